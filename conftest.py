@@ -1,0 +1,29 @@
+"""Every test writes its cache into a folder of its own run."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# set before xsphere reads the environment; never the user's own cache
+os.environ["XSPHERE_CACHE_DIR"] = tempfile.mkdtemp(prefix="xsphere-test-cache-")
+
+
+@pytest.fixture
+def test_data() -> Path:
+    """Folder of real data, where this machine has it."""
+    folder = os.environ.get("XSPHERE_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set XSPHERE_TEST_DATA to the folder of test data")
+    return Path(folder)
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path) -> Iterator[Path]:
+    """An empty cache of one test's own."""
+    from xsphere.config import set_options
+
+    with set_options(cache_dir=str(tmp_path / "cache")):
+        yield tmp_path / "cache"

@@ -1,0 +1,1 @@
+"""Extreme-event segmentation on the sphere, straight from xarray."""

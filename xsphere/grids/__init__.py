@@ -1,0 +1,17 @@
+"""Grids of the sphere as frozen values."""
+
+from xsphere.grids.base import Grid, lonlat_to_vectors, vectors_to_lonlat
+from xsphere.grids.healpix import HealpixGrid, IndexingScheme, level_from_nside
+from xsphere.grids.latlon import LatLonGrid
+from xsphere.grids.points import PointGrid
+
+__all__ = [
+    "Grid",
+    "HealpixGrid",
+    "IndexingScheme",
+    "LatLonGrid",
+    "PointGrid",
+    "level_from_nside",
+    "lonlat_to_vectors",
+    "vectors_to_lonlat",
+]

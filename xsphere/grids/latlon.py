@@ -1,0 +1,252 @@
+"""Rectilinear longitude-latitude grids: equiangular, Gaussian, irregular, global or regional."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xsphere.grids.base import Grid, frozen_array
+
+# Coordinates stored as float32 are off by up to 1e-5 degrees.
+COORDINATE_TOLERANCE = 1e-4
+
+
+def _longitude_bounds(lon: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Edges halfway between columns; a repeated cyclic column gets no width."""
+    if lon.size == 1:
+        return np.array([[lon[0] - 180.0, lon[0] + 180.0]])
+    sign = np.sign(lon[1] - lon[0])
+    x = sign * lon
+    span = x[-1] - x[0]
+    repeated = abs(span - 360.0) < COORDINATE_TOLERANCE
+    x = x[:-1] if repeated else x
+    steps = np.diff(x)
+    gap = 360.0 - (x[-1] - x[0])
+    periodic = repeated or gap <= 1.5 * steps.max()
+    first, last = (gap, gap) if periodic else (steps[0], steps[-1])
+    edges = np.concatenate([[x[0] - first / 2], (x[:-1] + x[1:]) / 2, [x[-1] + last / 2]])
+    bounds = sign * np.stack([edges[:-1], edges[1:]], -1)
+    if repeated:
+        bounds = np.concatenate([bounds, [[bounds[-1, 1]] * 2]])
+    return np.sort(bounds, axis=-1)
+
+
+def _gaussian_bounds(lat: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Cells whose areas are the quadrature weights, if these are Gaussian latitudes."""
+    nodes, weights = np.polynomial.legendre.leggauss(lat.size)
+    if lat.size < 2 or np.abs(np.rad2deg(np.arcsin(nodes)) - np.sort(lat)).max() > 1e-3:
+        return None
+    sines = np.concatenate([[-1.0], -1.0 + np.cumsum(weights)[:-1], [1.0]])
+    edges = np.rad2deg(np.arcsin(sines))
+    bounds = np.stack([edges[:-1], edges[1:]], -1)
+    return bounds if lat[0] < lat[-1] else bounds[::-1]
+
+
+def _latitude_bounds(lat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Edges halfway between rows, clipped at the poles; the quadrature's own for Gaussian rows."""
+    if lat.size == 1:
+        return np.array([[-90.0, 90.0]])
+    gaussian = _gaussian_bounds(lat)
+    if gaussian is not None:
+        return gaussian
+    inner = (lat[:-1] + lat[1:]) / 2
+    edges = np.concatenate([[2 * lat[0] - inner[0]], inner, [2 * lat[-1] - inner[-1]]])
+    # half a float32 rounding short of the pole is the pole
+    near = np.abs(np.abs(edges) - 90.0) < COORDINATE_TOLERANCE
+    edges = np.where(near, np.sign(edges) * 90.0, edges).clip(-90.0, 90.0)
+    return np.sort(np.stack([edges[:-1], edges[1:]], -1), axis=-1)
+
+
+def _axis_problems(name: str, values: NDArray[np.float64]) -> list[str]:
+    if values.ndim != 1 or values.size == 0:
+        return [f"{name} must be a non-empty 1-D array, got shape {values.shape}"]
+    if not np.isfinite(values).all():
+        return [
+            f"{name} must be finite, got {int((~np.isfinite(values)).sum())} values that are not"
+        ]
+    steps = np.diff(values)
+    if values.size > 1 and not ((steps > 0).all() or (steps < 0).all()):
+        return [
+            f"{name} must increase or decrease strictly, got {values[:3]}...; "
+            f"sort it first, for example ds.sortby({name!r})"
+        ]
+    return []
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LatLonGrid(Grid):
+    """Cells between parallels and meridians; data are laid out (lat, lon).
+
+    Parameters
+    ----------
+    lon : array_like of float, shape (n_lon,)
+        Longitudes of the columns in degrees, monotonic, in any convention. The last column may
+        repeat the first one 360 degrees further on: it then has no area.
+    lat : array_like of float, shape (n_lat,)
+        Latitudes of the rows in degrees, north to south or south to north, poles included or not.
+    lon_bounds, lat_bounds : array_like of float, shape (n, 2), optional
+        Edges of the columns and rows in degrees. By default halfway between the centres, clipped
+        at the poles; for Gaussian latitudes such that areas are the quadrature weights.
+
+    Raises
+    ------
+    ValueError
+        If an axis is not monotonic or finite, a latitude is beyond a pole, the columns cover more
+        than 360 degrees, or bounds do not fit; everything wrong is named at once.
+
+    Examples
+    --------
+    >>> grid = LatLonGrid(lon=[0, 90, 180, 270], lat=[45, -45])
+    >>> grid.shape, grid.periodic
+    ((2, 4), True)
+    >>> grid.lat_bounds
+    array([[  0.,  90.],
+           [-90.,   0.]])
+    """
+
+    lon: NDArray[np.float64]
+    lat: NDArray[np.float64]
+    lon_bounds: NDArray[np.float64] | None = None
+    lat_bounds: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        lon, lat = frozen_array(self.lon), frozen_array(self.lat)
+        problems = _axis_problems("lon", lon) + _axis_problems("lat", lat)
+        if not problems and np.abs(lat).max() > 90 + COORDINATE_TOLERANCE:
+            problems.append(f"lat must be within -90..90 degrees, got up to {np.abs(lat).max():g}")
+        if not problems and np.ptp(lon) > 360 + COORDINATE_TOLERANCE:
+            problems.append(f"lon must cover at most 360 degrees, got {np.ptp(lon):g}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        lat = frozen_array(lat.clip(-90.0, 90.0))
+        for name, values in (("lon", lon), ("lat", lat)):
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "lon_bounds", self._bounds("lon", self.lon_bounds))
+        object.__setattr__(self, "lat_bounds", self._bounds("lat", self.lat_bounds))
+
+    def _bounds(self, name: str, given: ArrayLike | None) -> NDArray[np.float64]:
+        centres = getattr(self, name)
+        if given is None:
+            make = _longitude_bounds if name == "lon" else _latitude_bounds
+            return frozen_array(make(centres))
+        bounds = np.sort(np.array(given, float), axis=-1)
+        if bounds.shape != (centres.size, 2):
+            raise ValueError(
+                f"{name}_bounds must have shape {(centres.size, 2)}, got {bounds.shape}"
+            )
+        if not np.isfinite(bounds).all():
+            raise ValueError(f"{name}_bounds must be finite")
+        if name == "lon":
+            bounds = self._beside_centres(bounds)
+        outside = (centres < bounds[:, 0] - COORDINATE_TOLERANCE) | (
+            centres > bounds[:, 1] + COORDINATE_TOLERANCE
+        )
+        if outside.any():
+            raise ValueError(
+                f"{name}_bounds must contain their centres, but {int(outside.sum())} do not, such "
+                f"as {bounds[outside][0]} for {centres[outside][0]:g}"
+            )
+        return frozen_array(bounds.clip(-90.0, 90.0) if name == "lat" else bounds)
+
+    def _beside_centres(self, bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Longitude bounds moved by whole turns to where the centres are (0..360 or -180..180)."""
+        width = np.diff(bounds, axis=-1)
+        # (359.5, 0.5) sorts to (0.5, 359.5): a cell wider than half a turn crosses the seam
+        crossing = (width > 180.0) & (self.lon.size > 1)
+        bounds = np.where(crossing, np.stack([bounds[:, 1], bounds[:, 0] + 360.0], -1), bounds)
+        middle = bounds.mean(axis=-1)
+        turns: NDArray[np.float64] = np.round((self.lon - middle) / 360.0)[:, None]
+        return bounds + 360.0 * turns
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(n_lat, n_lon)``."""
+        return (self.lat.size, self.lon.size)
+
+    @cached_property
+    def has_cyclic_column(self) -> bool:
+        """Whether the last column repeats the first one, 360 degrees further on."""
+        return self.lon.size > 1 and bool(abs(np.ptp(self.lon) - 360.0) < COORDINATE_TOLERANCE)
+
+    @cached_property
+    def periodic(self) -> bool:
+        """Whether the columns go all the way round."""
+        assert self.lon_bounds is not None
+        return bool(np.diff(self.lon_bounds, axis=-1).sum() > 360.0 - COORDINATE_TOLERANCE)
+
+    @property
+    def includes_poles(self) -> tuple[bool, bool]:
+        """Whether the rows reach the south and the north pole."""
+        assert self.lat_bounds is not None
+        return bool(self.lat_bounds.min() == -90.0), bool(self.lat_bounds.max() == 90.0)
+
+    @cached_property
+    def centre_lonlat(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Longitude and latitude of every cell, in degrees, each of shape (n_cells,)."""
+        lon, lat = np.meshgrid(self.lon, self.lat)
+        return frozen_array(lon.ravel()), frozen_array(lat.ravel())
+
+    @cached_property
+    def areas(self) -> NDArray[np.float64]:
+        """Area of every cell in steradian, shape (n_cells,)."""
+        assert self.lon_bounds is not None
+        assert self.lat_bounds is not None
+        width = np.deg2rad(np.diff(self.lon_bounds, axis=-1))[:, 0]
+        south, north = np.deg2rad(self.lat_bounds.T)
+        # sin(n) - sin(s), without the cancellation near a pole
+        height = 2 * np.cos((north + south) / 2) * np.sin((north - south) / 2)
+        return frozen_array(np.outer(height, width).ravel())
+
+    def cells_at(self, lon: ArrayLike, lat: ArrayLike) -> NDArray[np.int64]:
+        """Position of the cell that holds each point.
+
+        Parameters
+        ----------
+        lon, lat : array_like of float
+            Degrees, of equal shape.
+
+        Returns
+        -------
+        array of int64, same shape
+            Positions in the flattened (lat, lon) data; -1 outside the grid or if not finite.
+
+        Examples
+        --------
+        >>> LatLonGrid([0, 90, 180, 270], [45, -45]).cells_at([-10.0, 80.0], [5.0, -5.0])
+        array([0, 5])
+        """
+        lon_deg, lat_deg = np.broadcast_arrays(np.asarray(lon, float), np.asarray(lat, float))
+        assert self.lon_bounds is not None
+        assert self.lat_bounds is not None
+        start = self.lon_bounds.min()
+        finite = np.isfinite(lon_deg) & np.isfinite(lat_deg)
+        wrapped = start + np.mod(np.where(finite, lon_deg, 0.0) - start, 360.0)
+        column = _interval_of(wrapped, self.lon_bounds)
+        row = _interval_of(np.where(finite, lat_deg, 0.0), self.lat_bounds)
+        inside = finite & (column >= 0) & (row >= 0)
+        return np.where(inside, row * self.lon.size + column, -1)
+
+    def _definition(self) -> dict[str, Any]:
+        return {
+            "lon": self.lon,
+            "lat": self.lat,
+            "lon_bounds": self.lon_bounds,
+            "lat_bounds": self.lat_bounds,
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"LatLonGrid({self.lat.size} x {self.lon.size}, "
+            f"lat {self.lat[0]:g}..{self.lat[-1]:g}, lon {self.lon[0]:g}..{self.lon[-1]:g})"
+        )
+
+
+def _interval_of(x: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Index of the interval that holds each x (its far edge included), -1 for none."""
+    order = np.argsort(bounds[:, 0], kind="stable")
+    slot = np.searchsorted(bounds[order, 0], x, side="right") - 1
+    found = order[slot.clip(min=0)]
+    inside = (slot >= 0) & (x <= bounds[found, 1])
+    return np.where(inside, found, -1)
