@@ -164,14 +164,15 @@ class SharedEntries:
         with self._lock:
             lock = self._locks(key)
         with lock:
-            if key not in self._values:
-                value = make()
-                with self._lock:
-                    self._values[key] = value
-                    while len(self._values) > self._maxsize:
-                        self._values.pop(next(iter(self._values)))
-                return value
-            return self._values[key]
+            with self._lock:
+                if key in self._values:
+                    return self._values[key]
+            value = make()
+            with self._lock:
+                self._values[key] = value
+                while len(self._values) > self._maxsize:
+                    self._values.pop(next(iter(self._values)))
+            return value
 
 
 def _read_only(arrays: Arrays) -> dict[str, NDArray[Any]]:
