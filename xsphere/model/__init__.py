@@ -1,0 +1,25 @@
+"""Models: a network with its input contract, grid and classes, in one safe file."""
+
+from xsphere.model.core import Model, bundled_models
+from xsphere.model.derived import DERIVED, derived_field
+from xsphere.model.file import ModelFileError
+from xsphere.model.network import build_network, expected_shapes, resolve_graph
+from xsphere.model.spec import Channel, GraphSpec, ModelSpec, Variable
+from xsphere.model.units import UnitsError, unit_conversion
+
+__all__ = [
+    "DERIVED",
+    "Channel",
+    "GraphSpec",
+    "Model",
+    "ModelFileError",
+    "ModelSpec",
+    "UnitsError",
+    "Variable",
+    "build_network",
+    "bundled_models",
+    "derived_field",
+    "expected_shapes",
+    "resolve_graph",
+    "unit_conversion",
+]

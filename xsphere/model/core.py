@@ -1,0 +1,395 @@
+"""`Model`: a network's weights together with everything needed to use them."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsphere.cache import CacheWarning, SharedEntries, entry_path
+from xsphere.grids import HealpixGrid
+from xsphere.model.derived import derived_field
+from xsphere.model.file import (
+    ModelFileError,
+    check_finite,
+    check_shapes,
+    read_header,
+    to_bytes,
+    write_atomically,
+)
+from xsphere.model.network import (
+    build_network,
+    expected_shapes,
+    resolve_graph,
+    trained_state,
+)
+from xsphere.model.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from xsphere.nn import SphereUNet
+
+BUNDLED = Path(__file__).parent.parent / "data" / "models"
+
+_networks = SharedEntries(maxsize=8)
+_models = SharedEntries(maxsize=8)
+
+
+class Model:
+    """A network's weights with its input contract, grid, classes and record.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Everything but the weights.
+    tensors : dict of array
+        Weights by name, as the network's state has them.
+
+    Raises
+    ------
+    ModelFileError
+        If the weights do not fit the network or are not finite.
+
+    Examples
+    --------
+    >>> model = Model.untrained(example_spec())
+    >>> model.classes
+    ('low',)
+    >>> Model.load("tc-ar").level
+    5
+    """
+
+    def __init__(self, spec: ModelSpec, tensors: Mapping[str, NDArray[Any]]) -> None:
+        spec = resolve_graph(spec)
+        shapes = {name: np.shape(tensor) for name, tensor in tensors.items()}
+        check_shapes(shapes, expected_shapes(spec))
+        check_finite(tensors)
+        self.spec = spec
+        self.tensors = {
+            name: np.array(tensor, np.float32, order="C") for name, tensor in tensors.items()
+        }
+        for tensor in self.tensors.values():
+            tensor.flags.writeable = False
+
+    @classmethod
+    def untrained(cls, spec: ModelSpec, seed: int = 0) -> "Model":
+        """Model with random weights, the same for the same seed.
+
+        Parameters
+        ----------
+        spec : ModelSpec
+            Specification.
+        seed : int
+            Seed of the random numbers; the global generator is left as it was.
+
+        Returns
+        -------
+        Model
+            The model.
+
+        Examples
+        --------
+        >>> Model.untrained(example_spec()) == Model.untrained(example_spec())
+        True
+        """
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls.from_network(spec, build_network(spec))
+
+    @classmethod
+    def from_network(cls, spec: ModelSpec, network: "SphereUNet") -> "Model":
+        """Model that holds a copy of a network's weights.
+
+        Parameters
+        ----------
+        spec : ModelSpec
+            Specification that the network was built from.
+        network : SphereUNet
+            The network.
+
+        Returns
+        -------
+        Model
+            The model.
+
+        Examples
+        --------
+        >>> Model.from_network(example_spec(), build_network(example_spec())).level
+        3
+        """
+        state = trained_state(network)
+        return cls(spec, {name: value.detach().cpu().numpy() for name, value in state.items()})
+
+    @classmethod
+    def load(cls, name_or_path: "str | Path | Model") -> "Model":
+        """Model of a bundled name or a file, checked strictly.
+
+        Parameters
+        ----------
+        name_or_path : str, Path or Model
+            Name of a bundled model (see `bundled_models`) or path of a ``.safetensors`` file. A
+            model is given back as it is.
+
+        Returns
+        -------
+        Model
+            The model.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is neither such a file nor such a bundled model.
+        ModelFileError
+            If the file is truncated, of another format, absurd, or does not fit its own
+            specification. Nothing is allocated before its header is found sound.
+
+        Examples
+        --------
+        >>> Model.load("tc-ar").classes
+        ('tropical_cyclone', 'atmospheric_river')
+        """
+        if isinstance(name_or_path, Model):
+            return name_or_path
+        path = _model_path(name_or_path)
+        stat = path.stat()
+        key = f"{path.resolve()}:{stat.st_mtime_ns}:{stat.st_size}"
+        model: Model = _models.fetch(key, lambda: cls._read(path))
+        return model
+
+    @classmethod
+    def _read(cls, path: Path) -> "Model":
+        from safetensors.numpy import load
+
+        try:
+            values, shapes = read_header(path)
+            spec = ModelSpec.from_dict(values)
+            check_shapes(shapes, expected_shapes(spec))
+            return cls(spec, load(path.read_bytes()))
+        except ValueError as error:
+            raise ModelFileError(f"model file {path} is refused: {error}") from error
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model to one file, atomically.
+
+        Parameters
+        ----------
+        path : str or Path
+            Ends in ``.safetensors``.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        ValueError
+            If the name has another ending.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> path = Model.untrained(example_spec()).save(tempfile.mkdtemp() + "/a.safetensors")
+        >>> Model.load(path).level
+        3
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise ValueError(f"a model file must end in '.safetensors', got {str(path)!r}")
+        write_atomically(path, self._content)
+        return path
+
+    @cached_property
+    def _content(self) -> bytes:
+        return to_bytes(self.spec.to_dict(), self.tensors)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the model's file: one changed bit changes it."""
+        return hashlib.sha256(self._content).hexdigest()
+
+    @property
+    def level(self) -> int:
+        """HEALPix refinement level of input and output."""
+        return self.spec.level
+
+    @property
+    def grid(self) -> HealpixGrid:
+        """Grid of input and output."""
+        return HealpixGrid(self.spec.level)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes 1, 2, ...; 0 is the background."""
+        return self.spec.classes
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained weights."""
+        return sum(tensor.size for name, tensor in self.tensors.items() if "running" not in name)
+
+    def network(self) -> "SphereUNet":
+        """A new network with these weights, in evaluation mode.
+
+        Returns
+        -------
+        SphereUNet
+            Takes (batch, cells, channels) as `channels` gives them, gives scores of the classes.
+
+        Examples
+        --------
+        >>> Model.untrained(example_spec()).network().training
+        False
+        """
+        import torch
+
+        network = build_network(self.spec)
+        state = {name: torch.from_numpy(value.copy()) for name, value in self.tensors.items()}
+        network.load_state_dict(network.state_dict() | state, strict=True)
+        return network.eval()
+
+    def shared_network(self, device: str) -> "SphereUNet":
+        """The one network with these weights that this process has on a device.
+
+        Parameters
+        ----------
+        device : str
+            A torch device, such as ``"cpu"``.
+
+        Returns
+        -------
+        SphereUNet
+            Not to be changed.
+
+        Examples
+        --------
+        >>> model = Model.untrained(example_spec())
+        >>> model.shared_network("cpu") is model.shared_network("cpu")
+        True
+        """
+        key = f"{self.digest}:{device}"
+        network: SphereUNet = _networks.fetch(key, lambda: self.network().to(device))
+        return network
+
+    def channels(self, *fields: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """What the network sees of some fields.
+
+        Parameters
+        ----------
+        *fields : arrays of float, shape (n, n_cells)
+            The model's variables in order, on its grid and in its units.
+
+        Returns
+        -------
+        channels : array of float32, shape (n, n_cells, n_channels)
+            Normalised; 0, the mean, where it is not valid.
+        valid : array of bool, shape (n, n_cells)
+            Whether every channel is finite.
+
+        Examples
+        --------
+        >>> model = Model.untrained(example_spec())
+        >>> channels, valid = model.channels(np.full((2, 768), 102000.0))
+        >>> channels.shape, channels.max(), valid.all()
+        ((2, 768, 1), np.float32(1.0), np.True_)
+        """
+        spec, grid = self.spec, self.grid
+        # normalised in float32 only after the mean is gone: pressures keep their digits
+        by_name = {
+            variable.name: np.asarray(values)
+            for variable, values in zip(spec.variables, fields, strict=True)
+        }
+        shape = (len(fields[0]), grid.n_cells, len(spec.channels))
+        channels = np.empty(shape, np.float32)
+        for index, channel in enumerate(spec.channels):
+            sources = [by_name[name] for name in channel.sources]
+            values = (
+                sources[0]
+                if channel.kind == "variable"
+                else derived_field(channel.kind, grid, *sources)
+            )
+            channels[..., index] = (values - channel.mean) / channel.std
+        finite = np.isfinite(channels)
+        channels[~finite] = 0.0
+        return channels, finite.all(axis=-1)
+
+    def cached_file(self) -> Path | None:
+        """A file that holds this model, for other processes to load; None if none can be kept.
+
+        Returns
+        -------
+        Path or None
+            In the cache folder, named by the digest.
+
+        Examples
+        --------
+        >>> Model.untrained(example_spec()).cached_file().suffix
+        '.safetensors'
+        """
+        import warnings
+
+        folder = entry_path("models", self.digest)
+        if folder is None:
+            return None
+        path = folder / "model.safetensors"
+        try:
+            if not path.exists():
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                write_atomically(path, self._content)
+        except OSError as error:
+            warnings.warn(
+                f"{path} cannot be written ({error}); the model travels inside the task graph",
+                CacheWarning,
+                stacklevel=2,
+            )
+            return None
+        return path
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        return "xsphere.Model", self.digest
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        return (
+            f"<Model {spec.name!r}: {self.n_parameters:,} parameters, HEALPix level {spec.level}, "
+            f"{', '.join(variable.name for variable in spec.variables)} -> "
+            f"{', '.join(spec.classes)}>"
+        )
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that come with the package.
+
+    Returns
+    -------
+    list of str
+        Names that `Model.load` takes.
+
+    Examples
+    --------
+    >>> "tc-ar" in bundled_models()
+    True
+    """
+    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
+
+
+def _model_path(name_or_path: str | Path) -> Path:
+    if str(name_or_path) in bundled_models():
+        return BUNDLED / f"{name_or_path}.safetensors"
+    path = Path(name_or_path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no model {str(name_or_path)!r}: it is neither a file nor one of the bundled models "
+            f"{bundled_models()}"
+        )
+    return path

@@ -1,0 +1,191 @@
+"""Networks built from specifications: the graph of every level, the layers, their shapes."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from xsphere.grids import HealpixGrid
+from xsphere.model.spec import Channel, GraphSpec, ModelSpec, Variable
+
+if TYPE_CHECKING:
+    from xsphere.nn import SphereUNet, UNetLayout
+
+
+def _graph_grids(spec: ModelSpec, n_levels: int) -> list[HealpixGrid]:
+    if n_levels > spec.level + 1:
+        raise ValueError(
+            f"a network of {n_levels} levels needs level {n_levels - 1} or finer, got {spec.level}"
+        )
+    return [HealpixGrid(spec.level - depth) for depth in range(n_levels)]
+
+
+def resolve_graph(spec: ModelSpec) -> ModelSpec:
+    """Specification whose graph names the kernel width of every level.
+
+    Widths written down keep a model's answers, whatever a later version thinks is best.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Specification, its kernel widths given or not.
+
+    Returns
+    -------
+    ModelSpec
+        With one kernel width a level.
+
+    Examples
+    --------
+    >>> len(resolve_graph(example_spec()).graph.kernel_widths)
+    1
+    """
+    from xsphere.graph import kernel_width
+
+    layout = _layout(spec)
+    if spec.graph.kernel_widths:
+        return spec
+    widths = tuple(
+        float(kernel_width(grid, _neighbours(spec.graph, grid)))
+        for grid in _graph_grids(spec, layout.n_levels)
+    )
+    return replace(spec, graph=replace(spec.graph, kernel_widths=widths))
+
+
+def _layout(spec: ModelSpec) -> "UNetLayout":
+    from xsphere.nn import UNetLayout
+
+    sizes = {name: value for name, value in spec.network.items() if name != "architecture"}
+    try:
+        return UNetLayout(**sizes)
+    except TypeError as error:
+        raise ValueError(f"unusable network {spec.network!r:.300} ({error})") from error
+
+
+def _neighbours(graph: GraphSpec, grid: HealpixGrid) -> int:
+    # level 0 has 12 cells: a large k means all of them
+    return min(graph.k, grid.n_cells - 1)
+
+
+def build_network(spec: ModelSpec) -> "SphereUNet":
+    """Network of a specification, with random weights.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Specification.
+
+    Returns
+    -------
+    SphereUNet
+        In training mode, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the sizes do not fit together.
+
+    Examples
+    --------
+    >>> type(build_network(example_spec())).__name__
+    'SphereUNet'
+    """
+    from xsphere.graph import SphereGraph
+    from xsphere.nn import SphereUNet
+
+    spec = resolve_graph(spec)
+    layout, graph = _layout(spec), spec.graph
+    grids = _graph_grids(spec, layout.n_levels)
+    if len(graph.kernel_widths) != len(grids):
+        raise ValueError(
+            f"graph needs {len(grids)} kernel_widths, one a level, got {len(graph.kernel_widths)}"
+        )
+    laplacians = [
+        SphereGraph(
+            grid,
+            k=_neighbours(graph, grid),
+            weights=graph.weights,
+            kernel_width=width,
+            laplacian_type=graph.laplacian_type,
+        ).scaled_laplacian
+        for grid, width in zip(grids, graph.kernel_widths, strict=True)
+    ]
+    return SphereUNet(len(spec.channels), len(spec.classes) + 1, laplacians, layout)
+
+
+def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Shapes of a network's tensors, found without allocating any.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Specification.
+
+    Returns
+    -------
+    dict of tuple
+        Shape of every tensor of the state.
+
+    Examples
+    --------
+    >>> expected_shapes(example_spec())["head.weight"]
+    (1, 4, 2)
+    """
+    import torch
+    from scipy import sparse
+
+    from xsphere.nn import SphereUNet
+
+    layout = _layout(spec)
+    _graph_grids(spec, layout.n_levels)
+    stand_in = [sparse.csr_array((1, 1))] * layout.n_levels
+    with torch.device("meta"):
+        network = SphereUNet(len(spec.channels), len(spec.classes) + 1, stand_in, layout)
+    return {name: tuple(tensor.shape) for name, tensor in trained_state(network).items()}
+
+
+def trained_state(network: "SphereUNet") -> dict[str, Any]:
+    """Tensors of a network that a model keeps.
+
+    Parameters
+    ----------
+    network : SphereUNet
+        The network.
+
+    Returns
+    -------
+    dict of tensor
+        Parameters and running statistics by name.
+
+    Examples
+    --------
+    >>> len(trained_state(build_network(example_spec())))
+    9
+    """
+    # the count of batches serves only averages without momentum, which are not used
+    state = network.state_dict()
+    return {name: value for name, value in state.items() if not name.endswith("_tracked")}
+
+
+def example_spec() -> ModelSpec:
+    """Specification of a very small model, for examples and tests.
+
+    Returns
+    -------
+    ModelSpec
+        One variable, one class, level 3.
+
+    Examples
+    --------
+    >>> example_spec().classes
+    ('low',)
+    """
+    return ModelSpec(
+        name="example",
+        level=3,
+        variables=(
+            Variable(name="PSL", units="Pa", standard_name="air_pressure_at_mean_sea_level"),
+        ),
+        channels=(Channel(name="PSL", sources=("PSL",), mean=101000.0, std=1000.0),),
+        classes=("low",),
+        network={"architecture": "unet", "features": (4,), "depths": (0,)},
+        graph=GraphSpec(),
+    )

@@ -1,0 +1,94 @@
+"""Linear conversion of units, refused where it would change the meaning of a field."""
+
+from functools import lru_cache
+from typing import Any
+
+STANDARD_GRAVITY = 9.80665  # m s-2
+WATER_DENSITY = 1000.0  # kg m-3
+
+# (from, to): factor. The two are the same field in another measure.
+EQUIVALENT = (
+    ("m2 s-2", "m", 1 / STANDARD_GRAVITY),  # geopotential: geopotential height
+    ("m", "m2 s-2", STANDARD_GRAVITY),
+    ("m", "kg m-2", WATER_DENSITY),  # depth of water: its mass
+    ("kg m-2", "m", 1 / WATER_DENSITY),
+    ("m s-1", "kg m-2 s-1", WATER_DENSITY),  # rate of rain
+    ("kg m-2 s-1", "m s-1", 1 / WATER_DENSITY),
+)
+# geopotential metres are metres wherever gravity is standard
+SYNONYMS = {"gpm": "m", "(0 - 1)": "1", "": "1", "fraction": "1"}
+
+
+class UnitsError(ValueError):
+    """Units that cannot be read or converted."""
+
+
+@lru_cache(1)
+def _registry() -> Any:
+    from cf_xarray.units import units
+
+    return units
+
+
+def _parsed(text: str) -> Any:
+    plain = SYNONYMS.get(text.strip(), text.strip())
+    try:
+        return _registry().Unit(plain)
+    # pint raises many kinds of error for text that is no unit
+    except Exception as error:
+        raise UnitsError(f"units {text!r} cannot be read ({error})") from error
+
+
+@lru_cache(256)
+def unit_conversion(source: str, target: str) -> tuple[float, float]:
+    """Factor and offset that bring values from one unit to another.
+
+    Besides units of one dimension, geopotential and geopotential height are converted by the
+    standard gravity, and depths and rates of water to mass by its density.
+
+    Parameters
+    ----------
+    source, target : str
+        Units in CF notation, such as ``"hPa"`` or ``"kg m-2 s-1"``.
+
+    Returns
+    -------
+    factor, offset : float
+        ``target = factor * source + offset``.
+
+    Raises
+    ------
+    UnitsError
+        If a unit cannot be read or the two do not measure the same.
+
+    Examples
+    --------
+    >>> unit_conversion("hPa", "Pa")
+    (100.0, 0.0)
+    >>> unit_conversion("degC", "K")
+    (1.0, 273.15)
+    """
+    if source.strip() == target.strip():
+        return 1.0, 0.0
+    ureg, given, wanted = _registry(), _parsed(source), _parsed(target)
+    if given.dimensionality == wanted.dimensionality:
+        return _linear(ureg, given, wanted)
+    for a, b, factor in EQUIVALENT:
+        from_unit, to_unit = _parsed(a), _parsed(b)
+        if (
+            given.dimensionality == from_unit.dimensionality
+            and wanted.dimensionality == to_unit.dimensionality
+        ):
+            before, _ = _linear(ureg, given, from_unit)
+            after, _ = _linear(ureg, to_unit, wanted)
+            return before * factor * after, 0.0
+    raise UnitsError(f"units {source!r} cannot be converted to {target!r}")
+
+
+def _linear(ureg: Any, given: Any, wanted: Any) -> tuple[float, float]:
+    zero = float(ureg.Quantity(0.0, given).to(wanted).magnitude)
+    one = float(ureg.Quantity(1.0, given).to(wanted).magnitude)
+    # 1 - 0 loses digits where the offset is large: ten thousand keeps them
+    many = float(ureg.Quantity(1e4, given).to(wanted).magnitude)
+    factor = one if zero == 0.0 else round((many - zero) / 1e4, 12)
+    return factor, zero
