@@ -11,6 +11,8 @@ from xsphere.grids.base import Grid, frozen_array
 
 # Coordinates stored as float32 are off by up to 1e-5 degrees.
 COORDINATE_TOLERANCE = 1e-4
+# A tenth of a millimetre on the Earth: edges of neighbours that differ by rounding leave no gap.
+EDGE_TOLERANCE = 1e-9
 
 
 def _longitude_bounds(lon: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -35,6 +37,10 @@ def _longitude_bounds(lon: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _gaussian_bounds(lat: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Cells whose areas are the quadrature weights, if these are Gaussian latitudes."""
+    # the first zero of the Bessel function J0 says where the first row is: quickly found out
+    first = np.rad2deg(2.404825557695773) / (lat.size + 0.5)
+    if abs(90.0 - lat.max() - first) > 0.02 * first:
+        return None
     nodes, weights = np.polynomial.legendre.leggauss(lat.size)
     if lat.size < 2 or np.abs(np.rad2deg(np.arcsin(nodes)) - np.sort(lat)).max() > 1e-3:
         return None
@@ -73,6 +79,44 @@ def _axis_problems(name: str, values: NDArray[np.float64]) -> list[str]:
             f"sort it first, for example ds.sortby({name!r})"
         ]
     return []
+
+
+def _contains(bounds: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(
+        (x >= bounds[:, 0] - COORDINATE_TOLERANCE) & (x <= bounds[:, 1] + COORDINATE_TOLERANCE)
+    )
+
+
+def _turned_to(lon: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bounds moved by the whole turns that bring their middle nearest to each longitude."""
+    turns: NDArray[np.float64] = np.round((lon - bounds.mean(axis=-1)) / 360.0)[:, None]
+    return bounds + 360.0 * turns
+
+
+def _bounds_problems(
+    name: str, centres: NDArray[np.float64], bounds: NDArray[np.float64]
+) -> list[str]:
+    problems = []
+    # a cyclic column of no width stands where the last one ends, half a column from its centre
+    outside = ~_contains(bounds, centres) & (np.ptp(bounds, axis=-1) > 0)
+    if outside.any():
+        problems.append(
+            f"{name}_bounds must contain their centres, but {int(outside.sum())} do not, such as "
+            f"{bounds[outside][0]} for {centres[outside][0]:g}"
+        )
+    lower, upper = bounds[np.lexsort(bounds.T[::-1])].T
+    lapping = lower[1:] < upper[:-1] - COORDINATE_TOLERANCE
+    if lapping.any():
+        first = int(np.flatnonzero(lapping)[0])
+        problems.append(
+            f"{name}_bounds must not overlap, but {int(lapping.sum())} do, such as up to "
+            f"{upper[first]:g} and from {lower[first + 1]:g}"
+        )
+    if name == "lon" and upper.max() - lower.min() > 360.0 + COORDINATE_TOLERANCE:
+        problems.append(
+            f"lon_bounds must cover at most 360 degrees, got {upper.max() - lower.min():g}"
+        )
+    return problems
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -138,27 +182,24 @@ class LatLonGrid(Grid):
             )
         if not np.isfinite(bounds).all():
             raise ValueError(f"{name}_bounds must be finite")
-        if name == "lon":
-            bounds = self._beside_centres(bounds)
-        outside = (centres < bounds[:, 0] - COORDINATE_TOLERANCE) | (
-            centres > bounds[:, 1] + COORDINATE_TOLERANCE
-        )
-        if outside.any():
-            raise ValueError(
-                f"{name}_bounds must contain their centres, but {int(outside.sum())} do not, such "
-                f"as {bounds[outside][0]} for {centres[outside][0]:g}"
-            )
-        return frozen_array(bounds.clip(-90.0, 90.0) if name == "lat" else bounds)
+        bounds = self._beside_centres(bounds) if name == "lon" else bounds.clip(-90.0, 90.0)
+        problems = _bounds_problems(name, centres, bounds)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return frozen_array(bounds)
 
     def _beside_centres(self, bounds: NDArray[np.float64]) -> NDArray[np.float64]:
         """Longitude bounds moved by whole turns to where the centres are (0..360 or -180..180)."""
-        width = np.diff(bounds, axis=-1)
-        # (359.5, 0.5) sorts to (0.5, 359.5): a cell wider than half a turn crosses the seam
-        crossing = (width > 180.0) & (self.lon.size > 1)
-        bounds = np.where(crossing, np.stack([bounds[:, 1], bounds[:, 0] + 360.0], -1), bounds)
-        middle = bounds.mean(axis=-1)
-        turns: NDArray[np.float64] = np.round((self.lon - middle) / 360.0)[:, None]
-        return bounds + 360.0 * turns
+        straight = _turned_to(self.lon, bounds)
+        # (359.5, 0.5) sorts to (0.5, 359.5), and means the way across the seam
+        across = _turned_to(self.lon, np.stack([bounds[:, 1], bounds[:, 0] + 360.0], -1))
+        width = np.ptp(bounds, axis=-1)
+        better = ~_contains(straight, self.lon) | (width > 180.0)
+        crossing = better & _contains(across, self.lon) & (width < 360.0 - COORDINATE_TOLERANCE)
+        moved = np.where(crossing[:, None], across, straight)
+        if self.has_cyclic_column and np.diff(moved).sum() > 360.0 + COORDINATE_TOLERANCE:
+            moved[-1] = moved[-2, int(self.lon[0] < self.lon[-1])]
+        return moved
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -210,7 +251,8 @@ class LatLonGrid(Grid):
         Returns
         -------
         array of int64, same shape
-            Positions in the flattened (lat, lon) data; -1 outside the grid or if not finite.
+            Positions in the flattened (lat, lon) data; -1 outside the grid or if not finite. Of
+            two cells that meet at a point, it is in the eastern or northern one.
 
         Examples
         --------
@@ -222,9 +264,10 @@ class LatLonGrid(Grid):
         assert self.lat_bounds is not None
         start = self.lon_bounds.min()
         finite = np.isfinite(lon_deg) & np.isfinite(lat_deg)
-        wrapped = start + np.mod(np.where(finite, lon_deg, 0.0) - start, 360.0)
-        column = _interval_of(wrapped, self.lon_bounds)
-        row = _interval_of(np.where(finite, lat_deg, 0.0), self.lat_bounds)
+        # a point on an edge, give or take rounding, is in the cell to the east or north
+        from_start = np.where(finite, lon_deg, 0.0) - start + EDGE_TOLERANCE
+        column = _interval_of(start + np.mod(from_start, 360.0), self.lon_bounds)
+        row = _interval_of(np.where(finite, lat_deg, 0.0) + EDGE_TOLERANCE, self.lat_bounds)
         inside = finite & (column >= 0) & (row >= 0)
         return np.where(inside, row * self.lon.size + column, -1)
 
@@ -244,9 +287,11 @@ class LatLonGrid(Grid):
 
 
 def _interval_of(x: NDArray[np.float64], bounds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Index of the interval that holds each x (its far edge included), -1 for none."""
+    """Index of the interval that holds each x (its edges included), -1 for none."""
     order = np.argsort(bounds[:, 0], kind="stable")
+    # a repeated cyclic column has no inside
+    order = order[bounds[order, 1] > bounds[order, 0]]
     slot = np.searchsorted(bounds[order, 0], x, side="right") - 1
     found = order[slot.clip(min=0)]
-    inside = (slot >= 0) & (x <= bounds[found, 1])
+    inside = (slot >= 0) & (x <= bounds[found, 1] + 2 * EDGE_TOLERANCE)
     return np.where(inside, found, -1)

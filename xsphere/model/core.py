@@ -315,7 +315,8 @@ class Model:
             channels[..., index] = (values - channel.mean) / channel.std
         finite = np.isfinite(channels)
         channels[~finite] = 0.0
-        return channels, finite.all(axis=-1)
+        valid = np.asarray(finite.all(axis=-1))
+        return channels, valid
 
     def cached_file(self) -> Path | None:
         """A file that holds this model, for other processes to load; None if none can be kept.

@@ -43,7 +43,7 @@ def _derivatives(kind: str, grid: Grid) -> tuple[Any, Any]:
     from xsphere import graph
 
     matrices = getattr(graph, f"{kind}_matrices")(grid)
-    return tuple((matrix / EARTH_RADIUS).astype(np.float32) for matrix in matrices)  # type: ignore[return-value]
+    return tuple((matrix / EARTH_RADIUS).astype(np.float32) for matrix in matrices)
 
 
 def _derivative(kind: str, grid: Grid, u: Fields, v: Fields) -> Fields:

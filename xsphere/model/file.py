@@ -18,7 +18,7 @@ METADATA_KEY = "xsphere"
 MAX_HEADER = 16 * 2**20
 MAX_FILE = 2 * 2**30
 MAX_TENSORS = 4096
-DTYPES = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
+DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I64": np.dtype("<i8")}
 Tensors = Mapping[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -116,7 +116,7 @@ def _shape_and_span(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int, 
     if dtype not in DTYPES:
         raise ModelFileError(f"tensor {name!r} has dtype {dtype!r}, known are {sorted(DTYPES)}")
     # Python integers: nothing overflows
-    expected = DTYPES[dtype].itemsize
+    expected: int = DTYPES[dtype].itemsize
     for n in shape:
         expected *= n
     if stop - start != expected:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
+from xsphere.graph import LaplacianType, Weights
 from xsphere.model.derived import DERIVED
+from xsphere.weights import Method
 
 FORMAT = 1
 MAX_LEVEL = 12
@@ -135,10 +137,10 @@ class GraphSpec:
     ----------
     k : int
         Neighbours of a cell; fewer where a level has too few cells.
-    weights : str
+    weights : {"gaussian", "perraudin2019"}
         Kind of edge weights, see `xsphere.SphereGraph`.
-    laplacian_type : str
-        ``"combinatorial"`` or ``"normalized"``.
+    laplacian_type : {"combinatorial", "normalized"}
+        Kind of Laplacian.
     kernel_widths : tuple of float
         Width of the Gaussian in radian at every level in use, the finest first.
 
@@ -154,14 +156,19 @@ class GraphSpec:
     """
 
     k: int = 8
-    weights: str = "gaussian"
-    laplacian_type: str = "combinatorial"
+    weights: Weights = "gaussian"
+    laplacian_type: LaplacianType = "combinatorial"
     kernel_widths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kernel_widths", tuple(self.kernel_widths))
         if type(self.k) is not int or not 1 <= self.k <= 200:
             raise ValueError(f"graph k must be from 1 to 200, got {self.k!r}")
+        for name, known in (("weights", Weights), ("laplacian_type", LaplacianType)):
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(
+                    f"graph {name} must be one of {get_args(known)}, got {getattr(self, name)!r}"
+                )
         if not all(_number(width) and 0 < width < 10 for width in self.kernel_widths):
             raise ValueError(
                 f"graph kernel_widths must be radian from 0 to 10, got {self.kernel_widths!r}"
@@ -227,7 +234,7 @@ class ModelSpec:
     network: dict[str, Any]
     graph: GraphSpec
     description: str = ""
-    regridding: str = "conservative"
+    regridding: Method = "conservative"
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
@@ -254,8 +261,8 @@ class ModelSpec:
             problems.append(
                 f"unknown architecture {self.network.get('architecture')!r}; known are ['unet']"
             )
-        if self.regridding not in ("nearest", "bilinear", "conservative"):
-            problems.append(f"unknown regridding {self.regridding!r}")
+        if self.regridding not in get_args(Method):
+            problems.append(f"unknown regridding {self.regridding!r}; known are {get_args(Method)}")
         return problems
 
     def _name_problems(self) -> list[str]:
@@ -272,7 +279,7 @@ class ModelSpec:
             unknown = sorted(set(channel.sources) - set(known))
             if unknown:
                 problems.append(f"channel {channel.name!r} is made from unknown {unknown}")
-        if not all(isinstance(name, str) and name for name in self.classes):
+        if not all(type(name) is str and name for name in self.classes):
             problems.append(f"classes must be names, got {self.classes!r}")
         return problems
 

@@ -62,7 +62,7 @@ class _Apply(torch.autograd.Function):
         return torch.stack([operator.apply_to_sample(sample, transposed) for sample in x])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         back = _Apply.apply(gradient, ctx.operator, not ctx.transposed)  # type: ignore[no-untyped-call]
         return back, None, None
 

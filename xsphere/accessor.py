@@ -1,0 +1,82 @@
+"""``.sphere`` on datasets and arrays: each method is one call of a plain function."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import xarray as xr
+
+import xsphere
+
+if TYPE_CHECKING:
+    from xsphere.conventions import HorizontalGrid
+    from xsphere.model import Model
+
+Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
+
+
+class _Accessor(Generic[Labelled]):
+    """What datasets and arrays have in common."""
+
+    def __init__(self, obj: Labelled) -> None:
+        self._obj: Labelled = obj
+
+    @property
+    def grid(self) -> "HorizontalGrid":
+        """Horizontal grid, see `xsphere.horizontal_grid`."""
+        return xsphere.horizontal_grid(self._obj)
+
+    def to_healpix(self, level: int | None = None, **options: Any) -> Labelled:
+        """Regridded onto HEALPix, see `xsphere.to_healpix`."""
+        return xsphere.to_healpix(self._obj, level, **options)
+
+    def to_latlon(self, resolution: float | None = None, **options: Any) -> Labelled:
+        """Regridded onto longitude and latitude, see `xsphere.to_latlon`."""
+        return xsphere.to_latlon(self._obj, resolution, **options)
+
+
+@xr.register_dataset_accessor("sphere")  # type: ignore[no-untyped-call]
+class SphereDataset(_Accessor[xr.Dataset]):
+    """``ds.sphere``: regridding, segmentation and training from a dataset.
+
+    Parameters
+    ----------
+    obj : Dataset
+        The dataset; never changed.
+
+    Examples
+    --------
+    >>> xsphere.sample_dataset().sphere.segment("tc-ar").dtype
+    dtype('uint8')
+    """
+
+    def segment(self, model: "str | Path | Model", **options: Any) -> xr.DataArray:
+        """Events in every time step, see `xsphere.segment`."""
+        return xsphere.segment(self._obj, model, **options)
+
+    def fit(self, labels: xr.DataArray, **options: Any) -> "Model":
+        """Model trained on this dataset and labels, see `xsphere.fit`."""
+        return xsphere.fit(self._obj, labels, **options)
+
+
+@xr.register_dataarray_accessor("sphere")  # type: ignore[no-untyped-call]
+class SphereDataArray(_Accessor[xr.DataArray]):
+    """``da.sphere``: regridding, maps and events from an array.
+
+    Parameters
+    ----------
+    obj : DataArray
+        The array; never changed.
+
+    Examples
+    --------
+    >>> xsphere.sample_dataset().PSL.sphere.to_healpix(level=3).sizes["cells"]
+    768
+    """
+
+    def events(self, fields: xr.Dataset | xr.DataArray | None = None, **options: Any) -> xr.Dataset:
+        """Connected regions of a mask as a table, see `xsphere.events`."""
+        return xsphere.events(self._obj, fields, **options)
+
+    def plot(self, **options: Any) -> Any:
+        """Map of a field or mask, see `xsphere.plot`."""
+        return xsphere.plot(self._obj, **options)

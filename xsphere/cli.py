@@ -1,0 +1,161 @@
+"""The command ``xsphere``: each subcommand is one or two calls of plain functions."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Extreme events on the sphere: regrid, segment, list and draw them.",
+    pretty_exceptions_enable=False,
+)
+
+Input = Annotated[Path, typer.Argument(help="NetCDF file or Zarr store.", show_default=False)]
+Output = Annotated[Path, typer.Argument(help="File to write (.zarr or .nc).", show_default=False)]
+ModelName = Annotated[str, typer.Option("--model", "-m", help="Bundled name or model file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+MinArea = Annotated[float, typer.Option(help="Smallest area of an event in km2.")]
+
+
+@app.command()
+def demo(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[INPUT]",
+            help="NetCDF file or Zarr store with water vapour, sea-level pressure and winds at "
+            "850 hPa; the two weather maps of the package if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
+    model: ModelName = "tc-ar",
+) -> None:
+    """Find tropical cyclones and atmospheric rivers on real weather maps.
+
+    Writes mask.zarr, events.csv and map.png, and prints what was found.
+    """
+    from xsphere.demo import run_demo
+
+    run_demo(source, out, model)
+
+
+@app.command()
+def regrid(
+    source: Input,
+    out: Output,
+    level: Annotated[int | None, typer.Option(help="HEALPix refinement level.")] = None,
+    nside: Annotated[int | None, typer.Option(help="The same as 2**level.")] = None,
+    method: Annotated[
+        str, typer.Option(help="auto, nearest, bilinear, conservative or mode.")
+    ] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Bring a dataset onto the HEALPix grid."""
+    from xsphere import to_healpix
+    from xsphere.store import open_lazily, write_whole
+
+    result = to_healpix(open_lazily(source), level, nside=nside, method=method)  # type: ignore[arg-type]
+    print(write_whole(result, out, overwrite=overwrite, progress="regridding"))
+
+
+@app.command()
+def segment(
+    source: Input,
+    out: Output,
+    model: ModelName = "tc-ar",
+    output: Annotated[str, typer.Option(help="mask or probability.")] = "mask",
+    grid: Annotated[str, typer.Option(help="healpix or source.")] = "healpix",
+    batch_size: Annotated[int, typer.Option(help="Maps a worker handles at a time.")] = 8,
+    overwrite: Overwrite = False,
+) -> None:
+    """Segment every time step of a dataset."""
+    import xsphere
+    from xsphere.store import open_lazily, write_whole
+
+    result = xsphere.segment(
+        open_lazily(source),
+        model,
+        output=output,  # type: ignore[arg-type]
+        grid=grid,  # type: ignore[arg-type]
+        batch_size=batch_size,
+    )
+    print(write_whole(result, out, overwrite=overwrite, progress="segmenting"))
+
+
+@app.command()
+def events(
+    mask: Annotated[Path, typer.Argument(help="A mask that was written.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Table to write (.csv).", show_default=False)],
+    fields: Annotated[
+        Path | None, typer.Option(help="Dataset on the mask's grid: extremes are listed.")
+    ] = None,
+    min_area: MinArea = 0.0,
+) -> None:
+    """List the connected regions of a mask."""
+    import xsphere
+    from xsphere.reports import events_text, mask_of
+    from xsphere.store import open_lazily
+
+    table = xsphere.events(
+        mask_of(open_lazily(mask)),
+        None if fields is None else open_lazily(fields),
+        min_area=min_area,
+    )
+    xsphere.events_to_csv(table, out)
+    print(events_text(table))
+    print(out)
+
+
+@app.command()
+def plot(
+    source: Input,
+    out: Annotated[Path, typer.Option(help="Picture to write (.png, .pdf, .svg).")] = Path(
+        "map.png"
+    ),
+    variable: Annotated[
+        str | None, typer.Option(help="Variable to draw; the mask or the first if not given.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Time to draw, the nearest is taken; else the first.")
+    ] = None,
+) -> None:
+    """Draw one time of a field or mask on a map."""
+    from xsphere.reports import write_picture
+    from xsphere.store import open_lazily
+
+    print(write_picture(open_lazily(source), out, variable=variable, time=time))
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation: versions, cache, devices, bundled models."""
+    from xsphere.doctor import installation_report
+
+    facts, problems = installation_report()
+    print("\n".join(facts))
+    for problem in problems:
+        print(f"problem     {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; what goes wrong is said in one line."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments, prog_name="xsphere")
+    except KeyboardInterrupt:
+        print("xsphere: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        line = " ".join(text.split())
+        print(f"xsphere: {line or type(error).__name__} (--debug shows where)", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,24 @@
+"""Where labels meet grids: CF, xdggs, easygems and Zarr DGGS read, one form written."""
+
+from xsphere.conventions.base import HorizontalGrid
+from xsphere.conventions.healpix import (
+    GuessedGridWarning,
+    describe_healpix,
+    healpix_coords,
+    healpix_info,
+)
+from xsphere.conventions.horizontal import horizontal_grid
+from xsphere.conventions.masks import INVALID, NOT_COMPUTED, classes_of, mask_attributes
+
+__all__ = [
+    "INVALID",
+    "NOT_COMPUTED",
+    "GuessedGridWarning",
+    "HorizontalGrid",
+    "classes_of",
+    "describe_healpix",
+    "healpix_coords",
+    "healpix_info",
+    "horizontal_grid",
+    "mask_attributes",
+]

@@ -1,0 +1,50 @@
+"""What the readers of conventions share: the value they return and how variables are reached."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import xarray as xr
+
+from xsphere.grids import Grid
+
+Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HorizontalGrid:
+    """The grid of a labelled object, and the names by which the object knows it.
+
+    Parameters
+    ----------
+    grid : Grid
+        The cells, in the order of the data when laid out as `dims`.
+    dims : tuple of str
+        Horizontal dimensions in the order of ``grid.shape``: latitude before longitude whatever
+        the order in the data; one dimension for HEALPix and points.
+    coords : tuple of str
+        Variables that hold the grid: latitude and longitude with their bounds, or cell ids and
+        grid mapping.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid
+    >>> HorizontalGrid(grid=HealpixGrid(1), dims=("cells",), coords=("cell_ids", "crs"))
+    HorizontalGrid(grid=HealpixGrid(level=1, nested), dims=('cells',), coords=('cell_ids', 'crs'))
+    """
+
+    grid: Grid
+    dims: tuple[str, ...]
+    coords: tuple[str, ...]
+
+
+def variables_of(obj: xr.Dataset | xr.DataArray) -> dict[str, xr.Variable]:
+    """Every variable by name: coordinates, then the data variables of a Dataset."""
+    labelled = dict(obj.coords.items())
+    if isinstance(obj, xr.Dataset):
+        labelled |= dict(obj.data_vars.items())
+    return {str(name): variable.variable for name, variable in labelled.items()}
+
+
+def related(variable: xr.Variable, key: str) -> Any:
+    """An attribute that names another variable, which xarray may have moved to the encoding."""
+    return variable.attrs.get(key, variable.encoding.get(key))

@@ -1,0 +1,200 @@
+"""Latitude and longitude of a dataset: found by CF attributes or by name, read in degrees."""
+
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xsphere.conventions.base import HorizontalGrid, related, variables_of
+from xsphere.grids import LatLonGrid, PointGrid
+from xsphere.grids.latlon import COORDINATE_TOLERANCE
+
+Rule = Callable[[str, xr.Variable], bool]
+
+# coordinates of a rotated pole are degrees too, but neither latitude nor longitude
+_ROTATED = {"rlat", "rlon", "grid_latitude", "grid_longitude"}
+_ANGLE = re.compile(r"(deg|degs|degrees?|°|rad|radians?)([_ ]?(n|north|e|east))?", re.IGNORECASE)
+
+
+def _named(*names: str) -> Rule:
+    return lambda name, variable: name.lower() in names and _is_angle(variable)
+
+
+def _has_axis(axis: str) -> Rule:
+    return lambda _, variable: variable.attrs.get("axis") == axis and _is_angle(variable)
+
+
+def _has_standard_name(standard_name: str) -> Rule:
+    return lambda _, variable: variable.attrs.get("standard_name") == standard_name
+
+
+def _has_units(pattern: str) -> Rule:
+    units = re.compile(pattern, re.IGNORECASE)
+    return lambda _, variable: bool(units.fullmatch(str(variable.attrs.get("units", ""))))
+
+
+def _is_position(name: str) -> Rule:
+    """A bare x or y, unless it only counts columns or rows."""
+    named = _named(name)
+
+    def rule(name: str, variable: xr.Variable) -> bool:
+        return named(name, variable) and (
+            "units" in variable.attrs
+            or not np.array_equal(variable.values, np.arange(variable.size))
+        )
+
+    return rule
+
+
+_RULES: dict[str, tuple[Rule, ...]] = {
+    "latitude": (
+        _has_standard_name("latitude"),
+        _has_units(r"degrees?[_ ]?(n|north)"),
+        _has_axis("Y"),
+        _named("lat", "latitude"),
+        _named("nav_lat", "lats", "latitudes", "clat"),
+        _is_position("y"),
+    ),
+    "longitude": (
+        _has_standard_name("longitude"),
+        _has_units(r"degrees?[_ ]?(e|east)"),
+        _has_axis("X"),
+        _named("lon", "longitude", "long"),
+        _named("nav_lon", "lons", "longitudes", "clon"),
+        _is_position("x"),
+    ),
+}
+
+
+def geographic_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
+    """Grid of an object that has latitude and longitude, or None."""
+    variables = variables_of(obj)
+    names = _axis_names(obj)
+    if len(names) < 2:
+        return None
+    lat, lon = names["latitude"], names["longitude"]
+    shapes = {name: variables[name].dims for name in (lat, lon)}
+    if any(len(dims) != 1 for dims in shapes.values()):
+        dims = tuple(dict.fromkeys(dim for shape in shapes.values() for dim in shape))
+        raise ValueError(
+            f"expected 1-D latitude and longitude, got {shapes}: curvilinear grids are not "
+            f"supported; treat the cells as points with obj.stack(points={dims}), or give 1-D "
+            "coordinates if the grid is rectilinear"
+        )
+    try:
+        if shapes[lat] == shapes[lon]:
+            return _point_grid(variables, lat, lon)
+        return _lat_lon_grid(variables, lat, lon)
+    except ValueError as error:
+        raise ValueError(f"coordinates {lat!r} and {lon!r} make no grid: {error}") from error
+
+
+def missing_axes(obj: xr.Dataset | xr.DataArray) -> list[str]:
+    """Which of latitude and longitude an object lacks."""
+    found = _axis_names(obj)
+    return [axis for axis in _RULES if axis not in found]
+
+
+def _axis_names(obj: xr.Dataset | xr.DataArray) -> dict[str, str]:
+    """Name of the variable for each axis found; data variables only where no coordinate serves."""
+    variables = variables_of(obj)
+    bounds = {related(variable, "bounds") for variable in variables.values()}
+    eligible = {
+        name: variable
+        for name, variable in variables.items()
+        if name not in bounds and _is_eligible(name, variable)
+    }
+    coords = {name: variable for name, variable in eligible.items() if name in obj.coords}
+    found: dict[str, str] = {}
+    for pool in (coords, eligible):
+        found = {axis: name for axis in _RULES if (name := _only_match(axis, pool)) is not None}
+        if len(found) == 2:
+            break
+    return found
+
+
+def _only_match(axis: str, variables: Mapping[str, xr.Variable]) -> str | None:
+    for rule in _RULES[axis]:
+        names = [name for name, variable in variables.items() if rule(name, variable)]
+        if len(names) > 1:
+            raise ValueError(
+                f"expected one {axis}, got the candidates {names}; drop the others first, for "
+                f"example obj.drop_vars({names[1:]}), or select variables of one grid"
+            )
+        if names:
+            return names[0]
+    return None
+
+
+def _is_eligible(name: str, variable: xr.Variable) -> bool:
+    return (
+        variable.ndim > 0
+        and variable.dtype.kind in "fiu"
+        and name.lower() not in _ROTATED
+        and variable.attrs.get("standard_name", "") in ("", "latitude", "longitude")
+    )
+
+
+def _is_angle(variable: xr.Variable) -> bool:
+    units = str(variable.attrs.get("units", ""))
+    return not units or bool(_ANGLE.fullmatch(units))
+
+
+def _degrees(variable: xr.Variable, units: str) -> NDArray[np.float64]:
+    values = np.asarray(variable.values, np.float64)
+    return np.rad2deg(values) if units.lower().startswith("rad") else values
+
+
+def _centres(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.float64]:
+    return _degrees(variables[name], str(variables[name].attrs.get("units", "")))
+
+
+def _bounds(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.float64] | None:
+    """CF bounds in degrees, shape (n, 2), where the object has them."""
+    coordinate = variables[name]
+    bounds = variables.get(str(related(coordinate, "bounds")))
+    if bounds is None:
+        return None
+    # bounds have the units of their coordinate unless they say otherwise
+    units = str(bounds.attrs.get("units", coordinate.attrs.get("units", "")))
+    if coordinate.dims[0] in bounds.dims:
+        bounds = bounds.transpose(coordinate.dims[0], ...)
+    return _degrees(bounds, units)
+
+
+def _point_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> HorizontalGrid:
+    lat_deg = _centres(variables, lat)
+    # a pole in float32 radians is a little beyond the pole
+    beyond = (np.abs(lat_deg) > 90.0) & (np.abs(lat_deg) < 90.0 + COORDINATE_TOLERANCE)
+    lat_deg = np.where(beyond, np.sign(lat_deg) * 90.0, lat_deg)
+    return HorizontalGrid(
+        grid=PointGrid(_centres(variables, lon), lat_deg),
+        dims=(str(variables[lat].dims[0]),),
+        coords=_with_bounds(variables, lat, lon),
+    )
+
+
+def _lat_lon_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> HorizontalGrid:
+    grid = LatLonGrid(
+        lon=_unbroken(_centres(variables, lon)),
+        lat=_centres(variables, lat),
+        lon_bounds=_bounds(variables, lon),
+        lat_bounds=_bounds(variables, lat),
+    )
+    dims = (str(variables[lat].dims[0]), str(variables[lon].dims[0]))
+    return HorizontalGrid(grid=grid, dims=dims, coords=_with_bounds(variables, lat, lon))
+
+
+def _unbroken(lon: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Longitudes of either convention that jump by a turn somewhere, as one sequence."""
+    steps = np.diff(lon)
+    if (steps > 0).all() or (steps < 0).all():
+        return lon
+    return np.unwrap(lon, period=360.0)
+
+
+def _with_bounds(variables: Mapping[str, xr.Variable], *names: str) -> tuple[str, ...]:
+    bounds = (str(related(variables[name], "bounds")) for name in names)
+    return (*names, *(name for name in bounds if name in variables))

@@ -1,0 +1,105 @@
+"""The main job from end to end: real weather maps in; mask, events and a picture out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xsphere.reports import events_text
+
+MIN_AREA = 1e5  # km2: three cells of level 5
+MAX_PANELS = 4
+
+
+def run_demo(source: Path | None, out: Path, model_name: str = "tc-ar") -> None:
+    """Regrid, segment, list and draw a dataset, and say what was found.
+
+    Parameters
+    ----------
+    source : Path, optional
+        NetCDF file or Zarr store with the model's inputs; the package's sample if not given.
+    out : Path
+        Folder for ``mask.zarr``, ``events.csv`` and ``map.png``, which are replaced.
+    model_name : str
+        A bundled model or a model file.
+
+    Raises
+    ------
+    ValueError
+        If the dataset cannot be read by the model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> run_demo(None, Path(tempfile.mkdtemp()))  # doctest: +ELLIPSIS
+    input    two weather maps ...
+    """
+    import xsphere
+    from xsphere.store import open_lazily, write_whole
+
+    model = xsphere.Model.load(model_name)
+    if source is None:
+        ds = xsphere.sample_dataset().chunk(time=1)
+        title = "two weather maps of 2011, NOAA Global Forecast System"
+    else:
+        ds, title = open_lazily(source), str(source)
+    _say("input", title)
+    _say("model", f"{model!r}")
+    mask = xsphere.segment(ds, model)
+    out.mkdir(parents=True, exist_ok=True)
+    stored = write_whole(mask, out / "mask.zarr", overwrite=True, progress="segmenting")
+    mask = xr.open_zarr(stored, consolidated=False)["mask"]
+    share = float((mask == 254).mean())
+    if share == 1.0:
+        raise ValueError("no cell of the input is finite: there is nothing to segment")
+    fields = _fields(ds, model)
+    events = xsphere.events(mask, fields, min_area=MIN_AREA)
+    xsphere.events_to_csv(events, out / "events.csv")
+    _draw(fields, mask, out / "map.png")
+    if share:
+        _say("missing", f"{share:.1%} of all cells had inputs that are not finite")
+    _say("found", f"{events.sizes['event']} events of at least {MIN_AREA:,.0f} km2")
+    print(events_text(events))
+    _say("written", f"{stored}, {out / 'events.csv'}, {out / 'map.png'}")
+
+
+def _say(what: str, text: str) -> None:
+    print(f"{what:<9}{text}")
+
+
+def _fields(ds: xr.Dataset, model: Any) -> xr.Dataset:
+    """The model's inputs on its grid, in its units, with wind speed where there are winds."""
+    import xsphere
+    from xsphere.model.inputs import matched_variables
+
+    arrays = {}
+    for variable, match in zip(
+        model.spec.variables, matched_variables(ds, model.spec), strict=True
+    ):
+        attrs = match.array.attrs | {"units": variable.units}
+        converted = match.array * match.factor + match.offset
+        arrays[variable.name] = converted.assign_attrs(attrs)
+    fields = xsphere.to_healpix(xr.Dataset(arrays), model.level, method="conservative")
+    if {"U850", "V850"} <= set(fields):
+        speed = np.hypot(fields["U850"], fields["V850"])
+        speed.attrs = {"long_name": "wind speed at 850 hPa", "units": "m s-1"}
+        speed.attrs["grid_mapping"] = fields["U850"].attrs.get("grid_mapping", "crs")
+        fields = fields.drop_vars(["U850", "V850"]).assign(wind_speed_850=speed)
+    return fields
+
+
+def _draw(fields: xr.Dataset, mask: xr.DataArray, path: Path) -> None:
+    from xsphere.plot import plot
+
+    background = fields[next(iter(fields.data_vars))]
+    options: dict[str, Any] = {}
+    if "time" in mask.dims:
+        few = slice(MAX_PANELS)
+        background, mask = background.isel(time=few), mask.isel(time=few)
+        if background.sizes["time"] > 1:
+            options = {"col": "time", "col_wrap": 1 if background.sizes["time"] < 3 else 2}
+        else:
+            background, mask = background.isel(time=0), mask.isel(time=0)
+    axes = plot(background, contours=mask, **options)
+    np.ravel(axes)[0].figure.savefig(path, dpi=150, bbox_inches="tight")

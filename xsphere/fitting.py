@@ -1,0 +1,445 @@
+"""Training: a dataset and labels in, a model out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xsphere.cache import content_key
+from xsphere.conventions import INVALID, NOT_COMPUTED, classes_of
+from xsphere.grids import HealpixGrid
+from xsphere.model import Channel, GraphSpec, Model, ModelSpec, Variable, build_network
+from xsphere.model.catalogue import VARIABLES
+from xsphere.model.derived import derived_field
+from xsphere.model.inputs import matched_variables
+from xsphere.regrid import regrid
+
+if TYPE_CHECKING:
+    from xsphere.nn.augment import Augmentation
+    from xsphere.nn.training import TrainingOptions
+
+CLASS_DIMS = ("class", "event", "classes", "events", "label")
+MAX_SAMPLES_IN_MEMORY = 8 * 2**30
+
+
+def fit(  # noqa: PLR0913  (every one is a keyword)
+    ds: xr.Dataset,
+    labels: xr.DataArray,
+    *,
+    architecture: str | dict[str, Any] = "small",
+    level: int = 5,
+    graph: GraphSpec | None = None,
+    variables: Sequence[str | Variable] | None = None,
+    derived: Sequence[Channel] = (),
+    validation: float | slice = 0.2,
+    class_weights: str | Sequence[float] = "sqrt",
+    augmentation: "Augmentation | None" = None,
+    options: "TrainingOptions | None" = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+    name: str = "model",
+    description: str = "",
+) -> Model:
+    """Model trained to segment a dataset as its labels do.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Fields with the dimension ``time`` on any horizontal grid, chunked or not. Not changed.
+    labels : DataArray
+        Either integer classes (time, ...horizontal): 0 background, 1, 2, ... with `flag_meanings`
+        to name them, 254 and 255 unknown; or probabilities (time, class, ...horizontal) of the
+        classes along a dimension named ``class`` or ``event`` with their names as coordinate.
+        On any grid, which may be another than that of `ds`; at times that `ds` has.
+    architecture : {"small", "deepsphere"} or dict
+        Layout of the U-Net by name, or its sizes, see `xsphere.nn.UNetLayout`.
+    level : int
+        HEALPix level to work on.
+    graph : GraphSpec, optional
+        Graph of the sphere; 8 neighbours if not given.
+    variables : sequence of str or Variable, optional
+        Inputs. Names are looked up among the well-known ones, else in `ds`. By default every
+        variable of `ds` on its horizontal grid.
+    derived : sequence of Channel
+        Further inputs derived from the variables, such as
+        ``Channel(name="speed", kind="wind_speed", sources=("U850", "V850"))``. Means and standard
+        deviations are measured, whatever is given.
+    validation : float or slice
+        Share of the times at the end, or a slice of times: one block, so that validation maps have
+        no neighbours in time among the training maps but at its edges.
+    class_weights : {"sqrt", "balanced", "none"} or sequence of float
+        Weights in the cross-entropy, background first: the inverse frequency of a class, its square
+        root, or 1.
+    augmentation : Augmentation, optional
+        Random changes of the samples.
+    options : TrainingOptions, optional
+        Epochs, batch size, rate, seed and the like.
+    checkpoint : str or Path, optional
+        File written after each epoch. If it exists, the training goes on from there, and ends with
+        the same weights as if it had never stopped.
+    progress : bool
+        Whether to show a progress bar.
+    name, description : str
+        Kept in the model.
+
+    Returns
+    -------
+    Model
+        The trained model, with the record of its training.
+
+    Raises
+    ------
+    ValueError
+        If inputs cannot be read, labels name no classes, no time is in both, or the checkpoint
+        belongs to another training.
+
+    References
+    ----------
+    .. [1] Defferrard et al. (2020), https://arxiv.org/abs/2012.15000
+
+    Examples
+    --------
+    >>> from xsphere.nn.training import TrainingOptions
+    >>> ds = xsphere.sample_dataset()[["PSL"]]
+    >>> lows = (ds.PSL < 99000.0).astype("uint8")
+    >>> lows.attrs = {"flag_values": [0, 1], "flag_meanings": "background deep_low"}
+    >>> model = fit(
+    ...     ds, lows, level=3, validation=0.5, progress=False,
+    ...     architecture={"features": (8,), "depths": (0,)}, options=TrainingOptions(epochs=1),
+    ... )
+    >>> model.classes
+    ('deep_low',)
+    """
+    from xsphere.nn import normalize_layout
+    from xsphere.nn.training import TrainingOptions, train
+
+    options = options or TrainingOptions()
+    layout = normalize_layout(architecture) if isinstance(architecture, str) else architecture
+    sizes = layout if isinstance(layout, dict) else layout.to_dict()
+    classes = _class_names(labels)
+    inputs = _variables(ds, variables)
+    spec = ModelSpec(
+        name=name,
+        description=description,
+        level=level,
+        variables=inputs,
+        channels=(*(Channel(name=v.name, sources=(v.name,)) for v in inputs), *derived),
+        classes=classes,
+        network={"architecture": "unet", **sizes},
+        graph=graph or GraphSpec(),
+    )
+    samples = _gathered(ds, labels, spec, progress)
+    is_validation = _validation_times(samples.times, validation)
+    spec = _with_statistics(spec, samples.fields[~is_validation])
+    data = _training_data(
+        spec, samples, is_validation, class_weights=class_weights, augmentation=augmentation
+    )
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        network = build_network(spec)
+        history = train(
+            network,
+            data,
+            options=options,
+            checkpoint=Path(checkpoint) if checkpoint is not None else None,
+            progress=progress,
+        )
+    record = _record(samples, is_validation, data, options, augmentation, history)
+    return Model.from_network(replace(spec, training=record), network)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Inputs and targets on the model's grid."""
+
+    times: NDArray[Any]
+    fields: NDArray[np.float32]  # (time, cells, variables)
+    targets: NDArray[np.float32]  # (time, cells, classes)
+
+
+def _class_names(labels: xr.DataArray) -> tuple[str, ...]:
+    dim = _class_dim(labels)
+    if dim is not None:
+        if dim not in labels.coords:
+            raise ValueError(
+                f"labels have the dimension {dim!r} but no names along it; assign them with "
+                f".assign_coords({dim}=[...])"
+            )
+        names = [str(value) for value in labels[dim].values]
+        return tuple(name for name in names if name != "background")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"labels must be integer classes, or probabilities along one of {CLASS_DIMS}, got "
+            f"dtype {labels.dtype} and dimensions {labels.dims}"
+        )
+    meanings = classes_of(labels)
+    found = tuple(name for value, name in sorted(meanings.items()) if 0 < value < INVALID)
+    if not found:
+        raise ValueError(
+            "labels do not name their classes; set the attributes flag_values and flag_meanings"
+        )
+    return found
+
+
+def _class_dim(labels: xr.DataArray) -> str | None:
+    return next((dim for dim in CLASS_DIMS if dim in labels.dims), None)
+
+
+def _variables(ds: xr.Dataset, variables: Sequence[str | Variable] | None) -> tuple[Variable, ...]:
+    if variables is None:
+        from xsphere.conventions import horizontal_grid
+
+        dims = set(horizontal_grid(ds).dims)
+        variables = [str(name) for name, array in ds.data_vars.items() if dims <= set(array.dims)]
+    missing = [v for v in variables if isinstance(v, str) and v not in VARIABLES and v not in ds]
+    if missing:
+        raise ValueError(f"variables {missing} are not in the dataset, which has {list(ds)}")
+    return tuple(_variable(ds, variable) for variable in variables)
+
+
+def _variable(ds: xr.Dataset, variable: str | Variable) -> Variable:
+    if isinstance(variable, Variable):
+        return variable
+    if variable in VARIABLES:
+        return VARIABLES[variable]
+    attrs = ds[variable].attrs
+    if "units" not in attrs:
+        raise ValueError(
+            f"{variable!r} has no units attribute; set ds[{variable!r}].attrs['units']"
+        )
+    return Variable(name=variable, units=attrs["units"], standard_name=attrs.get("standard_name"))
+
+
+def _gathered(ds: xr.Dataset, labels: xr.DataArray, spec: ModelSpec, progress: bool) -> _Samples:
+    """Inputs and targets of all common times, regridded block by block."""
+    from tqdm.auto import tqdm
+
+    grid = HealpixGrid(spec.level)
+    times = _common_times(ds, labels)
+    matches = matched_variables(ds, spec)
+    shape = (len(times), grid.n_cells)
+    _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
+    fields = np.empty((*shape, len(spec.variables)), np.float32)
+    targets = np.empty((*shape, len(spec.classes) + 1), np.float32)
+    blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
+    for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
+        for index, match in enumerate(matches):
+            raw = match.array.sel(time=times[block])
+            values = regrid(raw.astype(np.float64), grid, method=spec.regridding)
+            fields[block, :, index] = _plain(values) * match.factor + match.offset
+        targets[block] = _targets(labels.sel(time=times[block]), grid, spec.classes)
+    return _Samples(times, fields, targets)
+
+
+def _plain(values: xr.DataArray) -> NDArray[Any]:
+    result: NDArray[Any] = values.transpose("time", ..., "cells").values
+    return result
+
+
+def _check_memory(shape: tuple[int, int], n_values: int) -> None:
+    n_bytes = 4 * shape[0] * shape[1] * n_values
+    if n_bytes > MAX_SAMPLES_IN_MEMORY:
+        raise ValueError(
+            f"the regridded samples would take {n_bytes / 2**30:.0f} GiB, more than "
+            f"{MAX_SAMPLES_IN_MEMORY / 2**30:.0f}; train on fewer times or a coarser level"
+        )
+
+
+def _common_times(ds: xr.Dataset, labels: xr.DataArray) -> NDArray[Any]:
+    for what, obj in (("the dataset", ds), ("labels", labels)):
+        if "time" not in obj.indexes:
+            raise ValueError(f"{what} must have a time coordinate, got {list(obj.coords)}")
+        if not obj.indexes["time"].is_unique:
+            raise ValueError(f"times of {what} must differ from each other; drop the duplicates")
+    common = labels.indexes["time"].intersection(ds.indexes["time"]).sort_values()
+    if not len(common):
+        raise ValueError(
+            f"no time is in both the dataset ({ds.indexes['time'][:1]} ...) and the labels "
+            f"({labels.indexes['time'][:1]} ...)"
+        )
+    values: NDArray[Any] = common.to_numpy()
+    return values
+
+
+def _targets(
+    labels: xr.DataArray, grid: HealpixGrid, classes: tuple[str, ...]
+) -> NDArray[np.float32]:
+    """Probabilities (time, cells, classes), background first; all zero where nothing is known."""
+    dim = _class_dim(labels)
+    if dim is not None:
+        probability = labels.sel({dim: list(classes)}).astype(np.float64).rename({dim: "class"})
+    else:
+        ids = xr.DataArray(np.arange(1, len(classes) + 1), dims="class")
+        known = (labels != INVALID) & (labels != NOT_COMPUTED)
+        probability = (labels == ids).astype(np.float64).where(known)
+    events = regrid(probability, grid, method="conservative")
+    values = events.transpose("time", "cells", "class").values
+    _check_probabilities(values)
+    total = values.sum(-1, keepdims=True)
+    # a teacher's classes may overlap: shares of one, never more
+    values = values / np.maximum(total, 1.0)
+    with_background = np.concatenate([1.0 - values.sum(-1, keepdims=True), values], -1)
+    targets: NDArray[np.float32] = np.nan_to_num(with_background, nan=0.0).astype(np.float32)
+    return targets
+
+
+def _check_probabilities(values: NDArray[np.float64]) -> None:
+    finite = values[np.isfinite(values)]
+    if finite.size and (finite.min() < -1e-6 or finite.max() > 1 + 1e-6):
+        raise ValueError(
+            f"probabilities must be from 0 to 1, got {finite.min():g} to {finite.max():g}; divide "
+            "scaled integers first"
+        )
+
+
+def _validation_times(times: NDArray[Any], validation: float | slice) -> NDArray[np.bool_]:
+    if isinstance(validation, slice):
+        index = xr.DataArray(np.arange(len(times)), {"time": times}, "time")
+        chosen = np.zeros(len(times), bool)
+        chosen[index.sel(time=validation).values] = True
+    else:
+        if not 0 <= validation < 1:
+            raise ValueError(f"validation must be a share from 0 to 1, got {validation!r}")
+        chosen = np.arange(len(times)) >= round(len(times) * (1 - validation))
+    if chosen.all():
+        raise ValueError(f"validation={validation!r} leaves none of {len(times)} times to train on")
+    return chosen
+
+
+def _with_statistics(spec: ModelSpec, fields: NDArray[np.float32]) -> ModelSpec:
+    """Channels normalised by the mean and standard deviation of the training samples."""
+    grid = HealpixGrid(spec.level)
+    position = {variable.name: index for index, variable in enumerate(spec.variables)}
+    channels = []
+    for channel in spec.channels:
+        sources = [fields[..., position[name]] for name in channel.sources]
+        values = (
+            sources[0]
+            if channel.kind == "variable"
+            else derived_field(channel.kind, grid, *sources)
+        )
+        mean, std = (float(f(values, dtype=np.float64)) for f in (np.nanmean, np.nanstd))
+        if not np.isfinite(mean):
+            raise ValueError(f"channel {channel.name!r} has no finite value in the training data")
+        # six digits are more than the data have, and make the record readable
+        mean, std = float(f"{mean:.6g}"), float(f"{std:.6g}")
+        channels.append(replace(channel, mean=mean, std=std or 1.0))
+    return replace(spec, channels=tuple(channels))
+
+
+def _training_data(
+    spec: ModelSpec,
+    samples: _Samples,
+    is_validation: NDArray[np.bool_],
+    *,
+    class_weights: str | Sequence[float],
+    augmentation: "Augmentation | None",
+) -> Any:
+    from xsphere.nn.augment import augmented
+    from xsphere.nn.training import TrainingData
+
+    # normalisation and derived inputs are those of the finished model, not a second version
+    model = Model.untrained(spec)
+    train, held = np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+    winds = _wind_pairs(spec)
+
+    def prepared(fields: NDArray[np.float32], target: NDArray[np.float32]) -> Any:
+        channels, valid = model.channels(*fields.T[:, None])
+        return channels[0], np.where(valid[0][:, None], target, np.float32(0))
+
+    def sample(index: int, rng: np.random.Generator) -> Any:
+        fields, target = samples.fields[train[index]], samples.targets[train[index]]
+        if augmentation is not None:
+            fields, target = augmented(
+                model.grid, fields, target, winds=winds, options=augmentation, rng=rng
+            )
+        return prepared(fields, target)
+
+    return TrainingData(
+        n_samples=len(train),
+        n_validation=len(held),
+        sample=sample,
+        validation=lambda index: prepared(
+            samples.fields[held[index]], samples.targets[held[index]]
+        ),
+        classes=("background", *spec.classes),
+        class_weights=_class_weights(class_weights, samples.targets[train]),
+        fingerprint=content_key(
+            spec.to_dict(),
+            augmentation.to_dict() if augmentation else None,
+            # sums in float64: any changed sample changes them
+            [
+                float(np.nansum(array, dtype=np.float64))
+                for array in (samples.fields, samples.targets)
+            ],
+            [len(train), len(held)],
+        ),
+    )
+
+
+def _wind_pairs(spec: ModelSpec) -> list[tuple[int, int]]:
+    """Positions of eastward and northward components at one surface."""
+    position = {(v.standard_name, v.pressure): i for i, v in enumerate(spec.variables)}
+    return [
+        (index, position["northward_wind", pressure])
+        for (standard_name, pressure), index in position.items()
+        if standard_name == "eastward_wind" and ("northward_wind", pressure) in position
+    ]
+
+
+def _class_weights(
+    wanted: str | Sequence[float], targets: NDArray[np.float32]
+) -> tuple[float, ...]:
+    n_classes = targets.shape[-1]
+    if not isinstance(wanted, str):
+        if len(wanted) != n_classes:
+            raise ValueError(
+                f"class_weights must be {n_classes}, background first, got {len(wanted)}"
+            )
+        return tuple(float(weight) for weight in wanted)
+    frequency = targets.mean((0, 1), dtype=np.float64)
+    absent = np.flatnonzero(frequency == 0)
+    if absent.size:
+        raise ValueError(f"classes {absent.tolist()} are nowhere in the training labels")
+    powers = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}
+    if wanted not in powers:
+        raise ValueError(
+            f"class_weights must be one of {sorted(powers)} or numbers, got {wanted!r}"
+        )
+    weights = frequency ** -powers[wanted]
+    return tuple(float(f"{weight:.4g}") for weight in weights / weights[0])
+
+
+def _record(
+    samples: _Samples,
+    is_validation: NDArray[np.bool_],
+    data: Any,
+    options: "TrainingOptions",
+    augmentation: "Augmentation | None",
+    history: list[dict[str, Any]],
+) -> dict[str, Any]:
+    from dataclasses import asdict
+    from importlib.metadata import version
+
+    times = {
+        name: [str(chosen.min()), str(chosen.max()), len(chosen)]
+        for name, chosen in (
+            ("training", samples.times[~is_validation]),
+            ("validation", samples.times[is_validation]),
+        )
+        if len(chosen)
+    }
+    return {
+        "times": times,
+        "options": asdict(options),
+        "augmentation": augmentation.to_dict() if augmentation else None,
+        "class_weights": list(data.class_weights),
+        "history": history,
+        "versions": {package: version(package) for package in ("xsphere", "torch", "numpy")},
+    }

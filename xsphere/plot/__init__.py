@@ -1,0 +1,5 @@
+"""Maps of fields and masks on any grid and any cartopy projection."""
+
+from xsphere.plot.maps import plot
+
+__all__ = ["plot"]

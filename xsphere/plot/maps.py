@@ -1,0 +1,293 @@
+"""Maps of fields and masks: which panels, on which axes, with which words.
+
+Which cell every pixel shows is found in `xsphere.plot.screen`; colours and lines are drawn in
+`xsphere.plot.drawing`.
+"""
+
+import re
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xsphere.conventions import INVALID, HorizontalGrid, horizontal_grid
+from xsphere.grids import Grid
+from xsphere.plot.drawing import (
+    Raster,
+    class_styles,
+    decorate,
+    draw_colorbar,
+    draw_contours,
+    draw_field,
+    draw_legend,
+    draw_mask,
+    field_colours,
+    is_wide,
+    readable,
+)
+from xsphere.plot.screen import (
+    Screen,
+    cells_under,
+    default_projection,
+    frame_axes,
+    frame_of,
+    screen_of,
+)
+
+
+def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
+    da: xr.DataArray,
+    *,
+    ax: Any = None,
+    projection: Any = None,
+    cmap: Any = None,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    contours: xr.DataArray | None = None,
+    coastlines: bool = True,
+    add_colorbar: bool = True,
+    add_legend: bool = True,
+    title: str | None = None,
+    col: Hashable | None = None,
+    col_wrap: int | None = None,
+    pixels: int | None = None,
+    **imshow_kwargs: Any,
+) -> Any:
+    """Map of a field or a mask, drawn pixel by pixel on a cartopy projection.
+
+    Masks (with ``flag_meanings``) are drawn in one colour a class, with a legend, on a background
+    that is transparent. Fields get a colour bar; NaN is transparent. Only what is drawn is
+    computed, one map at a time.
+
+    Parameters
+    ----------
+    da : DataArray
+        A field or mask on a HEALPix, longitude-latitude or point grid. Dimensions other than the
+        grid's must have size 1, except `col`.
+    ax : GeoAxes, optional
+        Axes to draw on. Its limits are kept if it has any. New axes if not given.
+    projection : cartopy.crs.Projection, optional
+        By default Robinson centred on the date line for global data, and plate carrée limited to
+        the region for regional data.
+    cmap : str, Colormap or sequence of colours, optional
+        Colours of a field; for a mask, one colour for each class in order. By default viridis,
+        or blue to red about zero where the field is strong on both sides of it.
+    vmin, vmax : float, optional
+        Limits of the colours. By default the 2nd and 98th percentile, shared by all facets.
+    contours : DataArray, optional
+        A mask, on any grid, whose classes are outlined over the field.
+    coastlines : bool, default True
+        Whether to draw coastlines.
+    add_colorbar, add_legend : bool, default True
+        Whether to explain the colours of a field, the classes of a mask.
+    title : str, optional
+        By default the scalar coordinates, such as the time; ``""`` for none.
+    col : hashable, optional
+        Dimension with one map for each of its entries.
+    col_wrap : int, optional
+        Maps in a row. By default nearly as many rows as columns.
+    pixels : int, optional
+        Pixels along the longer side of a map. By default 200 an inch.
+    **imshow_kwargs
+        Passed to `matplotlib.axes.Axes.imshow`, such as ``alpha`` or ``norm``.
+
+    Returns
+    -------
+    GeoAxes, or array of GeoAxes
+        The axes drawn on; with `col`, one for each entry, in order.
+
+    Raises
+    ------
+    TypeError
+        If `da` is not a DataArray or `ax` is not a GeoAxes.
+    ValueError
+        If dimensions are left over, options contradict each other, or a mask holds values that
+        are none of its classes.
+
+    Examples
+    --------
+    >>> import cartopy.crs as ccrs
+    >>> da = xr.DataArray(np.arange(192.0), dims="cells", attrs={"grid_mapping": "crs"})
+    >>> crs = {"grid_mapping_name": "healpix", "refinement_level": 2, "indexing_scheme": "nested"}
+    >>> da = da.assign_coords(cell_ids=("cells", np.arange(192)), crs=((), 0, crs))
+    >>> ax = plot(da, projection=ccrs.Orthographic(), pixels=100, title="Cell ids")
+    >>> ax.get_title()
+    'Cell ids'
+    """
+    _check_options(da, ax=ax, projection=projection, contours=contours, col=col)
+    horizontal = horizontal_grid(da)
+    panels = _panels("da", da, horizontal, col)
+    axes = [ax] if ax is not None else _new_axes(len(panels), horizontal.grid, projection, col_wrap)
+    if axes[0].get_autoscale_on():
+        frame_axes(axes, horizontal.grid)
+    screen = screen_of(axes[0], pixels)
+    is_mask = "flag_meanings" in da.attrs
+    rasters = _rasters(panels, horizontal, screen, nan_as=INVALID if is_mask else None)
+    options = {"interpolation": "nearest", "zorder": 1.0, **imshow_kwargs}
+    handles = []
+    if is_mask:
+        _check_mask_options(vmin=vmin, vmax=vmax, norm=options.get("norm"))
+        handles += draw_mask(axes, rasters, screen, class_styles(da, cmap), options)
+    else:
+        options |= field_colours(rasters, cmap, vmin, vmax, options.get("norm"))
+        image = draw_field(axes, rasters, screen, options)
+        if add_colorbar:
+            draw_colorbar(image, axes, rasters, _field_label(da))
+    if contours is not None:
+        outlined = _rasters_of_contours(contours, panels, col, screen)
+        handles += draw_contours(axes, outlined, screen, class_styles(contours, None))
+    for axis, words in zip(axes, _titles(panels, title, col), strict=True):
+        decorate(axis, words, coastlines=coastlines)
+    if col is not None and title:
+        axes[0].get_figure().suptitle(title)
+    if add_legend and handles:
+        draw_legend(axes, handles, facets=col is not None)
+    return axes[0] if col is None else np.array(axes, object)
+
+
+def _check_options(da: Any, *, ax: Any, projection: Any, contours: Any, col: Any) -> None:
+    for name, value in (("da", da), ("contours", contours)):
+        if not isinstance(value, xr.DataArray) and (name == "da" or value is not None):
+            raise TypeError(
+                f"plot() needs a DataArray for {name}, got {type(value).__name__}; choose one "
+                "variable, such as ds['TMQ']"
+            )
+    if ax is not None and not hasattr(ax, "projection"):
+        raise TypeError(
+            f"ax must be a cartopy GeoAxes, got {type(ax).__name__}; make it with "
+            "plt.axes(projection=cartopy.crs.Robinson())"
+        )
+    given = {"projection": projection, "col": col}
+    clashing = [name for name, value in given.items() if value is not None]
+    if ax is not None and clashing:
+        raise ValueError(f"plot() got ax together with {', '.join(clashing)}; leave one side out")
+    if contours is not None and "flag_meanings" not in contours.attrs:
+        raise ValueError(
+            "contours must be a mask, with flag_values and flag_meanings in its attributes, got "
+            f"only {sorted(map(str, contours.attrs))}"
+        )
+
+
+def _check_mask_options(**options: Any) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} are for fields, but da is a mask (it has flag_meanings); leave "
+            "them out, or choose the colours with cmap=[...]"
+        )
+
+
+def _panels(
+    name: str, da: xr.DataArray, horizontal: HorizontalGrid, col: Hashable | None
+) -> list[xr.DataArray]:
+    """One array a map, still lazy, with the dimensions of the grid alone."""
+    if col is not None and col not in da.dims:
+        raise ValueError(f"col must be a dimension of {name}, which has {da.dims}, got {col!r}")
+    others = [dim for dim in da.dims if dim not in (*horizontal.dims, col)]
+    left = {str(dim): da.sizes[dim] for dim in others if da.sizes[dim] != 1}
+    if left:
+        chosen = ", ".join(f"{dim}=0" for dim in left)
+        raise ValueError(
+            f"plot() draws one map, but {name} also has dimensions {left}; choose with "
+            f".isel({chosen}), or draw a map for each entry of one with col={next(iter(left))!r}"
+        )
+    da = da.squeeze(others)
+    return [da] if col is None else [da.isel({col: i}) for i in range(da.sizes[col])]
+
+
+def _rasters(
+    panels: Sequence[xr.DataArray],
+    horizontal: HorizontalGrid,
+    screen: Screen,
+    *,
+    nan_as: int | None = None,
+) -> list[Raster]:
+    """Values under every pixel of each map, one map in memory at a time."""
+    cells = cells_under(screen, horizontal.grid)
+    rasters: list[Raster] = []
+    for panel in panels:
+        values = np.asarray(panel.transpose(*horizontal.dims).values).ravel()
+        if values.dtype.kind not in "biuf":
+            raise TypeError(f"plot() draws numbers, got values of dtype {values.dtype}")
+        if values.dtype.kind == "b":
+            values = values.astype(np.uint8)
+        if values.dtype.kind == "f" and nan_as is not None:
+            values = np.where(np.isnan(values), nan_as, values)
+        raster = values[cells]
+        rasters.append(np.ma.masked_array(raster, mask=(cells < 0) | ~np.isfinite(raster)))
+    return rasters
+
+
+def _rasters_of_contours(
+    contours: xr.DataArray, panels: Sequence[xr.DataArray], col: Hashable | None, screen: Screen
+) -> list[Raster]:
+    """The mask of every map: matched by the labels of `col`, or one mask for all."""
+    horizontal = horizontal_grid(contours)
+    if col is None or col not in contours.dims:
+        return _rasters(_panels("contours", contours, horizontal, None), horizontal, screen) * len(
+            panels
+        )
+    if col in contours.coords and col in panels[0].coords:
+        labels = [panel[col].values[()] for panel in panels]
+        missing = [str(label) for label in labels if label not in contours.indexes[col]]
+        if missing:
+            raise ValueError(f"contours lacks {col} {', '.join(missing)}, which da has")
+        contours = contours.sel({col: labels})
+    if contours.sizes[col] != len(panels):
+        raise ValueError(
+            f"contours must have the {len(panels)} entries of da along {col!r}, got "
+            f"{contours.sizes[col]}"
+        )
+    return _rasters(_panels("contours", contours, horizontal, col), horizontal, screen)
+
+
+def _new_axes(n: int, grid: Grid, projection: Any, col_wrap: int | None) -> list[Any]:
+    import matplotlib.pyplot as plt
+
+    projection = projection or default_projection(grid)
+    extent = frame_of(projection, grid)[0]
+    tallness = (extent[3] - extent[2]) / (extent[1] - extent[0])
+    n_columns = min(n, col_wrap or int(np.ceil(np.sqrt(n))))
+    n_rows = -(-n // n_columns)
+    width = min(9.0, 6.0 / tallness) / np.sqrt(n_columns)
+    # room for titles, and for a colour bar and a legend
+    beside, below = (0.0, 0.9) if is_wide(extent) else (1.2, 0.4)
+    size = (n_columns * width + beside, n_rows * (width * tallness + 0.3) + below)
+    figure = plt.figure(figsize=size, layout="compressed")
+    return [figure.add_subplot(n_rows, n_columns, i + 1, projection=projection) for i in range(n)]
+
+
+def _field_label(da: xr.DataArray) -> str:
+    name = da.attrs.get("long_name") or readable(da.attrs.get("standard_name", ""))
+    name = name or ("" if da.name is None else str(da.name))
+    # m s-1 and m s**-1 as they are printed
+    units = re.sub(r"(?<!\d)([A-Za-z])\*{0,2}(-?\d+)", r"\1$^{\2}$", da.attrs.get("units", ""))
+    return f"{name} [{units}]" if units else name
+
+
+def _titles(panels: Sequence[xr.DataArray], title: str | None, col: Hashable | None) -> list[str]:
+    """What is particular to each map: its entry of `col`, or all its scalar coordinates."""
+    if col is None and title is not None:
+        return [title]
+    return [", ".join(_coordinate_label(c) for c in _scalars(panel, col)) for panel in panels]
+
+
+def _scalars(panel: xr.DataArray, col: Hashable | None) -> list[xr.DataArray]:
+    scalars = [c for c in panel.coords.values() if c.ndim == 0]
+    if col is not None:
+        return [c for c in scalars if c.name == col]
+    mappings = {panel.attrs.get("grid_mapping"), panel.encoding.get("grid_mapping")}
+    return [c for c in scalars if "grid_mapping_name" not in c.attrs and c.name not in mappings]
+
+
+def _coordinate_label(coordinate: xr.DataArray) -> str:
+    value = coordinate.values[()]
+    if coordinate.dtype.kind == "M":
+        return str(np.datetime_as_string(value, unit="m")).replace("T", " ")
+    if hasattr(value, "strftime"):  # cftime
+        return str(value.strftime("%Y-%m-%d %H:%M"))
+    if coordinate.dtype.kind == "m":
+        return f"{coordinate.name} = {value / np.timedelta64(1, 'h'):g} h"
+    number = f"{value:g}" if coordinate.dtype.kind == "f" else str(value)
+    return f"{coordinate.name} = {number} {coordinate.attrs.get('units', '')}".strip()

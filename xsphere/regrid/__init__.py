@@ -1,0 +1,11 @@
+"""Regridding of labelled data, lazily: xarray in, xarray out.
+
+Each variable becomes one node of the graph per block, which knows the two grids and the method.
+Weights are looked up where the node runs, once per process, and never travel with a task. What
+the weights are is the business of `xsphere.weights`.
+"""
+
+from xsphere.regrid.functions import regrid, to_healpix, to_latlon
+from xsphere.regrid.node import MissingPolicy, RegridMethod
+
+__all__ = ["MissingPolicy", "RegridMethod", "regrid", "to_healpix", "to_latlon"]

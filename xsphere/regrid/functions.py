@@ -1,0 +1,183 @@
+"""The functions that users call."""
+
+from typing import cast
+
+import xarray as xr
+
+from xsphere.conventions import horizontal_grid
+from xsphere.conventions.base import Labelled
+from xsphere.grids import Grid, HealpixGrid, IndexingScheme, LatLonGrid
+from xsphere.regrid.labelled import regridded
+from xsphere.regrid.node import MissingPolicy, RegridMethod, Rules
+from xsphere.regrid.places import checked_level, equiangular, in_scheme, place_like, place_on
+
+
+def regrid(
+    obj: Labelled,
+    target: Grid,
+    *,
+    method: RegridMethod = "auto",
+    missing: MissingPolicy = "renormalize",
+    min_valid_fraction: float = 0.5,
+) -> Labelled:
+    """The same fields on another grid, lazily if they are dask arrays.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        On any grid that `xsphere.conventions.horizontal_grid` finds; the horizontal dimensions in
+        one chunk. Left as it was. Variables of a Dataset without the horizontal dimensions pass
+        through; bounds and other coordinates along them are dropped.
+    target : Grid
+        Where values go.
+    method : {"auto", "nearest", "bilinear", "conservative", "mode"}
+        ``"conservative"`` keeps area integrals, ``"bilinear"`` is more accurate for smooth fields
+        where the target is not coarser, ``"mode"`` takes the class that covers most of a cell.
+        ``"auto"`` chooses for every variable: mode for booleans and variables with
+        ``flag_values``, nearest from points, conservative for fluxes, precipitation and sums (by
+        ``standard_name`` and ``cell_methods``) and where the target is coarser, else bilinear.
+    missing : {"renormalize", "propagate"}
+        Whether a cell that misses some source values gets the mean of the others or NaN.
+    min_valid_fraction : float
+        Part of a cell that must have values, from 0 to 1, for ``"renormalize"``. Cells beyond a
+        regional source count as missing.
+
+    Returns
+    -------
+    Dataset or DataArray
+        Names, attributes, other dimensions and float types kept; ``cell_methods`` tells the
+        method. Integers become float32, or float64 from 32 bits on, except classes, which keep
+        their type. Missing is NaN; for integer classes it is a flag ``not_computed``; booleans
+        from a grid that does not cover the sphere become float32 for it. The horizontal dimensions
+        come last: ``cells`` for HEALPix, ``lat`` and ``lon``, or ``points``.
+
+    Raises
+    ------
+    TypeError
+        If a variable to regrid holds neither numbers nor booleans.
+    ValueError
+        If no grid is found, horizontal dimensions are split into chunks, the method is not
+        possible between these grids, or flags would be averaged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> coords = {"lat": [-60.0, 0.0, 60.0], "lon": [0.0, 90.0, 180.0, 270.0]}
+    >>> field = xr.DataArray(np.ones((3, 4), "f4"), coords, ("lat", "lon"), name="t")
+    >>> regridded = regrid(field, HealpixGrid(level=2))
+    >>> regridded.sizes, regridded.dtype
+    (Frozen({'cells': 192}), dtype('float32'))
+    """
+    rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
+    return regridded(obj, horizontal_grid(obj), place_on(target), rules)
+
+
+def to_healpix(
+    obj: Labelled,
+    level: int | None = None,
+    *,
+    nside: int | None = None,
+    method: RegridMethod = "auto",
+    missing: MissingPolicy = "renormalize",
+    min_valid_fraction: float = 0.5,
+    indexing_scheme: IndexingScheme = "nested",
+) -> Labelled:
+    """The same fields on a HEALPix grid, lazily if they are dask arrays.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        On any grid that `xsphere.conventions.horizontal_grid` finds, HEALPix of another level
+        included: a part of the HEALPix sphere stays a part.
+    level : int, optional
+        Refinement level: ``12 * 4**level`` cells.
+    nside : int, optional
+        ``2**level``, instead of `level`.
+    method, missing, min_valid_fraction
+        As for `regrid`.
+    indexing_scheme : {"nested", "ring"}
+        Order of the cells.
+
+    Returns
+    -------
+    Dataset or DataArray
+        As from `regrid`, with dimension ``cells`` and the coordinates ``cell_ids`` and ``crs``.
+
+    Raises
+    ------
+    TypeError
+        If the level is not an integer, or a variable holds neither numbers nor booleans.
+    ValueError
+        If not exactly one of `level` and `nside` is given, or as for `regrid`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> coords = {"lat": [-60.0, 0.0, 60.0], "lon": [0.0, 90.0, 180.0, 270.0]}
+    >>> field = xr.DataArray(np.ones((3, 4), "f4"), coords, ("lat", "lon"), name="t")
+    >>> to_healpix(field, level=1).dims
+    ('cells',)
+    """
+    rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
+    grid = HealpixGrid(checked_level(level, nside), indexing_scheme)
+    source = horizontal_grid(obj)
+    if isinstance(source.grid, HealpixGrid) and not source.grid.is_global:
+        grid = in_scheme(source.grid.at_level(grid.level), indexing_scheme)
+    return regridded(obj, source, place_on(grid), rules)
+
+
+def to_latlon(
+    obj: Labelled,
+    resolution: float | None = None,
+    *,
+    like: xr.Dataset | xr.DataArray | LatLonGrid | None = None,
+    method: RegridMethod = "auto",
+    missing: MissingPolicy = "renormalize",
+    min_valid_fraction: float = 0.5,
+) -> Labelled:
+    """The same fields on a longitude-latitude grid, lazily if they are dask arrays.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        On any grid that `xsphere.conventions.horizontal_grid` finds.
+    resolution : float, optional
+        Size of the cells in degrees, a divisor of 180. Rows go from south to north, columns east
+        from the meridian of Greenwich; centres are half a cell off the poles and the meridian.
+    like : Dataset, DataArray or LatLonGrid, optional
+        Whose grid to take instead, with its names.
+    method, missing, min_valid_fraction
+        As for `regrid`.
+
+    Returns
+    -------
+    Dataset or DataArray
+        As from `regrid`, with dimensions ``lat`` and ``lon`` or those of `like`.
+
+    Raises
+    ------
+    TypeError
+        If a variable holds neither numbers nor booleans.
+    ValueError
+        If not exactly one of `resolution` and `like` is given, the resolution does not divide 180,
+        `like` is not on a longitude-latitude grid, or as for `regrid`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xsphere.conventions import describe_healpix
+    >>> field = describe_healpix(xr.DataArray(np.ones(48), dims="cells"), HealpixGrid(level=1))
+    >>> to_latlon(field, 45.0).sizes
+    Frozen({'lat': 4, 'lon': 8})
+    """
+    if (resolution is None) == (like is None):
+        raise ValueError(
+            "to_latlon() needs either resolution=<degrees> or like=<dataset>, got "
+            f"{'neither' if like is None else 'both'}"
+        )
+    rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
+    if isinstance(like, xr.Dataset | xr.DataArray):
+        place = place_like(like)
+    else:
+        place = place_on(like if like is not None else equiangular(cast("float", resolution)))
+    return regridded(obj, horizontal_grid(obj), place, rules)

@@ -1,0 +1,84 @@
+"""The method for each variable, chosen from its attributes and the two grids."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
+from xsphere.regrid.node import RegridMethod
+
+# Sums over time or area, and what flows through an area: their integral is what matters.
+_INTEGRATED = re.compile(
+    "flux|precipitation|rainfall|snowfall|runoff|evaporation|sublimation|deposition"
+)
+
+
+def definite_method(
+    variable: xr.DataArray, source: Grid, target: Grid, method: RegridMethod
+) -> RegridMethod:
+    """The method asked for, or the one that suits the variable and the grids."""
+    if method != "auto":
+        return method
+    if variable.dtype.kind == "b" or is_flags(variable):
+        return "mode"
+    if isinstance(source, PointGrid):
+        return "nearest"
+    if isinstance(target, PointGrid):
+        return "bilinear"
+    return "conservative" if _is_integrated(variable) or _coarser(target, source) else "bilinear"
+
+
+def is_flags(variable: xr.DataArray) -> bool:
+    """Whether the values are names of classes."""
+    return any(key in variable.attrs for key in ("flag_values", "flag_meanings", "flag_masks"))
+
+
+def covers_sphere(grid: Grid) -> bool:
+    """Whether every point of the sphere is in a cell."""
+    match grid:
+        case HealpixGrid():
+            return grid.is_global
+        case LatLonGrid():
+            return grid.periodic and all(grid.includes_poles)
+    return True
+
+
+def definite_methods(
+    variables: Mapping[Any, xr.DataArray], source: Grid, target: Grid, method: RegridMethod
+) -> dict[Any, RegridMethod]:
+    """Methods by name of variable, all of them possible and none that averages flags."""
+    methods = {
+        name: definite_method(variable, source, target, method)
+        for name, variable in variables.items()
+    }
+    averaged = [
+        name
+        for name, chosen in methods.items()
+        if chosen in ("bilinear", "conservative") and is_flags(variables[name])
+    ]
+    if averaged:
+        raise ValueError(
+            f"flags cannot be averaged, but method {method!r} was asked for variables {averaged} "
+            "with flag_values; use method='auto' or 'mode'"
+        )
+    if method == "bilinear" and isinstance(source, PointGrid):
+        raise ValueError(f"method 'bilinear' is not possible from {source}; use 'nearest'")
+    if method == "conservative" and PointGrid in (type(source), type(target)):
+        raise ValueError(
+            f"method 'conservative' needs cells with edges, got {source} and {target}; use "
+            "'nearest', or 'bilinear' from a HealpixGrid or LatLonGrid"
+        )
+    return methods
+
+
+def _is_integrated(variable: xr.DataArray) -> bool:
+    cell_methods = str(variable.attrs.get("cell_methods", ""))
+    standard_name = str(variable.attrs.get("standard_name", ""))
+    return bool(re.search(r"\bsum\b", cell_methods) or _INTEGRATED.search(standard_name))
+
+
+def _coarser(target: Grid, source: Grid) -> bool:
+    """Whether the largest cells grow; those of a longitude-latitude grid are at the equator."""
+    return bool(target.areas.max() > source.areas.max() * (1 + 1e-6))

@@ -1,0 +1,181 @@
+"""What a task runs: it knows two grids and a method, and looks its weights up where it runs."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsphere.conventions import NOT_COMPUTED
+from xsphere.grids import Grid, PointGrid
+
+RegridMethod = Literal["auto", "nearest", "bilinear", "conservative", "mode"]
+MissingPolicy = Literal["renormalize", "propagate"]
+
+# Part of every task's key: raise it when results change for the same weights.
+VERSION = 1
+
+# More values than this are a measurement, not classes.
+MAX_CLASSES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How values become values of another grid.
+
+    Parameters
+    ----------
+    method : {"auto", "nearest", "bilinear", "conservative", "mode"}
+        As for `regrid`.
+    missing : {"renormalize", "propagate"}
+        As for `regrid`.
+    min_valid_fraction : float
+        As for `regrid`.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown or out of range.
+
+    Examples
+    --------
+    >>> Rules().method
+    'auto'
+    """
+
+    method: RegridMethod = "auto"
+    missing: MissingPolicy = "renormalize"
+    min_valid_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, choices in (("method", RegridMethod), ("missing", MissingPolicy)):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(
+                    f"{name} must be one of {list(get_args(choices))}, got {getattr(self, name)!r}"
+                )
+        if not 0.0 <= self.min_valid_fraction <= 1.0:
+            raise ValueError(
+                f"min_valid_fraction must be from 0 to 1, got {self.min_valid_fraction!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegridNode:
+    """What a task runs: blocks of fields on one grid in, on another out.
+
+    Parameters
+    ----------
+    source, target : Grid
+        The grids. Weights between them come from the cache of the process that runs the task.
+    rules : Rules
+        With a definite method.
+    dtype : dtype
+        Of the result.
+    classes : tuple of int, optional
+        Labels to choose from, for ``"mode"``; those that occur if not given.
+    fill : int
+        Label of target cells without a class, for ``"mode"``.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid
+    >>> node = RegridNode(
+    ...     source=HealpixGrid(1), target=HealpixGrid(0),
+    ...     rules=Rules(method="conservative"), dtype=np.dtype("f4"),
+    ... )
+    >>> node(np.ones((2, 48), "f4")).shape
+    (2, 12)
+    """
+
+    # the name of its tasks; dask cannot do with one that has a hyphen, as a repr may have
+    __name__ = "xsphere_regrid"
+
+    source: Grid
+    target: Grid
+    rules: Rules
+    dtype: np.dtype[Any]
+    classes: tuple[int, ...] | None = None
+    fill: int = NOT_COMPUTED
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Fields of shape (..., *target.shape) for fields of shape (..., *source.shape)."""
+        leading = values.shape[: values.ndim - len(self.source.shape)]
+        shape = (*leading, *self.target.shape)
+        if values.size == 0:
+            return np.empty(shape, self.dtype)
+        flat = values.reshape(*leading, self.source.n_cells)
+        result = self._modes(flat) if self.rules.method == "mode" else self._means(flat)
+        return result.astype(self.dtype, copy=False).reshape(shape)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        from xsphere.weights import regridding
+
+        grids = self.source.fingerprint, self.target.fingerprint
+        rules = tuple(getattr(self.rules, field.name) for field in fields(self.rules))
+        versions = VERSION, regridding.VERSION
+        return (
+            "xsphere.regrid",
+            *versions,
+            *grids,
+            *rules,
+            self.dtype.str,
+            self.classes,
+            self.fill,
+        )
+
+    def _means(self, values: NDArray[Any]) -> NDArray[Any]:
+        from xsphere.weights import apply_weights, regridding_weights
+
+        method = cast("Literal['nearest', 'bilinear', 'conservative']", self.rules.method)
+        return apply_weights(
+            regridding_weights(self.source, self.target, method=method),
+            values,
+            missing=self.rules.missing,
+            min_valid_fraction=self.rules.min_valid_fraction,
+        )
+
+    def _modes(self, values: NDArray[Any]) -> NDArray[Any]:
+        from xsphere.weights import apply_mode, regridding_weights
+
+        points = isinstance(self.source, PointGrid) or isinstance(self.target, PointGrid)
+        matrix = regridding_weights(
+            self.source, self.target, method="nearest" if points else "conservative"
+        )
+        labels = self._labels(values)
+        classes = self.classes or tuple(np.unique(labels).tolist())
+        if len(classes) > MAX_CLASSES:
+            raise ValueError(
+                f"method 'mode' is for classes, got {len(classes)} different values; use "
+                "'conservative' or 'bilinear'"
+            )
+        # a missing label is a class of its own: the largest part of a cell may be missing
+        choices = sorted({self.fill, *classes})
+        result = apply_mode(matrix, labels, classes=choices, fill=self.fill)
+        renormalize = self.rules.missing == "renormalize"
+        least = self.rules.min_valid_fraction if renormalize else 1.0
+        result[..., matrix.sum(axis=1) < least - 1e-9] = self.fill
+        return np.where(result == self.fill, np.nan, result) if self.dtype.kind == "f" else result
+
+    def _labels(self, values: NDArray[Any]) -> NDArray[Any]:
+        match values.dtype.kind:
+            case "b":
+                labels = values.astype(np.int32)
+            case "f":
+                labels = self._whole_numbers(values)
+            case _:
+                labels = values
+        if self.classes is None:
+            return labels
+        # a label that was not declared means as little as a missing one
+        return np.where(np.isin(labels, self.classes), labels, np.array(self.fill, labels.dtype))
+
+    def _whole_numbers(self, values: NDArray[Any]) -> NDArray[np.int64]:
+        valid = np.isfinite(values)
+        labels = np.where(valid, values, self.fill).astype(np.int64)
+        fractions = valid & (labels != values)
+        if fractions.any():
+            raise ValueError(
+                "method 'mode' is for classes, got values that are no whole numbers, such as "
+                f"{values[fractions][0]}; use 'conservative' or 'bilinear'"
+            )
+        return labels

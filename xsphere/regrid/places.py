@@ -1,0 +1,98 @@
+"""Target grids with the dimensions and coordinates that their fields get."""
+
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xsphere.conventions import describe_healpix, horizontal_grid
+from xsphere.conventions.base import variables_of
+from xsphere.grids import Grid, HealpixGrid, IndexingScheme, LatLonGrid, PointGrid, level_from_nside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A target grid with its dimensions and a function that adds its coordinates."""
+
+    grid: Grid
+    dims: tuple[str, ...]
+    describe: Callable[[Any], Any]
+
+
+def place_on(grid: Grid) -> Place:
+    """A grid with the names that xsphere gives."""
+    match grid:
+        case HealpixGrid():
+            return Place(
+                grid=grid, dims=("cells",), describe=lambda obj: describe_healpix(obj, grid)
+            )
+        case LatLonGrid() | PointGrid():
+            dims = ("lat", "lon") if isinstance(grid, LatLonGrid) else ("points", "points")
+            coords = {
+                "lat": xr.Variable(dims[0], grid.lat, _axis_attributes("latitude", "north", "Y")),
+                "lon": xr.Variable(dims[1], grid.lon, _axis_attributes("longitude", "east", "X")),
+            }
+            return Place(
+                grid=grid,
+                dims=tuple(dict.fromkeys(dims)),
+                describe=lambda obj: obj.assign_coords(coords),
+            )
+    raise TypeError(
+        "target must be a HealpixGrid, LatLonGrid or PointGrid, got "
+        f"{type(grid).__name__}; horizontal_grid(obj).grid is the grid of an object"
+    )
+
+
+def place_like(like: xr.Dataset | xr.DataArray) -> Place:
+    """The longitude-latitude grid of an object, with the names that the object gives."""
+    found = horizontal_grid(like)
+    if not isinstance(found.grid, LatLonGrid):
+        raise ValueError(  # noqa: TRY004 - the object is right, its grid is not
+            f"like must be on a longitude-latitude grid, got {found.grid}; use to_healpix() or "
+            "regrid(obj, horizontal_grid(like).grid)"
+        )
+    variables = variables_of(like)
+    coords = {name: variables[name] for name in found.coords}
+    return Place(grid=found.grid, dims=found.dims, describe=lambda obj: obj.assign_coords(coords))
+
+
+def _axis_attributes(name: str, direction: str, axis: str) -> dict[str, str]:
+    return {"standard_name": name, "units": f"degrees_{direction}", "axis": axis}
+
+
+def checked_level(level: int | None, nside: int | None) -> int:
+    """The level that a caller means by exactly one of the two."""
+    if (level is None) == (nside is None):
+        raise ValueError(
+            "to_healpix() needs either level=<0 to 29> or nside=2**level, got "
+            f"{'neither' if level is None else f'level={level!r} and nside={nside!r}'}"
+        )
+    name, given = ("level", level) if nside is None else ("nside", nside)
+    if isinstance(given, bool) or not isinstance(given, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {given!r}")
+    return int(given) if nside is None else level_from_nside(int(given))
+
+
+def in_scheme(grid: HealpixGrid, scheme: IndexingScheme) -> HealpixGrid:
+    """The same cells in the same order, numbered by a scheme."""
+    if scheme == "nested":
+        return HealpixGrid(grid.level, scheme, grid.nested_ids)
+    import healpy
+
+    return HealpixGrid(grid.level, scheme, healpy.nest2ring(grid.nside, grid.nested_ids))
+
+
+def equiangular(resolution: float) -> LatLonGrid:
+    """Square cells of a size in degrees, from the south pole and the meridian of Greenwich."""
+    n_lat = round(180.0 / resolution) if resolution > 0 else 0
+    if n_lat < 1 or abs(n_lat * resolution - 180.0) > 1e-6:
+        raise ValueError(
+            f"resolution must divide 180 degrees, got {resolution!r}; for other grids give "
+            "like=LatLonGrid(lon, lat)"
+        )
+    step = 180.0 / n_lat
+    middles = (np.arange(2 * n_lat, dtype=np.float64) + 0.5) * step
+    return LatLonGrid(lon=middles, lat=middles[:n_lat] - 90.0)

@@ -1,0 +1,164 @@
+"""What the command shows: tables as text, pictures as files."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+
+def mask_of(ds: xr.Dataset) -> xr.DataArray:
+    """The one mask of a dataset.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Any dataset.
+
+    Returns
+    -------
+    DataArray
+        The variable with `flag_meanings`.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or several.
+
+    Examples
+    --------
+    >>> flags = {"flag_values": [0, 1], "flag_meanings": "background river"}
+    >>> mask_of(xr.Dataset({"a": ("x", [0.5]), "b": ("x", [1], flags)})).name
+    'b'
+    """
+    names = [name for name, array in ds.data_vars.items() if "flag_meanings" in array.attrs]
+    if len(names) != 1:
+        raise ValueError(
+            f"one variable with flag_meanings (a mask) was expected, got {names} among "
+            f"{list(ds.data_vars)}"
+        )
+    return ds[names[0]]
+
+
+def place(lon: float, lat: float) -> str:
+    """Place in words that fit a table.
+
+    Parameters
+    ----------
+    lon, lat : float
+        Degrees, in either convention.
+
+    Returns
+    -------
+    str
+        Such as ``"16.8N 106.2W"``.
+
+    Examples
+    --------
+    >>> place(253.8, 16.8)
+    '16.8N 106.2W'
+    """
+    west = (lon + 180.0) % 360.0 - 180.0
+    return f"{abs(lat):.1f}{'NS'[lat < 0]} {abs(west):.1f}{'EW'[west < 0]}"
+
+
+def events_text(events: xr.Dataset, limit: int = 40) -> str:
+    """Table of events for a terminal.
+
+    Parameters
+    ----------
+    events : Dataset
+        As `xsphere.events` gives it.
+    limit : int
+        Events to show; how many are left out is said.
+
+    Returns
+    -------
+    str
+        One line an event, grouped by time.
+
+    Examples
+    --------
+    >>> import xsphere
+    >>> mask = xsphere.segment(xsphere.sample_dataset(), "tc-ar")
+    >>> "atmospheric_river" in events_text(xsphere.events(mask))
+    True
+    """
+    if not events.sizes["event"]:
+        return "no events"
+    lines, shown = [], None
+    extremes = [name for name in events.data_vars if str(name).endswith(("_max", "_min"))]
+    for _, row in events.isel(event=slice(limit)).to_dataframe().iterrows():
+        time = row.get("time")
+        if time != shown:
+            lines.append(f"{pd.Timestamp(time):%Y-%m-%d %H:%M}" if time is not None else "events")
+            shown = time
+        values = "".join(f"  {name} {row[name]:.5g}" for name in extremes)
+        lines.append(
+            f"  {row['class_name']:<20}{row['area'] / 1e6:7.2f} million km2  "
+            f"{place(row['lon'], row['lat']):>14}{values}"
+        )
+    rest = events.sizes["event"] - limit
+    return "\n".join([*lines, f"  and {rest} more"] if rest > 0 else lines)
+
+
+def write_picture(
+    ds: xr.Dataset, out: str | Path, *, variable: str | None = None, time: str | None = None
+) -> Path:
+    """Map of one time of a variable, as a file.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Any dataset on a horizontal grid.
+    out : str or Path
+        Ends in a format that matplotlib writes, such as ``.png``.
+    variable : str, optional
+        The mask, or else the first variable, if not given.
+    time : str, optional
+        The nearest time is taken; the first if not given.
+
+    Returns
+    -------
+    Path
+        Where it is.
+
+    Raises
+    ------
+    ValueError
+        If there is no such variable, or the ending is unknown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xsphere
+    >>> write_picture(xsphere.sample_dataset(), tempfile.mkdtemp() + "/map.png").name
+    'map.png'
+    """
+    from matplotlib.figure import Figure
+
+    from xsphere.plot import plot
+
+    out = Path(out)
+    known = set(Figure().canvas.get_supported_filetypes())
+    if out.suffix[1:] not in known:
+        raise ValueError(f"the picture must end in one of {sorted(known)}, got {str(out)!r}")
+    array = _variable(ds, variable)
+    if "time" in array.dims:
+        array = array.isel(time=0) if time is None else array.sel(time=time, method="nearest")
+    axes = plot(array)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    np.atleast_1d(axes)[0].figure.savefig(out, dpi=150, bbox_inches="tight")
+    return out
+
+
+def _variable(ds: xr.Dataset, variable: str | None) -> xr.DataArray:
+    if variable is not None:
+        if variable not in ds:
+            raise ValueError(f"there is no variable {variable!r}; there are {list(ds.data_vars)}")
+        return ds[variable]
+    masks = [name for name, array in ds.data_vars.items() if "flag_meanings" in array.attrs]
+    names = masks or list(ds.data_vars)
+    if not names:
+        raise ValueError("the dataset has no variables to draw")
+    return ds[names[0]]

@@ -1,0 +1,265 @@
+"""Weights applied to fields of numbers and of classes, many at a time.
+
+What comes out for one field never depends on which others are in the array, to the last bit, so
+results do not change with chunks or threads.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from xsphere.cache import SharedEntries
+
+Missing = Literal["renormalize", "propagate"]
+
+# Enough for products to be limited by arithmetic; more would only cost memory.
+FIELDS_AT_ONCE = 16
+# Cells copied at once between rows and columns: both sides stay in the processor's cache.
+CELLS_AT_ONCE = 2048
+
+# A part of a cell that should be 1/2 or 1 may come out this much smaller in single precision.
+PART_TOLERANCE = 1e-6
+COVER_TOLERANCE = 1e-9
+
+_prepared_matrices = SharedEntries(8)
+
+
+def apply_weights(
+    matrix: sparse.csr_array,
+    values: ArrayLike,
+    *,
+    missing: Missing = "renormalize",
+    min_valid_fraction: float = 0.5,
+) -> NDArray[np.floating[Any]]:
+    """Fields on the target grid: the weighted mean of the source cells that have a value.
+
+    Parameters
+    ----------
+    matrix : sparse array of float, shape (n_target, n_source)
+        Weights, not negative; rows sum to the part of a target cell that the source covers, see
+        `regridding_weights`.
+    values : array_like of real numbers, shape (..., n_source)
+        Source fields. NaN and infinities are missing values.
+    missing : {"renormalize", "propagate"}
+        What a target cell gets whose source cells miss some values. ``"renormalize"``: the mean of
+        those there are, or NaN where they are less than `min_valid_fraction` of the target cell.
+        ``"propagate"``: NaN where any is missing or the source does not cover the whole cell.
+    min_valid_fraction : float
+        From 0 to 1, for ``"renormalize"``. Parts outside a regional source count as missing. With
+        0, one valid source cell is enough.
+
+    Returns
+    -------
+    array of float, shape (..., n_target)
+        float64 for float64 and integers of 32 bits or more, else float32. Each field is the same,
+        bit for bit, whatever the others are.
+
+    Raises
+    ------
+    TypeError
+        If the values are not real numbers.
+    ValueError
+        If the last axis does not fit the matrix, or an option is out of range.
+
+    Examples
+    --------
+    >>> halves = sparse.csr_array([[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
+    >>> apply_weights(halves, [1.0, 3.0, np.nan])
+    array([2., 3.])
+    >>> apply_weights(halves, [1.0, 3.0, np.nan], missing="propagate")
+    array([ 2., nan])
+    """
+    fields = np.asarray(values)
+    _check_fit(matrix, fields, "values")
+    if missing not in get_args(Missing):
+        raise ValueError(f"missing must be one of {list(get_args(Missing))}, got {missing!r}")
+    if not 0.0 <= min_valid_fraction <= 1.0:
+        raise ValueError(f"min_valid_fraction must be from 0 to 1, got {min_valid_fraction!r}")
+    dtype = _result_dtype(fields.dtype)
+    prepared = _prepared(matrix, dtype)
+    least = min_valid_fraction if missing == "renormalize" else None
+    flat = fields.reshape(-1, fields.shape[-1])
+    result = np.empty((flat.shape[0], matrix.shape[0]), dtype)
+    for start in range(0, flat.shape[0], FIELDS_AT_ONCE):
+        batch = slice(start, start + FIELDS_AT_ONCE)
+        _apply_batch(prepared, flat[batch].astype(dtype, copy=False), result[batch], least)
+    return result.reshape(*fields.shape[:-1], matrix.shape[0])
+
+
+def apply_mode(
+    matrix: sparse.csr_array, labels: ArrayLike, *, classes: Sequence[int], fill: int
+) -> NDArray[Any]:
+    """Classes on the target grid: for every cell the one that covers most of it.
+
+    Parameters
+    ----------
+    matrix : sparse array of float, shape (n_target, n_source)
+        Weights, not negative, see `regridding_weights`.
+    labels : array_like of int or bool, shape (..., n_source)
+        Class of every source cell. Labels that are not among `classes` count as missing.
+    classes : sequence of int
+        The classes to choose from. Of classes that cover a cell equally the lowest wins.
+    fill : int
+        Given to target cells that none of the classes touches.
+
+    Returns
+    -------
+    array of the type of `labels`, shape (..., n_target)
+        Members of `classes`, and `fill`.
+
+    Raises
+    ------
+    TypeError
+        If the labels are not integers.
+    ValueError
+        If the last axis does not fit the matrix, there are no classes, or `classes` or `fill` do
+        not fit the type of the labels.
+
+    Examples
+    --------
+    >>> matrix = sparse.csr_array([[0.5, 0.3, 0.2], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
+    >>> labels = np.array([1, 2, 255], dtype=np.uint8)
+    >>> apply_mode(matrix, labels, classes=[1, 2], fill=254)
+    array([  1,   2, 254], dtype=uint8)
+    """
+    fields = np.asarray(labels)
+    _check_fit(matrix, fields, "labels")
+    _check_classes(fields.dtype, classes, fill)
+    flat = fields.reshape(-1, fields.shape[-1])
+    choices = np.array([*sorted(set(classes)), fill], fields.dtype)
+    result = np.empty((flat.shape[0], matrix.shape[0]), fields.dtype)
+    for start in range(0, flat.shape[0], FIELDS_AT_ONCE):
+        batch = slice(start, start + FIELDS_AT_ONCE)
+        _mode_of_batch(matrix, flat[batch], result[batch], choices)
+    return result.reshape(*fields.shape[:-1], matrix.shape[0])
+
+
+def _check_fit(matrix: sparse.csr_array, fields: NDArray[Any], name: str) -> None:
+    if fields.ndim == 0 or fields.shape[-1] != matrix.shape[1]:
+        raise ValueError(
+            f"{name} must have the {matrix.shape[1]} source cells of the matrix on their last "
+            f"axis, got shape {fields.shape}; flatten (lat, lon) fields first"
+        )
+
+
+def _check_classes(dtype: np.dtype[Any], classes: Sequence[int], fill: int) -> None:
+    if dtype.kind not in "biu":
+        raise TypeError(f"labels must be integers or booleans, got {dtype}")
+    if not len(classes):
+        raise ValueError("classes must name at least one class, got none")
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    outside = [value for value in (*classes, fill) if not low <= value <= high]
+    if outside:
+        raise ValueError(
+            f"classes and fill must be within {low}..{high}, the range of {dtype} labels, got "
+            f"{outside}"
+        )
+
+
+def _result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type that fields of a type are computed and returned in."""
+    if dtype.kind not in "fiub":
+        raise TypeError(f"values must be real numbers, got {dtype}")
+    small = dtype.itemsize <= (4 if dtype.kind == "f" else 2)
+    return np.dtype(np.float32 if small else np.float64)
+
+
+class Prepared(NamedTuple):
+    """A matrix in the type that fields are computed in, and sums of its rows."""
+
+    weights: sparse.csr_array
+    sums: NDArray[np.floating[Any]]
+    covered: NDArray[np.bool_]  # target cells that the source covers wholly
+    original: sparse.csr_array  # kept alive, so that no other can get its id
+
+
+def _prepared(matrix: sparse.csr_array, dtype: np.dtype[Any]) -> Prepared:
+    def make() -> Prepared:
+        data = matrix.data.astype(dtype, copy=False)
+        weights = sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+        sums = weights @ np.ones(matrix.shape[1], dtype)
+        tolerance = COVER_TOLERANCE if matrix.dtype == np.float64 else PART_TOLERANCE
+        covered = np.abs(matrix @ np.ones(matrix.shape[1]) - 1.0) <= tolerance
+        return Prepared(weights, sums, covered, matrix)
+
+    if matrix.data.flags.writeable:
+        return make()
+    prepared: Prepared = _prepared_matrices.fetch(f"{id(matrix)} {dtype}", make)
+    return prepared
+
+
+def _apply_batch(
+    prepared: Prepared, fields: NDArray[Any], result: NDArray[Any], least: float | None
+) -> None:
+    """Fills result with regridded fields; least is None where missing values propagate."""
+    valid = np.isfinite(fields)
+    if valid.all():
+        mask_of = np.zeros(1, np.int64)
+        divisor = _divisor(prepared, None, least)
+    else:
+        fields = np.where(valid, fields, np.zeros((), fields.dtype))
+        masks, mask_of = _distinct_masks(valid)
+        divisor = _divisor(prepared, masks, least)
+    means = prepared.weights @ _transposed(fields)
+    for start in range(0, means.shape[0], CELLS_AT_ONCE):
+        cells = slice(start, start + CELLS_AT_ONCE)
+        result[:, cells] = (means[cells] / divisor[cells][:, mask_of]).T
+
+
+def _divisor(
+    prepared: Prepared, masks: NDArray[np.bool_] | None, least: float | None
+) -> NDArray[Any]:
+    """Valid part of every target cell, NaN where too little, (n_target, n_masks).
+
+    Every field is divided by it, also where all is valid: a path of its own would round
+    differently.
+    """
+    weights, sums, covered, _ = prepared
+    valid_part = sums[:, None]
+    if masks is not None:
+        valid_part = weights @ _transposed(masks.astype(weights.dtype))
+    if least is not None:
+        return np.where(
+            (valid_part >= least - PART_TOLERANCE) & (valid_part > 0), valid_part, np.nan
+        )
+    good = covered[:, None]
+    if masks is not None:
+        # exact: weights are not negative, so that their sum is zero only if there are none
+        good = good & ~((weights @ _transposed((~masks).astype(weights.dtype))) > 0)
+    return np.where(good, valid_part, np.nan)
+
+
+def _distinct_masks(valid: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """The different rows, and which of them each row is: often one mask serves all times."""
+    found: dict[bytes, int] = {}
+    mask_of = np.array([found.setdefault(np.packbits(row).tobytes(), len(found)) for row in valid])
+    first = np.unique(mask_of, return_index=True)[1]
+    return valid[first], mask_of
+
+
+def _transposed(rows: NDArray[Any]) -> NDArray[Any]:
+    """Copy of fields (n_fields, n_cells) with the fields as columns."""
+    columns = np.empty(rows.shape[::-1], rows.dtype)
+    for start in range(0, rows.shape[1], CELLS_AT_ONCE):
+        cells = slice(start, start + CELLS_AT_ONCE)
+        columns[cells] = rows[:, cells].T
+    return columns
+
+
+def _mode_of_batch(
+    matrix: sparse.csr_array, labels: NDArray[Any], result: NDArray[Any], choices: NDArray[Any]
+) -> None:
+    """Fills result; choices are the classes in order, and what a cell without any gets."""
+    from xsphere.weights.majority import largest_overlaps
+
+    classes = choices[:-1]
+    codes = np.full(labels.shape, classes.size, np.min_scalar_type(classes.size))
+    for code, number in enumerate(classes):
+        np.putmask(codes, labels == number, code)
+    found = largest_overlaps(
+        matrix.indptr, matrix.indices, matrix.data, _transposed(codes), classes.size
+    )
+    result[...] = choices[found].T

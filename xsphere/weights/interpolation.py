@@ -1,0 +1,180 @@
+"""Weights of points: the cell that holds a target centre, or linear between source centres."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from xsphere.grids import Grid, HealpixGrid, LatLonGrid
+from xsphere.weights.assembly import canonical
+
+Floats = NDArray[np.float64]
+
+
+def nearest_weights(source: Grid, target: Grid) -> sparse.csr_array:
+    """One weight of 1 per target cell, on the source cell that its centre lies in.
+
+    A `PointGrid` has no edges: there it is the source point nearest to the centre, however far.
+
+    Parameters
+    ----------
+    source, target : Grid
+        Cells from and to which values go.
+
+    Returns
+    -------
+    sparse array of float64, shape (n_target, n_source)
+        Rows sum to 1; the row of a centre outside the source is empty.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid, LatLonGrid
+    >>> quarters = LatLonGrid([45, 135, 225, 315], [0])
+    >>> nearest_weights(quarters, HealpixGrid(0)).indices[:4]
+    array([0, 1, 2, 3], dtype=int32)
+    """
+    if isinstance(source, HealpixGrid | LatLonGrid):
+        columns = source.cells_at(*target.centre_lonlat)
+    else:
+        from scipy.spatial import cKDTree
+
+        columns = np.asarray(cKDTree(source.centres).query(target.centres)[1], np.int64)
+    rows = np.flatnonzero(columns >= 0)
+    entries = (np.ones(rows.size), (rows, columns[rows]))
+    return canonical(sparse.coo_array(entries, shape=(target.n_cells, source.n_cells)))
+
+
+def bilinear_weights(source: Grid, target: Grid) -> sparse.csr_array:
+    """Linear interpolation between the source centres around every target centre.
+
+    On a `LatLonGrid` linear in longitude and in latitude, across the seam where the columns go
+    round. Between the last row and a pole that the grid covers, the mean of that row stands for
+    the value at the pole. Elsewhere at the rim, between the last centres and the edge of their
+    cells, the value is that of the last centres. On a `HealpixGrid` between two cells on each of
+    the two rings around the point [1]_.
+
+    Parameters
+    ----------
+    source : LatLonGrid or HealpixGrid
+        Cells from which values go, each at its centre.
+    target : Grid
+        Cells to which values go, each at its centre.
+
+    Returns
+    -------
+    sparse array of float64, shape (n_target, n_source)
+        Weights are not negative. Rows sum to 1; the row of a centre outside a regional
+        `LatLonGrid` is empty, and a row lacks the weights of cells absent from a partial
+        `HealpixGrid`.
+
+    Raises
+    ------
+    ValueError
+        If the source is a `PointGrid`.
+
+    References
+    ----------
+    .. [1] Górski et al. (2005), https://doi.org/10.1086/427976
+
+    Examples
+    --------
+    >>> from xsphere.grids import LatLonGrid, PointGrid
+    >>> source = LatLonGrid([0, 90, 180, 270], [45, -45])
+    >>> bilinear_weights(source, PointGrid([-22.5], [45.0])).toarray()[0, :4]
+    array([0.75, 0.  , 0.  , 0.25])
+    """
+    match source:
+        case LatLonGrid():
+            return canonical(_between_rows_and_columns(source, *target.centre_lonlat))
+        case HealpixGrid():
+            return canonical(_between_rings(source, *target.centre_lonlat))
+    raise ValueError(
+        f"no bilinear weights from a {type(source).__name__}; there are some from LatLonGrid and "
+        "HealpixGrid. Use method='nearest'"
+    )
+
+
+class Stencil(NamedTuple):
+    """Two nodes of an axis and their weights, each of shape (2, n_points)."""
+
+    nodes: NDArray[np.int64]
+    weights: Floats
+
+
+def _stencil(x: Floats, nodes: Floats) -> Stencil:
+    """Nodes (increasing) on either side of each x; beyond the ends all weight on the last."""
+    left = (np.searchsorted(nodes, x, side="right") - 1).clip(0, max(nodes.size - 2, 0))
+    right = np.minimum(left + 1, nodes.size - 1)
+    step = np.where(right > left, nodes[right] - nodes[left], 1.0)
+    part = ((x - nodes[left]) / step).clip(0.0, 1.0)
+    return Stencil(np.stack([left, right]), np.stack([1.0 - part, part]))
+
+
+def _column_stencil(grid: LatLonGrid, lon: Floats) -> Stencil:
+    assert grid.lon_bounds is not None
+    once = grid.lon[:-1] if grid.has_cyclic_column else grid.lon
+    order = np.argsort(once)
+    nodes, start = once[order], grid.lon_bounds.min()
+    if grid.periodic:
+        start, order = nodes[0], np.append(order, order[0])
+        nodes = np.append(nodes, nodes[0] + 360.0)
+    found = _stencil(start + np.mod(lon - start, 360.0), nodes)
+    return Stencil(order[found.nodes], found.weights)
+
+
+def _between_rows_and_columns(grid: LatLonGrid, lon: Floats, lat: Floats) -> sparse.coo_array:
+    inside = np.flatnonzero(grid.cells_at(lon, lat) >= 0)
+    columns = _column_stencil(grid, lon[inside])
+    order = np.argsort(grid.lat)
+    rows = _stencil(lat[inside], grid.lat[order])
+    polar_part, polar_row = _polar_part(grid, lat[inside])
+    beyond = polar_part > 0
+    blocks = [
+        (
+            inside,
+            order[rows.nodes][:, None] * grid.lon.size + columns.nodes,
+            ((1.0 - polar_part) * rows.weights)[:, None] * columns.weights,
+        ),
+        (
+            inside[beyond],
+            polar_row[beyond] * grid.lon.size + np.arange(grid.lon.size)[:, None],
+            polar_part[beyond] * _mean_weights(grid)[:, None],
+        ),
+    ]
+    targets = np.concatenate([np.broadcast_to(points, w.shape).ravel() for points, _, w in blocks])
+    cells = np.concatenate([cells.ravel() for _, cells, _ in blocks])
+    weights = np.concatenate([weights.ravel() for _, _, weights in blocks])
+    return sparse.coo_array((weights, (targets, cells)), shape=(lon.size, grid.n_cells))
+
+
+def _polar_part(grid: LatLonGrid, lat: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """Weight of the value at the pole for points beyond the last row, and which row that is."""
+    part, row = np.zeros(lat.size), np.zeros(lat.size, np.int64)
+    ends = ((int(grid.lat.argmin()), -1.0), (int(grid.lat.argmax()), 1.0))
+    for (last, sign), covered in zip(ends, grid.includes_poles, strict=True):
+        distance = 90.0 - sign * grid.lat[last]
+        beyond = sign * (lat - grid.lat[last]) > 0
+        if covered and grid.periodic and distance > 0:
+            part[beyond] = np.abs(lat[beyond] - grid.lat[last]) / distance
+            row[beyond] = last
+    return part, row
+
+
+def _mean_weights(grid: LatLonGrid) -> Floats:
+    """Weights of the columns in the mean of a row: their widths."""
+    assert grid.lon_bounds is not None
+    width = np.ptp(grid.lon_bounds, axis=-1)
+    return np.asarray(width / width.sum())
+
+
+def _between_rings(grid: HealpixGrid, lon: Floats, lat: Floats) -> sparse.coo_array:
+    import healpy
+
+    found: Any = healpy.get_interp_weights(grid.nside, lon, lat, nest=True, lonlat=True)
+    ids, weights = found
+    cells = grid.positions_of(ids)
+    targets = np.broadcast_to(np.arange(lon.size), cells.shape)
+    present = cells >= 0
+    entries = (weights[present], (targets[present], cells[present]))
+    return sparse.coo_array(entries, shape=(lon.size, grid.n_cells))

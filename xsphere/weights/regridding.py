@@ -1,0 +1,72 @@
+"""Weight matrices by name of their method, each built once and kept."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from numpy.typing import NDArray
+from scipy import sparse
+
+from xsphere.cache import SharedEntries, cached_arrays, content_key
+from xsphere.grids import Grid
+from xsphere.weights.conservative import conservative_weights
+from xsphere.weights.interpolation import bilinear_weights, nearest_weights
+
+Method = Literal["nearest", "bilinear", "conservative"]
+
+# Part of every key: raise it when a method's weights change.
+VERSION = 1
+
+_METHODS: dict[str, Callable[[Grid, Grid], sparse.csr_array]] = {
+    "nearest": nearest_weights,
+    "bilinear": bilinear_weights,
+    "conservative": conservative_weights,
+}
+_matrices = SharedEntries(16)
+
+
+def regridding_weights(source: Grid, target: Grid, *, method: Method) -> sparse.csr_array:
+    """Weights from one grid to another, read from the cache or built and stored.
+
+    Safe to call from many threads: a process loads or builds each matrix once.
+
+    Parameters
+    ----------
+    source, target : Grid
+        Cells from and to which values go.
+    method : {"nearest", "bilinear", "conservative"}
+        See `nearest_weights`, `bilinear_weights`, `conservative_weights`.
+
+    Returns
+    -------
+    sparse array of float64, shape (n_target, n_source)
+        Compressed rows with sorted int32 indices. Its arrays are read-only and shared.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, or not possible between such grids.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid
+    >>> regridding_weights(HealpixGrid(1), HealpixGrid(0), method="conservative").data[:4]
+    array([0.25, 0.25, 0.25, 0.25])
+    """
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {list(get_args(Method))}, got {method!r}")
+    key = content_key(VERSION, source.fingerprint, target.fingerprint, method)
+
+    def build() -> dict[str, NDArray[Any]]:
+        matrix = _METHODS[method](source, target)
+        return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+
+    def load() -> sparse.csr_array:
+        arrays = cached_arrays("weights", key, build)
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        matrix = sparse.csr_array(parts, shape=(target.n_cells, source.n_cells))
+        # found by a look at every entry: known here, and asked before every product
+        matrix.has_canonical_format = True
+        return matrix
+
+    matrix: sparse.csr_array = _matrices.fetch(key, load)
+    return matrix
