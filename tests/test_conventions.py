@@ -112,6 +112,20 @@ def test_bounds_are_used():
     assert horizontal_grid(ds).grid == found.grid
 
 
+def test_bounds_are_no_candidates_themselves():
+    attrs = {"units": "degrees_north", "bounds": "corners"}
+    ds = xr.Dataset(
+        coords={
+            "clat": ("cell", [1.0, 2.0], attrs),
+            "clon": ("cell", [3.0, 4.0], {"units": "degrees_east"}),
+            "corners": (("cell", "nv"), np.zeros((2, 3)), {"units": "degrees_north"}),
+        }
+    )
+    found = horizontal_grid(ds)
+    assert found.grid == PointGrid([3.0, 4.0], [1.0, 2.0])
+    assert found.coords == ("clat", "clon", "corners")
+
+
 def test_bounds_that_a_selection_has_lost_do_not_matter():
     ds = lat_lon_dataset(lat_attrs={"bounds": "lat_bnds"})
     assert horizontal_grid(ds).grid == LatLonGrid(LON, LAT)
@@ -426,8 +440,9 @@ def test_attributes_written_are_those_of_every_convention():
         "healpix_nside": 8,
         "healpix_order": "ring",
     }
+    assert coords["healpix_index"].attrs == {"standard_name": "healpix_index"}
+    np.testing.assert_array_equal(coords["healpix_index"], coords["cell_ids"])
     assert coords["cell_ids"].attrs == {
-        "standard_name": "healpix_index",
         "grid_name": "healpix",
         "level": 3,
         "indexing_scheme": "ring",
@@ -499,7 +514,7 @@ def test_xdggs_reads_what_is_written_and_is_read(tmp_path, grid):
     ds = describe_healpix(healpix_dataset(grid.level, grid.cell_ids), grid)
     ds.to_netcdf(tmp_path / "x.nc")
     with xr.open_dataset(tmp_path / "x.nc") as read:
-        decoded = xdggs.decode(read, healpix_info(grid))
+        decoded = xdggs.decode(read)
         lon, lat = grid.centre_lonlat
         np.testing.assert_allclose(decoded.dggs.cell_centers().latitude, lat, atol=1e-9)
         turn = (decoded.dggs.cell_centers().longitude.values - lon + 180) % 360 - 180
@@ -528,7 +543,7 @@ def test_easygems_reads_what_is_written():
         warnings.simplefilter("ignore")
         assert inspection.get_nside(ds["t"]) == 4
         assert inspection.is_nested(ds["t"])
-        assert inspection.get_index_name(ds) == "cell_ids"
+        assert inspection.get_index_name(ds) == "healpix_index"
 
 
 # --- masks

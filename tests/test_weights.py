@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import healpy
@@ -57,6 +58,7 @@ LATLON = {
     "0..180..-180": LatLonGrid(np.arange(-180.0, 180.0, 24.0), np.arange(-80.0, 81.0, 20.0)),
     "descending-lon": LatLonGrid(np.arange(330.0, -1.0, -30.0), np.arange(-85.0, 86.0, 10.0)),
     "cyclic": LatLonGrid(np.linspace(0.0, 360.0, 13), np.arange(81.0, -82.0, -18.0)),
+    "cyclic-descending": LatLonGrid(np.linspace(180.0, -180.0, 10), np.arange(-81.0, 82.0, 18.0)),
     "tiny": LatLonGrid([0, 90, 180, 270], [45, -45]),
     "huge-boxes": from_edges([-70.0, 130.0, 230.0, 290.0], [-90.0, -60.0, 50.0, 90.0]),
     "one-box": from_edges([11.0, 371.0], [-90.0, 90.0]),
@@ -87,7 +89,7 @@ def lat_lon_grids(draw: st.DrawFn, *, periodic: bool = True) -> LatLonGrid:
     return grid
 
 
-def sampled_overlaps(grid: LatLonGrid, healpix: HealpixGrid, n: int = 240) -> Floats:
+def sampled_overlaps(grid: LatLonGrid, healpix: HealpixGrid, n: int = 160) -> Floats:
     """Areas of overlap from a net of n x n points in every box, equally spaced in area."""
     lon_bounds, lat_bounds = grid.lon_bounds, grid.lat_bounds
     assert lon_bounds is not None
@@ -139,13 +141,17 @@ def polar(lon: Floats, lat: Floats) -> Floats:
 FUNCTIONS = {f.__name__: f for f in (sinusoid, harmonic, vortex, smooth, polar)}
 
 
-def cell_means(function: Callable[..., Floats], level: int) -> Floats:
-    return function(*radians(HealpixGrid(level + 3))).reshape(-1, 64).mean(-1)
+@lru_cache
+def cell_means(name: str, level: int) -> Floats:
+    lon, lat = healpy.pix2ang(2 ** (level + 2), np.arange(12 * 4 ** (level + 2)), True, True)
+    values = FUNCTIONS[name](np.deg2rad(lon), np.deg2rad(lat))
+    return np.asarray(values.reshape(-1, 16).mean(-1))
 
 
-def relative_l1(method: str, name: str, step: float, level: int) -> float:
-    source, truth = equiangular(step), cell_means(FUNCTIONS[name], level)
-    values = METHODS[method](source, HealpixGrid(level)) @ FUNCTIONS[name](*radians(source))
+def relative_l1(method: Any, name: str, step: float, level: int) -> float:
+    source, truth = equiangular(step), cell_means(name, level)
+    matrix = regridding_weights(source, HealpixGrid(level), method=method)
+    values = matrix @ FUNCTIONS[name](*radians(source))
     return float(np.abs(values - truth).sum() / np.abs(truth).sum())
 
 
@@ -163,8 +169,8 @@ def test_overlaps_are_those_of_sampled_boxes(name: str, level: int) -> None:
     grid, healpix = LATLON[name], HealpixGrid(level)
     expected = sampled_overlaps(grid, healpix)
     shared = conservative_weights(grid, healpix).toarray() * healpix.areas[:, None]
-    assert np.abs(shared - expected).max() < 0.01 * min(healpix.areas[0], grid.areas.max())
-    assert np.abs(shared - expected).sum() < 2e-3 * 4 * np.pi
+    assert np.abs(shared - expected).max() < 0.05 * healpix.areas[0]
+    assert np.abs(shared - expected).sum() < 0.01 * 4 * np.pi
     back = conservative_weights(healpix, grid).toarray() * grid.areas[:, None]
     np.testing.assert_allclose(back.T, shared, rtol=0, atol=1e-13)
 
@@ -305,7 +311,7 @@ def test_errors_from_1_degree_to_level_6_are_the_known_ones(
 
 @pytest.mark.parametrize(("method", "order"), [("conservative", 1.0), ("bilinear", 2.0)])
 def test_errors_fall_with_the_order_of_the_method(method: str, order: float) -> None:
-    errors = [relative_l1(method, "smooth", 8.0 / 2**i, 3 + i) for i in range(3)]
+    errors = [relative_l1(method, "smooth", 4.0 / 2**i, 4 + i) for i in range(3)]
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert np.abs(orders - order).max() < 0.2
 
@@ -377,8 +383,9 @@ class TestSymmetries:
         np.testing.assert_allclose(other, back, rtol=0, atol=1e-14)
 
 
-def test_repeated_column_counts_once() -> None:
-    grid = LATLON["cyclic"]
+@pytest.mark.parametrize("name", ["cyclic", "cyclic-descending"])
+def test_repeated_column_counts_once(name: str) -> None:
+    grid = LATLON[name]
     once = LatLonGrid(grid.lon[:-1], grid.lat)
     values = np.random.default_rng(0).normal(size=once.shape)
     repeated = np.concatenate([values, values[:, :1]], axis=1)
@@ -660,6 +667,9 @@ def test_tied_classes_go_to_the_lowest() -> None:
     matrix = conservative_weights(HealpixGrid(1), HealpixGrid(0))
     labels = np.tile(np.array([9, 2, 9, 2], np.uint8), 12)
     assert (apply_mode(matrix, labels, classes=[9, 2], fill=255) == 2).all()
+    thirds = sparse.csr_array([[0.1, 0.2, 0.3]])  # 0.1 + 0.2 > 0.3 in binary
+    for labels in ([1, 1, 2], [2, 2, 1]):
+        assert apply_mode(thirds, labels, classes=[1, 2], fill=0) == [1]
     flags = np.tile([True, False, True, False], 12)
     assert not apply_mode(matrix, flags, classes=[True, False], fill=True).any()
 

@@ -149,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data", type=Path, help="folder of training data")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=32)
     parser.add_argument("--measure-only", action="store_true", help="of the file at --out")
     arguments = parser.parse_args()
     ds = xr.open_dataset(arguments.data / "gcm" / "fields_year.nc")
@@ -165,7 +165,7 @@ def main() -> None:
             variables=("TMQ", "PSL", "U850", "V850"),
             derived=DERIVED,
             validation=VALIDATION,
-            augmentation=Augmentation(zoom=(0.5, 1.25), amplitude=(0.7, 1.4)),
+            augmentation=Augmentation(zoom=(0.6, 1.2), amplitude=(0.75, 1.35)),
             options=TrainingOptions(epochs=arguments.epochs, batch_size=4, learning_rate=3e-3),
             checkpoint=arguments.out.with_suffix(".checkpoint"),
             name="tc-ar",

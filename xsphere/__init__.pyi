@@ -14,9 +14,9 @@ from .model import ModelSpec as ModelSpec
 from .model import Variable as Variable
 from .model import bundled_models as bundled_models
 from .plot import plot as plot
-from .regrid import regrid as regrid
-from .regrid import to_healpix as to_healpix
-from .regrid import to_latlon as to_latlon
+from .regridding import regrid as regrid
+from .regridding import to_healpix as to_healpix
+from .regridding import to_latlon as to_latlon
 from .sample import sample_dataset as sample_dataset
 from .segmentation import segment as segment
 

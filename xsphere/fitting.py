@@ -16,7 +16,7 @@ from xsphere.model import Channel, GraphSpec, Model, ModelSpec, Variable, build_
 from xsphere.model.catalogue import VARIABLES
 from xsphere.model.derived import derived_field
 from xsphere.model.inputs import matched_variables
-from xsphere.regrid import regrid
+from xsphere.regridding import regrid
 
 if TYPE_CHECKING:
     from xsphere.nn.augment import Augmentation

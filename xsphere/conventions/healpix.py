@@ -17,6 +17,7 @@ from xsphere.grids import HealpixGrid, IndexingScheme, level_from_nside
 
 DIM = "cells"
 INDEX = "cell_ids"
+CF_INDEX = "healpix_index"
 MAPPING = "crs"
 
 _DIMS = ("cells", "cell", "healpix_index", "value", "values")
@@ -42,11 +43,6 @@ def healpix_info(grid: HealpixGrid) -> dict[str, Any]:
     -------
     dict
         ``grid_name``, ``level``, ``indexing_scheme``.
-
-    Notes
-    -----
-    xdggs up to 0.6 refuses cell ids that also have a CF ``standard_name``, unless it is given the
-    description: ``xdggs.decode(ds, healpix_info(grid))``.
 
     Examples
     --------
@@ -74,7 +70,8 @@ def healpix_coords(grid: HealpixGrid, *, dim: str = DIM) -> xr.Coordinates:
     -------
     Coordinates
         Scalar integer ``crs`` with the grid mapping of CF 1.13 and the attributes of easygems;
-        ``cell_ids`` along `dim` with its CF ``standard_name`` and the attributes of xdggs.
+        ``healpix_index`` along `dim` with the CF ``standard_name``; ``cell_ids`` with the same
+        numbers and the attributes of xdggs, which (0.6) refuses any others.
 
     References
     ----------
@@ -93,10 +90,11 @@ def healpix_coords(grid: HealpixGrid, *, dim: str = DIM) -> xr.Coordinates:
         "healpix_nside": grid.nside,
         "healpix_order": "nest" if grid.indexing_scheme == "nested" else "ring",
     }
-    index = {"standard_name": "healpix_index", **healpix_info(grid)}
+    ids = np.array(grid.ids, np.int64)
     coords = {
         MAPPING: xr.Variable((), np.int32(0), mapping),
-        INDEX: xr.Variable((dim,), np.array(grid.ids, np.int64), index),
+        INDEX: xr.Variable((dim,), ids, healpix_info(grid)),
+        CF_INDEX: xr.Variable((dim,), ids.copy(), {"standard_name": CF_INDEX}),
     }
     return xr.Coordinates(coords, indexes={})
 
@@ -134,7 +132,7 @@ def describe_healpix(
     >>> field = xr.DataArray(np.zeros(48), dims="cells", name="t")
     >>> described = describe_healpix(field, HealpixGrid(level=1))
     >>> described.attrs["grid_mapping"], sorted(described.coords)
-    ('crs', ['cell_ids', 'crs'])
+    ('crs', ['cell_ids', 'crs', 'healpix_index'])
     """
     if obj.sizes.get(dim) != grid.n_cells:
         raise ValueError(
@@ -304,7 +302,7 @@ def _index_name(obj: xr.Dataset | xr.DataArray, variables: Mapping[str, xr.Varia
     dggs = obj.attrs.get("dggs")
     declared = dggs.get("coordinate") if isinstance(dggs, Mapping) else None
     rules = (
-        [n for n, v in along_cells.items() if v.attrs.get("standard_name") == "healpix_index"],
+        [n for n, v in along_cells.items() if v.attrs.get("standard_name") == CF_INDEX],
         [n for n, v in along_cells.items() if v.attrs.get("grid_name") == "healpix"],
         [n for n in along_cells if n == declared],
         [n for n in along_cells if n == INDEX],

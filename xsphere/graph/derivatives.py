@@ -22,11 +22,13 @@ def gradient_matrices(grid: Grid, k: int = 8) -> Pair:
     """Derivatives towards the east and the north, per radian, as matrices that apply to a field.
 
     A quadratic through the value of each cell is fitted to its neighbours by least squares, with
-    Gaussian weights, in the orthographic projection around the cell. The error falls with
-    the square of the cell size. The neighbours are the k nearest; on a longitude-latitude grid the
-    block of 3 x 3 (5 x 5, ...) cells that has at least k others, its columns spread near the
-    poles and continued across them. At the edge of a region they lie on one side; where `k`
-    neighbours lie too unevenly, up to 4 k are taken.
+    Gaussian weights of one half at half the root mean square distance of the neighbours, in the
+    orthographic projection around the cell. The error falls with the square of the cell size.
+
+    The neighbours are the k nearest; where they lie too unevenly, up to 4 k. On a
+    longitude-latitude grid they are the block of 3 x 3 (5 x 5, ...) cells that has at least k
+    others, its columns spread near the poles and continued across them. At the edge of a region
+    they lie on one side.
 
     Parameters
     ----------
@@ -211,7 +213,8 @@ def _fitted_slopes(
     squares = x**2 + y**2
     size = np.sqrt(squares.mean(axis=1, keepdims=True))
     x, y = x / size, y / size
-    root = np.exp(-np.log(2) / 2 * squares / size**2)
+    # one half at half the stencil's size: wider weights blur what a few cells resolve
+    root = np.exp(-np.log(2) / 2 * squares / (size / 2) ** 2)
     terms = np.stack([x, y, x**2, x * y, y**2], axis=-1) * root[..., None]
     inverse = np.linalg.pinv(terms, rcond=1e-6)
     # slopes are determined where the fit gives back a slope alone, whatever else is not

@@ -64,7 +64,8 @@ def vectors_to_lonlat(vectors: ArrayLike) -> tuple[NDArray[np.float64], NDArray[
 
 def frozen_array(values: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
     """Read-only copy of an array."""
-    array = np.array(values, dtype=dtype)
+    # + 0 makes -0.0, such as the equator of a flipped axis, the 0.0 that it equals
+    array = np.array(values, dtype=dtype) + 0
     array.flags.writeable = False
     return array
 

@@ -57,6 +57,8 @@ class HealpixGrid(Grid):
 
     Raises
     ------
+    TypeError
+        If the level or the ids are not integers.
     ValueError
         If the level is not between 0 and 29, the scheme unknown, or the ids are out of range or
         repeated.
@@ -92,7 +94,11 @@ class HealpixGrid(Grid):
             object.__setattr__(self, "cell_ids", self._checked_ids(self.cell_ids))
 
     def _checked_ids(self, cell_ids: ArrayLike) -> NDArray[np.int64] | None:
-        ids = frozen_array(cell_ids, np.int64)
+        given = np.asarray(cell_ids)
+        whole = np.isfinite(given) & (given == np.floor(given)) if given.dtype.kind == "f" else True
+        if given.dtype.kind not in "iuf" or not np.all(whole):
+            raise TypeError(f"cell_ids must be integers, got {given.dtype}, such as {given[:3]}")
+        ids = frozen_array(given, np.int64)
         n_sphere = 12 * 4**self.level
         outside = ids[(ids < 0) | (ids >= n_sphere)]
         if ids.ndim != 1 or ids.size == 0:

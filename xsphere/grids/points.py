@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from xsphere.grids.base import Grid, frozen_array
 
+# Points this near to one plane, in radii of the sphere, lie on a circle.
+FLAT = 1e-9
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PointGrid(Grid):
@@ -67,23 +70,16 @@ class PointGrid(Grid):
     def areas(self) -> NDArray[np.float64]:
         """Area of every point's Voronoi cell in steradian, shape (n_cells,).
 
-        Points at one place share their cell equally. Fewer than four distinct points share the
-        sphere equally.
+        Points at one place (within 0.6 m on the Earth) share their cell equally.
         """
-        from scipy.spatial import SphericalVoronoi
-
-        # 1e-9 rad is 6 mm on the Earth
         _, first, inverse, counts = np.unique(
-            self.centres.round(9),
+            self.centres.round(7),
             axis=0,
             return_index=True,
             return_inverse=True,
             return_counts=True,
         )
-        if first.size < 4:
-            cell_areas = np.full(first.size, 4 * np.pi / first.size)
-        else:
-            cell_areas = SphericalVoronoi(self.centres[first], threshold=1e-10).calculate_areas()
+        cell_areas = _voronoi_areas(self.centres[first])
         return frozen_array((cell_areas / counts)[inverse.ravel()])
 
     def _definition(self) -> dict[str, Any]:
@@ -91,3 +87,22 @@ class PointGrid(Grid):
 
     def __repr__(self) -> str:
         return f"PointGrid({self.n_cells} points)"
+
+
+def _voronoi_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Areas of the Voronoi cells of distinct unit vectors, shape (n,)."""
+    if len(points) < 3:
+        return np.full(len(points), 4 * np.pi / len(points))
+    _, spread, axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
+    if spread[2] > FLAT:
+        from scipy.spatial import SphericalVoronoi
+
+        areas: NDArray[np.float64] = SphericalVoronoi(points, threshold=1e-10).calculate_areas()
+        return areas
+    # points on one circle: cells are lunes, of twice their angle, between the poles of the circle
+    angle = np.arctan2(points @ axes[1], points @ axes[0])
+    order = np.argsort(angle)
+    gaps = np.diff(angle[order], append=angle[order[0]] + 2 * np.pi)
+    areas = np.empty(len(points))
+    areas[order] = gaps + np.roll(gaps, 1)
+    return areas

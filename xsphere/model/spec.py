@@ -242,6 +242,9 @@ class ModelSpec:
     def __post_init__(self) -> None:
         for name in ("variables", "channels", "classes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        # JSON has lists only; one spelling makes equal models equal
+        network = {k: tuple(v) if isinstance(v, list) else v for k, v in self.network.items()}
+        object.__setattr__(self, "network", network)
         problems = [*self._size_problems(), *self._name_problems()]
         if problems:
             raise ValueError("unusable model specification: " + "; ".join(problems))

@@ -94,7 +94,7 @@ PRESETS = {
     "deepsphere": UNetLayout(
         features=(32, 64, 128, 256, 512, 512, 512), depths=(0, 0, 1, 2, 3, 4, 5)
     ),
-    "small": UNetLayout(features=(24, 48, 96, 128), depths=(0, 1, 2, 3)),
+    "small": UNetLayout(features=(32, 32, 64, 96, 128), depths=(0, 0, 1, 2, 3)),
 }
 
 

@@ -7,7 +7,6 @@ the functions that need it.
 """
 
 # mypy: allow-untyped-defs
-# ruff: noqa: PLR0917 - compiled functions take no keywords
 
 import numba
 import numpy as np

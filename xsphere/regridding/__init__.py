@@ -5,7 +5,7 @@ Weights are looked up where the node runs, once per process, and never travel wi
 the weights are is the business of `xsphere.weights`.
 """
 
-from xsphere.regrid.functions import regrid, to_healpix, to_latlon
-from xsphere.regrid.node import MissingPolicy, RegridMethod
+from xsphere.regridding.functions import regrid, to_healpix, to_latlon
+from xsphere.regridding.node import MissingPolicy, RegridMethod
 
 __all__ = ["MissingPolicy", "RegridMethod", "regrid", "to_healpix", "to_latlon"]

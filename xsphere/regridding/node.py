@@ -157,6 +157,7 @@ class RegridNode:
         return np.where(result == self.fill, np.nan, result) if self.dtype.kind == "f" else result
 
     def _labels(self, values: NDArray[Any]) -> NDArray[Any]:
+        labels: NDArray[Any]
         match values.dtype.kind:
             case "b":
                 labels = values.astype(np.int32)

@@ -13,9 +13,9 @@ import xarray as xr
 from xsphere.conventions import HorizontalGrid
 from xsphere.conventions.base import Labelled, related
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
-from xsphere.regrid.methods import covers_sphere, definite_methods
-from xsphere.regrid.node import RegridNode, Rules
-from xsphere.regrid.places import Place
+from xsphere.regridding.methods import covers_sphere, definite_methods
+from xsphere.regridding.node import RegridNode, Rules
+from xsphere.regridding.places import Place
 
 _CELL_METHODS = {"conservative": "mean", "bilinear": "point", "nearest": "point", "mode": "mode"}
 _STALE_ATTRIBUTES = {"grid_mapping", "cell_measures", "coordinates", "bounds"}

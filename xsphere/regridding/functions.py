@@ -7,9 +7,9 @@ import xarray as xr
 from xsphere.conventions import horizontal_grid
 from xsphere.conventions.base import Labelled
 from xsphere.grids import Grid, HealpixGrid, IndexingScheme, LatLonGrid
-from xsphere.regrid.labelled import regridded
-from xsphere.regrid.node import MissingPolicy, RegridMethod, Rules
-from xsphere.regrid.places import checked_level, equiangular, in_scheme, place_like, place_on
+from xsphere.regridding.labelled import regridded
+from xsphere.regridding.node import MissingPolicy, RegridMethod, Rules
+from xsphere.regridding.places import checked_level, equiangular, in_scheme, place_like, place_on
 
 
 def regrid(
@@ -101,7 +101,8 @@ def to_healpix(
     Returns
     -------
     Dataset or DataArray
-        As from `regrid`, with dimension ``cells`` and the coordinates ``cell_ids`` and ``crs``.
+        As from `regrid`, with dimension ``cells`` and the coordinates of
+        `xsphere.conventions.healpix_coords`.
 
     Raises
     ------

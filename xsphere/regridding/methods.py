@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
-from xsphere.regrid.node import RegridMethod
+from xsphere.regridding.node import RegridMethod
 
 # Sums over time or area, and what flows through an area: their integral is what matters.
 _INTEGRATED = re.compile(
@@ -81,4 +82,10 @@ def _is_integrated(variable: xr.DataArray) -> bool:
 
 def _coarser(target: Grid, source: Grid) -> bool:
     """Whether the largest cells grow; those of a longitude-latitude grid are at the equator."""
-    return bool(target.areas.max() > source.areas.max() * (1 + 1e-6))
+    return _largest_area(target) > _largest_area(source) * (1 + 1e-6)
+
+
+def _largest_area(grid: Grid) -> float:
+    if isinstance(grid, HealpixGrid):
+        return float(4 * np.pi / (12 * 4**grid.level))
+    return float(grid.areas.max())

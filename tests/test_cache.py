@@ -1,0 +1,121 @@
+"""The cache: complete entries or none, corrupt ones rebuilt, no folder no harm."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xsphere.cache import (
+    CacheWarning,
+    SharedEntries,
+    cache_dir,
+    cached_arrays,
+    content_key,
+    entry_path,
+)
+from xsphere.config import set_options
+
+KEY = content_key("test")
+
+
+def arrays() -> dict[str, np.ndarray]:
+    return {"a": np.arange(5), "b": np.eye(2)}
+
+
+def never() -> dict[str, np.ndarray]:
+    raise AssertionError("the cache has it")
+
+
+def test_second_call_reads_what_the_first_built(cache_folder: Path) -> None:
+    cached_arrays("k", KEY, arrays)
+    again = cached_arrays("k", KEY, never)
+    assert again["a"].tolist() == [0, 1, 2, 3, 4]
+    assert np.array_equal(again["b"], np.eye(2))
+
+
+def test_arrays_cannot_be_changed(cache_folder: Path) -> None:
+    first = cached_arrays("k", KEY, arrays)
+    with pytest.raises(ValueError, match="read-only"):
+        first["a"][0] = 9
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "manifest", "missing"])
+def test_corrupt_entry_is_put_aside_and_rebuilt(cache_folder: Path, damage: str) -> None:
+    cached_arrays("k", KEY, arrays)
+    folder = entry_path("k", KEY)
+    assert folder is not None
+    file = folder / "a.npy"
+    if damage == "truncate":
+        file.write_bytes(file.read_bytes()[:-8])
+    elif damage == "flip":
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    elif damage == "manifest":
+        (folder / "manifest.json").unlink()
+    else:
+        file.unlink()
+    # another process would have verified nothing yet
+    if damage != "manifest":
+        os.utime(folder / "manifest.json", ns=(1, 1))
+    with pytest.warns(CacheWarning, match="is corrupt"):
+        again = cached_arrays("k", KEY, arrays)
+    assert again["a"].tolist() == [0, 1, 2, 3, 4]
+    assert list(folder.parent.glob("*.corrupt-*"))
+    cached_arrays("k", KEY, never)
+
+
+def test_unwritable_cache_costs_a_warning(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with (
+        set_options(cache_dir=str(blocked)),
+        pytest.warns(CacheWarning, match="cannot be written"),
+    ):
+        assert cached_arrays("k", KEY, arrays)["a"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_no_cache_builds_each_time() -> None:
+    with set_options(cache_dir=""):
+        assert cache_dir() is None
+        assert cached_arrays("k", KEY, arrays)["a"].size == 5
+        with pytest.raises(AssertionError):
+            cached_arrays("k", KEY, never)
+
+
+def test_many_writers_leave_one_sound_entry(cache_folder: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: cached_arrays("k", KEY, arrays), range(16)))
+    assert all(np.array_equal(result["b"], np.eye(2)) for result in results)
+    folder = entry_path("k", KEY)
+    assert folder is not None
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_shared_entry_is_made_once_by_many_threads() -> None:
+    entries, made = SharedEntries(4), []
+    with ThreadPoolExecutor(8) as pool:
+        values = list(
+            pool.map(lambda _: entries.fetch("x", lambda: made.append(1) or 7), range(50))
+        )
+    assert values == [7] * 50
+    assert len(made) == 1
+
+
+def test_shared_entries_forget_the_oldest() -> None:
+    entries, made = SharedEntries(2), []
+    for key in "abca":
+        entries.fetch(key, lambda key=key: made.append(key))
+    assert made == ["a", "b", "c", "a"]
+
+
+def test_bad_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        entry_path("k", "../../etc")
+
+
+def test_unknown_option_is_refused() -> None:
+    with pytest.raises(KeyError, match="unknown options"):
+        set_options(cach_dir="x")

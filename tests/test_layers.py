@@ -1,0 +1,109 @@
+"""Imports point down the layers, and heavy libraries stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "xsphere"
+LAYERS = (
+    {"cache", "config"},
+    {"grids"},
+    {"graph", "weights", "metrics"},
+    {"nn"},
+    {"model", "conventions"},
+    {"regridding", "store", "sample"},
+    {"segmentation", "fitting", "regions", "plotting"},
+    {"accessor", "reports", "doctor", "demo", "cli", "__init__"},
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# within one layer, who may use whom
+SIDEWAYS = {
+    ("cache", "config"),
+    ("accessor", "__init__"),
+    ("demo", "reports"),
+}
+OWNERS = {"torch": {"nn"}, "cartopy": set(), "matplotlib": set(), "healpy": set(), "pickle": set()}
+XARRAY_FROM = 4
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported(body: list[ast.stmt]) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield f"{node.module}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    part = part_of(path)
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.stmt)]
+    for name in imported(nodes):
+        root, _, rest = name.partition(".")
+        target = rest.split(".")[0] if rest else "__init__"
+        if root != "xsphere" or target == part or (part, target) in SIDEWAYS:
+            continue
+        # functions of the top layer may use the public names
+        if LEVEL[part] == len(LAYERS) - 1 and target == "__init__":
+            continue
+        assert LEVEL[target] < LEVEL[part], f"{part} must not import {target}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_libraries_are_imported_only_by_their_owners(path: Path) -> None:
+    part = part_of(path)
+    for name in imported(ast.parse(path.read_text()).body):
+        root = name.split(".")[0]
+        if root in OWNERS:
+            assert part in OWNERS[root], f"{part} must not import {root} at the top"
+        if root == "xarray":
+            assert LEVEL[part] >= XARRAY_FROM, f"{part} must not import xarray"
+
+
+def test_every_part_has_a_layer() -> None:
+    assert {part_of(path) for path in modules()} == set(LEVEL)
+
+
+def test_importing_is_light() -> None:
+    code = (
+        "import sys, xsphere; heavy = {'torch', 'matplotlib', 'cartopy', 'healpy', 'numba',"
+        " 'xarray'} & set(sys.modules); assert not heavy, heavy;"
+        "import xarray; heavy = {'torch', 'matplotlib', 'cartopy', 'healpy', 'numba'}"
+        " & set(sys.modules); assert not heavy, heavy; assert hasattr(xarray.Dataset, 'sphere')"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_accessors_come_in_either_order_of_imports() -> None:
+    code = "import xarray, xsphere; assert hasattr(xarray.DataArray, 'sphere')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_module_hides_a_public_function() -> None:
+    # `import xsphere.fitting` must not put a module where a function is expected
+    code = (
+        "import xsphere, types, importlib, pkgutil;"
+        "[importlib.import_module(m.name) for m in pkgutil.walk_packages(xsphere.__path__,"
+        " 'xsphere.')];"
+        "bad = [n for n in xsphere.__all__ if isinstance(getattr(xsphere, n), types.ModuleType)];"
+        "assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_files_hold_one_idea() -> None:
+    long = {str(p): n for p in modules() if (n := len(p.read_text().splitlines())) > 400}
+    assert not long

@@ -1,0 +1,282 @@
+"""Models: strict files, stable digests, inputs normalised and derived as the specification says."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.toys import storm_model, storm_spec
+from xsphere.model import Channel, Model, ModelFileError, ModelSpec, Variable, derived_field
+from xsphere.model.file import to_bytes
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return storm_model().save(tmp_path / "m.safetensors")
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The file with another header: a change of the JSON, lengths mended."""
+    content = path.read_bytes()
+    n = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + n])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + n :])
+    return path
+
+
+def edited_spec(path: Path, **entries: Any) -> Path:
+    def change(header: dict[str, Any]) -> None:
+        spec = json.loads(header["__metadata__"]["xsphere"]) | entries
+        header["__metadata__"]["xsphere"] = json.dumps(spec)
+
+    return edited(path, change)
+
+
+def test_file_round_trip(file: Path) -> None:
+    model, again = storm_model(), Model.load(file)
+    assert again == model
+    assert again.spec == model.spec
+    assert again.digest == model.digest
+    assert all(np.array_equal(again.tensors[name], model.tensors[name]) for name in model.tensors)
+
+
+def test_digest_is_the_same_in_another_process() -> None:
+    code = "from tests.toys import storm_model; print(storm_model().digest)"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() == storm_model().digest
+
+
+def test_one_changed_bit_changes_the_digest() -> None:
+    model = storm_model()
+    tensors = {name: tensor.copy() for name, tensor in model.tensors.items()}
+    tensors["head.bias"].view(np.uint32)[0] ^= 1
+    assert Model(model.spec, tensors).digest != model.digest
+
+
+def test_kernel_widths_are_written_down() -> None:
+    assert len(storm_model().spec.graph.kernel_widths) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, -1, -1000])
+def test_truncated_file_is_refused(file: Path, keep: int) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:keep])
+    with pytest.raises(ModelFileError, match=r"is refused: (its|tensor)"):
+        Model.load(file)
+
+
+def test_longer_file_is_refused(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(ModelFileError, match=r"\d+ are there"):
+        Model.load(file)
+
+
+def test_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"\x80\x04\x95pickle?" * 100)
+    with pytest.raises(ModelFileError, match="not a safetensors file"):
+        Model.load(path)
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(2, np.float32)}, path)
+    with pytest.raises(ModelFileError, match="has no 'xsphere' specification"):
+        Model.load(path)
+
+
+def test_wrong_shape_is_refused(file: Path) -> None:
+    spec = storm_spec().to_dict() | {
+        "network": {"architecture": "unet", "features": [4, 7], "depths": [0, 1], "kernel_size": 3}
+    }
+    with pytest.raises(ModelFileError, match=r"tensor '.*' has shape .*, its network needs"):
+        Model.load(edited_spec(file, network=spec["network"]))
+
+
+def test_unknown_architecture_is_refused(file: Path) -> None:
+    with pytest.raises(ModelFileError, match="unknown architecture 'transformer'"):
+        Model.load(edited_spec(file, network={"architecture": "transformer"}))
+
+
+def test_absurd_sizes_are_refused_before_anything_is_allocated(file: Path) -> None:
+    network = {"architecture": "unet", "features": [10**9], "depths": [0]}
+    with pytest.raises(ModelFileError, match="features must be"):
+        Model.load(edited_spec(file, network=network))
+    with pytest.raises(ModelFileError, match="level must be from 0 to 12, got 29"):
+        Model.load(edited_spec(file, level=29))
+
+
+def test_absurd_tensor_is_refused(file: Path) -> None:
+    def change(header: dict[str, Any]) -> None:
+        header["head.weight"]["shape"] = [10**15, 10**15]
+
+    with pytest.raises(ModelFileError, match="absurd shape"):
+        Model.load(edited(file, change))
+
+
+@pytest.mark.parametrize("name", ["missing", "superfluous", "dtype", "overlap"])
+def test_misfit_tensors_are_refused(file: Path, name: str) -> None:
+    def change(header: dict[str, Any]) -> None:
+        if name == "missing":
+            header["head.bios"] = header.pop("head.bias")
+        elif name == "superfluous":
+            header["extra"] = header["head.bias"]
+        elif name == "dtype":
+            header["head.bias"]["dtype"] = "F64"
+        else:
+            header["head.bias"]["data_offsets"] = [0, 12]
+
+    expected = {
+        "missing": "lacks tensors",
+        "superfluous": "overlap or leave holes",
+        "dtype": "dtype 'F64'",
+        "overlap": "overlap or leave holes",
+    }
+    with pytest.raises(ModelFileError, match=expected[name]):
+        Model.load(edited(file, change))
+
+
+def test_nan_weights_are_refused(tmp_path: Path) -> None:
+    model = storm_model()
+    tensors = {name: tensor.copy() for name, tensor in model.tensors.items()}
+    tensors["head.bias"][0] = np.nan
+    path = tmp_path / "nan.safetensors"
+    path.write_bytes(to_bytes(model.spec.to_dict(), tensors))
+    with pytest.raises(ModelFileError, match=r"\['head.bias'\] hold values that are not finite"):
+        Model.load(path)
+
+
+def test_unknown_entries_are_refused(file: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"unknown entries \['colour'\]"):
+        Model.load(edited_spec(file, colour="red"))
+
+
+def test_newer_format_is_refused(file: Path) -> None:
+    with pytest.raises(ModelFileError, match="format must be 1, got 2; update xsphere"):
+        Model.load(edited_spec(file, format=2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damaged_header_never_gives_a_model(data: st.DataObject) -> None:
+    """Whatever byte of the header is changed, the file is refused with one kind of error."""
+    import tempfile
+
+    content = bytearray(storm_model().save(Path(tempfile.mkdtemp()) / "m.safetensors").read_bytes())
+    n = int.from_bytes(content[:8], "little")
+    position = data.draw(st.integers(0, 8 + n - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    path = Path(tempfile.mkdtemp()) / "d.safetensors"
+    path.write_bytes(content)
+    try:
+        model = Model.load(path)
+    except ModelFileError:
+        return
+    # a byte of a free text or of a number may change to another sound one: then so does the model
+    assert model != storm_model()
+
+
+def test_unknown_model_is_refused() -> None:
+    with pytest.raises(FileNotFoundError, match=r"neither a file nor one of the bundled models \["):
+        Model.load("no-such-model")
+
+
+def test_file_name_must_say_its_format(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must end in '\.safetensors'"):
+        storm_model().save(tmp_path / "m.pt")
+
+
+def test_failed_save_leaves_the_former_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = file.read_bytes()
+
+    def fail(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        storm_model(seed=1).save(file)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_specification_names_everything_wrong() -> None:
+    with pytest.raises(
+        ValueError, match=r"level must be .*; unknown regridding 'magic'.*; .*differ"
+    ):
+        replace(storm_spec(), level=-1, regridding="magic", classes=("a", "a"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="made from unknown \\['V850'\\]"):
+        replace(storm_spec(), variables=storm_spec().variables[:2])
+
+
+def test_channels_are_checked() -> None:
+    with pytest.raises(ValueError, match="unknown kind 'curl'"):
+        Channel(name="c", kind="curl")
+    with pytest.raises(ValueError, match="takes 2 sources"):
+        Channel(name="c", kind="wind_speed", sources=("U850",))
+    with pytest.raises(ValueError, match="positive std"):
+        Channel(name="c", sources=("PSL",), std=0.0)
+    with pytest.raises(ValueError, match="pressure of U850"):
+        Variable(name="U850", units="m s-1", pressure=-1.0)
+
+
+def test_plain_values_round_trip() -> None:
+    spec = storm_spec()
+    assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_channels_are_normalised_in_order() -> None:
+    model = storm_model()
+    n = model.grid.n_cells
+    psl, u, v = np.full((1, n), 102000.0), np.full((1, n), 6.0), np.full((1, n), 8.0)
+    channels, valid = model.channels(psl, u, v)
+    assert valid.all()
+    np.testing.assert_allclose(channels[0, :, 0], 1.0)
+    np.testing.assert_allclose(channels[0, :, 1], 0.0, atol=1e-6)
+    expected = (np.abs(model.grid.centres[:, 2]) - 0.5) / 0.3
+    np.testing.assert_allclose(channels[0, :, 3], expected, rtol=1e-5)
+
+
+def test_what_is_not_finite_is_not_valid() -> None:
+    model = storm_model()
+    psl = np.full((1, model.grid.n_cells), 101000.0)
+    psl[0, 7] = np.inf
+    wind = np.zeros_like(psl)
+    channels, valid = model.channels(psl, wind, wind)
+    assert np.flatnonzero(~valid[0]).tolist() == [7]
+    assert np.isfinite(channels).all()
+
+
+def test_vorticity_of_a_turning_earth() -> None:
+    """Solid rotation u = U cos(lat) has the vorticity 2 U sin(lat) / a, cyclonic where positive."""
+    grid = storm_model(4).grid
+    sin_lat = grid.centres[:, 2]
+    u = (10.0 * np.sqrt(1 - sin_lat**2))[None]
+    vorticity = derived_field("vorticity", grid, u, 0 * u)[0]
+    np.testing.assert_allclose(vorticity, 2 * 10.0 * sin_lat / 6.371e6, atol=3e-8)
+    cyclonic = derived_field("cyclonic_vorticity", grid, u, 0 * u)[0]
+    np.testing.assert_allclose(cyclonic, np.abs(vorticity), atol=1e-9)
+
+
+def test_derived_fields_are_checked() -> None:
+    grid = storm_model().grid
+    with pytest.raises(ValueError, match="unknown derived field"):
+        derived_field("heat", grid)
+    with pytest.raises(ValueError, match="takes 2 fields, got 1"):
+        derived_field("divergence", grid, np.zeros((1, grid.n_cells)))
+
+
+def test_nothing_is_pickled() -> None:
+    """No module of the package imports pickle or asks torch or numpy for it."""
+    package = Path(__file__).parent.parent / "xsphere"
+    for path in package.rglob("*.py"):
+        text = path.read_text()
+        assert "torch.load(" not in text
+        assert "allow_pickle=True" not in text

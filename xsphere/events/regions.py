@@ -1,0 +1,91 @@
+"""Connected regions of one step, in numbers alone: where they are, how large, what is in them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from xsphere.grids import Grid, vectors_to_lonlat
+
+EARTH_RADIUS_KM = 6371.0
+STATISTICS = {"max": "Maximum", "min": "Minimum", "mean": "Area-weighted mean"}
+Columns = dict[str, NDArray[Any]]
+
+
+def measured_regions(
+    codes: NDArray[Any],
+    values: Columns,
+    wanted: Sequence[int],
+    grid: Grid,
+    graph: sparse.csr_array,
+) -> Columns:
+    """One row for each connected region of one class, in the order of their first cells."""
+    cells = np.flatnonzero(np.isin(codes, wanted))
+    codes = codes[cells].astype(np.uint8)
+    links = graph[cells][:, cells].tocoo()
+    same = codes[links.row] == codes[links.col]
+    n, region = connected_components(
+        sparse.coo_array((links.data[same], (links.row[same], links.col[same])), links.shape),
+        directed=False,
+    )
+    if n == 0:
+        return no_regions(values)
+    weight = grid.areas[cells]
+    total = np.bincount(region, weight, n)
+    # cells region by region, each with its largest first
+    order = np.lexsort((-weight, region))
+    first = np.searchsorted(region[order], np.arange(n))
+    largest = order[first]
+    lon, lat = _centres(grid.centres[cells], weight, region, largest)
+    columns: Columns = {
+        "event_class": codes[largest],
+        "area": total * EARTH_RADIUS_KM**2,
+        "n_cells": np.bincount(region, weight > 0, n).astype(np.int64),
+        "lon": lon,
+        "lat": lat,
+    }
+    for name, field in values.items():
+        inside = field[cells].astype(_float_dtype(field.dtype), copy=False)
+        valid = ~np.isnan(inside)
+        columns[f"{name}_max"] = np.fmax.reduceat(inside[order], first)
+        columns[f"{name}_min"] = np.fmin.reduceat(inside[order], first)
+        sums = np.bincount(region, np.where(valid, weight * inside, 0.0), n)
+        with np.errstate(invalid="ignore"):  # 0 / 0 is NaN where no value is valid
+            mean = sums / np.bincount(region, weight * valid, n)
+        columns[f"{name}_mean"] = mean.astype(inside.dtype)
+    # a cyclic column on its own has no area
+    return {name: column[total > 0] for name, column in columns.items()}
+
+
+def no_regions(values: Mapping[str, Any]) -> Columns:
+    """Columns of no rows."""
+    dtypes = {
+        "event_class": np.uint8,
+        "area": float,
+        "n_cells": np.int64,
+        "lon": float,
+        "lat": float,
+    }
+    for name, field in values.items():
+        dtypes |= {f"{name}_{statistic}": _float_dtype(field.dtype) for statistic in STATISTICS}
+    return {name: np.empty(0, dtype) for name, dtype in dtypes.items()}
+
+
+def _float_dtype(dtype: Any) -> Any:
+    return dtype if dtype.kind == "f" else np.dtype(float)
+
+
+def _centres(
+    vectors: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    region: NDArray[Any],
+    largest: NDArray[Any],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Longitude and latitude of the mean vector of each region, or of its largest cell."""
+    sums = np.stack([np.bincount(region, weight * x, largest.size) for x in vectors.T], -1)
+    # a ring about the Earth has its centre in the Earth's
+    nowhere = np.linalg.norm(sums, axis=-1) < 1e-6 * np.bincount(region, weight, largest.size)
+    return vectors_to_lonlat(np.where(nowhere[:, None], vectors[largest], sums))

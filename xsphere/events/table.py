@@ -1,0 +1,236 @@
+"""Events: the connected regions of a mask, as a table.
+
+Regions are found on the graph of cells that touch, so that neither the date line nor a pole cuts
+one in two. Blocks of time are read one after the other: a mask of any length needs the memory of
+one block. Following events from one time to the next is left to others.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from xsphere.conventions import INVALID, NOT_COMPUTED, HorizontalGrid, classes_of, horizontal_grid
+from xsphere.conventions.masks import BACKGROUND
+from xsphere.events.regions import (
+    EARTH_RADIUS_KM,
+    STATISTICS,
+    Columns,
+    measured_regions,
+    no_regions,
+)
+from xsphere.events.steps import matched_fields, steps_of
+from xsphere.graph import adjacency
+
+DECIMALS = {"area": 1, "lon": 3, "lat": 3}
+
+
+def events(
+    mask: xr.DataArray,
+    fields: xr.Dataset | xr.DataArray | None = None,
+    *,
+    min_area: float = 0.0,
+    classes: Sequence[str | int] | None = None,
+) -> xr.Dataset:
+    """Connected regions of each class of a mask, at each time, with their size and place.
+
+    Cells of one class that share an edge or a corner belong to one event. Cells that are
+    background, invalid (254) or not computed (255) belong to none.
+
+    Parameters
+    ----------
+    mask : DataArray of int
+        With ``flag_values`` and ``flag_meanings``, on any horizontal grid; time, ensemble members
+        and other dimensions in any order. Dask arrays are computed block by block.
+    fields : Dataset or DataArray, optional
+        Variables on the grid of `mask` to take the maximum, minimum and area-weighted mean of
+        in each event. NaN is left out; they are NaN where there is nothing else. Variables without
+        the grid's dimensions are left out.
+    min_area : float, default 0
+        Events smaller than this are left out, in km2.
+    classes : sequence of str or int, optional
+        Names or values of the classes to look for. All if not given.
+
+    Returns
+    -------
+    Dataset
+        Along ``event``: the coordinates of `mask` other than the grid's (such as ``time``),
+        ``event_class``, ``class_name``, ``area`` (km2), ``n_cells``, ``lon`` and ``lat`` of the
+        area-weighted centre (degrees, longitude in [0, 360)), and ``<name>_max``, ``<name>_min``,
+        ``<name>_mean`` of every field. In the order of time, other dimensions, class, and area
+        with the largest first.
+
+    Raises
+    ------
+    TypeError
+        If `mask` is not a DataArray, or `fields` are not numbers.
+    ValueError
+        If `mask` has no classes, `classes` are unknown, `min_area` is negative, or `fields` do not
+        match `mask`.
+
+    Examples
+    --------
+    Two cells on either side of the date line are one event:
+
+    >>> from xsphere.conventions import mask_attributes
+    >>> lon = ("lon", [0, 90, 180, 270], {"units": "degrees_east"})
+    >>> lat = ("lat", [45, 0, -45], {"units": "degrees_north"})
+    >>> cells = np.array([[0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]], np.uint8)
+    >>> attrs = mask_attributes(["storm"])
+    >>> found = events(xr.DataArray(cells, {"lon": lon, "lat": lat}, ("lat", "lon"), attrs=attrs))
+    >>> found.class_name.values.tolist(), found.n_cells.values, found.lon.values
+    (['storm'], array([2]), array([315.]))
+    """
+    if not isinstance(mask, xr.DataArray):
+        raise TypeError(
+            f"events() needs a mask as a DataArray, got {type(mask).__name__}; choose one, such as "
+            "ds['mask']"
+        )
+    if not min_area >= 0:
+        raise ValueError(f"min_area must be an area in km2, zero or more, got {min_area!r}")
+    wanted = _wanted(mask, classes)
+    horizontal = horizontal_grid(mask)
+    # time before all others, for the order of the events
+    leading = sorted((d for d in mask.dims if d not in horizontal.dims), key=lambda d: d != "time")
+    measured = {} if fields is None else matched_fields(fields, mask, horizontal, leading)
+    graph = adjacency(horizontal.grid)
+    tables, steps = [no_regions(measured)], [np.empty((0, len(leading)), np.int64)]
+    for step, codes, values in steps_of(mask, measured, horizontal, leading):
+        table = measured_regions(codes, values, list(wanted), horizontal.grid, graph)
+        large = table["area"] >= min_area
+        tables.append({name: column[large] for name, column in table.items()})
+        steps.append(np.tile(np.array(step, np.int64), (int(large.sum()), 1)))
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    position = dict(zip(leading, np.concatenate(steps).T, strict=True))
+    order = np.lexsort([-columns["area"], columns["event_class"], *list(position.values())[::-1]])
+    columns = {name: column[order] for name, column in columns.items()}
+    position = {dim: column[order] for dim, column in position.items()}
+    coordinates = _coordinates_at(position, order.size, mask, horizontal)
+    return _labelled(columns, wanted, measured, coordinates)
+
+
+def _wanted(mask: xr.DataArray, classes: Any) -> dict[int, str]:
+    """Value and name of every class to look for."""
+    special = {BACKGROUND, INVALID, NOT_COMPUTED}
+    known = {value: name for value, name in classes_of(mask).items() if value not in special}
+    if not known or min(known) < 1 or max(known) >= INVALID:
+        raise ValueError(
+            f"the classes of a mask must have flag_values from 1 to {INVALID - 1}, got {known}"
+        )
+    if classes is None:
+        return known
+    asked = [classes] if isinstance(classes, str | int) else list(classes)
+    unknown = [name for name in asked if name not in known and name not in known.values()]
+    if unknown:
+        raise ValueError(f"classes must be names or values of {known}, got also {unknown}")
+    return {value: name for value, name in known.items() if value in asked or name in asked}
+
+
+def _coordinates_at(
+    position: Mapping[Hashable, NDArray[np.int64]],
+    number: int,
+    mask: xr.DataArray,
+    horizontal: HorizontalGrid,
+) -> dict[Hashable, xr.Variable]:
+    """Coordinates of the mask at each of so many events, but for those that tell of its grid."""
+    found = {dim: xr.Variable("event", column) for dim, column in position.items()}
+    for name, coordinate in mask.coords.items():
+        of_grid = name in horizontal.coords or "grid_mapping_name" in coordinate.attrs
+        if not of_grid and set(coordinate.dims) <= position.keys():
+            at = tuple(position[dim] for dim in coordinate.dims)
+            values = coordinate.values[at] if at else np.full(number, coordinate.values)
+            found[name] = xr.Variable("event", values, coordinate.attrs)
+    return found
+
+
+def _labelled(
+    columns: Columns,
+    wanted: Mapping[int, str],
+    measured: Mapping[str, xr.DataArray],
+    coordinates: Mapping[Hashable, xr.Variable],
+) -> xr.Dataset:
+    """The table as a Dataset."""
+    names = np.array([wanted.get(value, "") for value in range(max(wanted) + 1)])
+    flags = {
+        "flag_values": np.array(list(wanted), np.uint8),
+        "flag_meanings": " ".join(wanted.values()),
+    }
+    attrs: dict[str, dict[str, Any]] = {
+        "event_class": {"long_name": "class", **flags},
+        "class_name": {"long_name": "name of the class"},
+        "area": {"long_name": "area", "units": "km2"},
+        "n_cells": {"long_name": "number of cells"},
+        "lon": {"standard_name": "longitude", "units": "degrees_east"},
+        "lat": {"standard_name": "latitude", "units": "degrees_north"},
+    }
+    data = {"event_class": columns["event_class"], "class_name": names[columns["event_class"]]}
+    for name, field in measured.items():
+        long_name = field.attrs.get("long_name", name)
+        kept = {key: field.attrs[key] for key in ("standard_name", "units") if key in field.attrs}
+        for statistic, words in STATISTICS.items():
+            attrs[f"{name}_{statistic}"] = {"long_name": f"{words} of {long_name}", **kept}
+    data |= {name: columns[name] for name in attrs if name not in data}
+    return xr.Dataset(
+        coords={"event": np.arange(columns["area"].size), **coordinates},
+        attrs={"title": "Connected regions of a mask", "earth_radius_km": EARTH_RADIUS_KM},
+    ).assign({name: ("event", column, attrs[name]) for name, column in data.items()})
+
+
+def events_to_csv(events: xr.Dataset, path: Any) -> None:
+    """Write events as a table that people, pandas and spreadsheets read.
+
+    The columns are those of ``events.to_dataframe()``, in readable order and rounded: ``event``,
+    ``time`` (ISO 8601) and other dimensions, ``class``, ``area_km2``, ``n_cells``, ``lon``,
+    ``lat``, then the fields.
+
+    Parameters
+    ----------
+    events : Dataset
+        From `events`.
+    path : str, Path or text file
+        File to write; replaced if it exists.
+
+    Raises
+    ------
+    ValueError
+        If variables of a table of events are missing.
+
+    Examples
+    --------
+    >>> import io
+    >>> from xsphere.grids import HealpixGrid
+    >>> from xsphere.conventions import describe_healpix, mask_attributes
+    >>> mask = xr.DataArray(np.ones(12, np.uint8), dims="cells", attrs=mask_attributes(["storm"]))
+    >>> table = io.StringIO()
+    >>> events_to_csv(events(describe_healpix(mask, HealpixGrid(0))), table)
+    >>> print(table.getvalue())
+    event,class,area_km2,n_cells,lon,lat
+    0,storm,510064471.9,12,45.0,41.81
+    <BLANKLINE>
+    """
+    needed = ["class_name", "event_class", "area", "n_cells", "lon", "lat"]
+    missing = [name for name in needed if name not in events]
+    if missing:
+        raise ValueError(f"expected a table from events(), but {missing} are missing in it")
+    frame = events.to_dataframe().reset_index()
+    frame = frame.assign(**{str(name): _readable(frame[name]) for name in frame})
+    frame = frame.drop(columns="event_class").rename(
+        columns={"class_name": "class", "area": "area_km2"}
+    )
+    first = ["event", *(c for c in map(str, events.coords) if c != "event"), "class", "area_km2"]
+    rest = [name for name in frame if name not in first]
+    frame[first + rest].to_csv(path, index=False)
+
+
+def _readable(column: "pd.Series[Any]") -> Any:
+    """Times in ISO 8601, numbers with the digits that mean something."""
+    if column.dtype.kind == "M":
+        return column.dt.strftime("%Y-%m-%dT%H:%M:%S")
+    if column.dtype.kind != "f":
+        return column.map(lambda value: value.isoformat() if hasattr(value, "isoformat") else value)
+    if column.name in DECIMALS:
+        return column.round(DECIMALS[str(column.name)])
+    return column.map(lambda value: float(f"{value:.6g}")).astype(float)
