@@ -1,14 +1,25 @@
 """Every test writes its cache into a folder of its own run."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-# set before xsphere reads the environment; never the user's own cache
-os.environ["XSPHERE_CACHE_DIR"] = tempfile.mkdtemp(prefix="xsphere-test-cache-")
+# tests run side by side: threads of their own would only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# set before xsphere reads the environment; never the user's own cache. Workers share it.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["XSPHERE_CACHE_DIR"] = tempfile.mkdtemp(prefix="xsphere-test-cache-")
+    atexit.register(shutil.rmtree, os.environ["XSPHERE_CACHE_DIR"], ignore_errors=True)
+
+# the same examples in every run; machines are shared, so time proves nothing
+settings.register_profile("xsphere", deadline=None, derandomize=True)
+settings.load_profile("xsphere")
 
 
 @pytest.fixture

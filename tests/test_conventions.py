@@ -17,7 +17,6 @@ from xsphere.conventions import (
     classes_of,
     describe_healpix,
     healpix_coords,
-    healpix_info,
     horizontal_grid,
     mask_attributes,
 )

@@ -25,6 +25,9 @@ SIDEWAYS = {
     ("cache", "config"),
     ("accessor", "__init__"),
     ("demo", "reports"),
+    ("cli", "demo"),
+    ("cli", "reports"),
+    ("cli", "doctor"),
 }
 OWNERS = {"torch": {"nn"}, "cartopy": set(), "matplotlib": set(), "healpy": set(), "pickle": set()}
 XARRAY_FROM = 4

@@ -273,7 +273,7 @@ def test_changed_model_file_is_refused(model: Model, cache_folder: Path) -> None
 
 def test_no_grid(model: Model) -> None:
     ds = storm_dataset().rename(lat="row", lon="column").drop_vars(["row", "column"])
-    with pytest.raises(ValueError, match="longitude|latitude|horizontal"):
+    with pytest.raises(ValueError, match=r"longitude|latitude|horizontal"):
         segment(ds, model)
 
 
@@ -304,7 +304,7 @@ def test_inputs_on_several_grids(model: Model) -> None:
     ds = storm_dataset()
     other = storm_dataset(n_lat=10).rename(lat="y2", lon="x2")["PSL"]
     other = other.assign_coords(y2=("y2", other.y2.values, {"units": "degrees_north"}))
-    with pytest.raises(ValueError, match="must be on one grid|candidates|several"):
+    with pytest.raises(ValueError, match=r"must be on one grid|candidates|several"):
         segment(ds.drop_vars("PSL").assign(PSL=other), model)
 
 

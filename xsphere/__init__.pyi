@@ -1,7 +1,5 @@
 from .config import set_options as set_options
 from .conventions import horizontal_grid as horizontal_grid
-from .events import events as events
-from .events import events_to_csv as events_to_csv
 from .fitting import fit as fit
 from .graph import SphereGraph as SphereGraph
 from .grids import HealpixGrid as HealpixGrid
@@ -13,7 +11,9 @@ from .model import Model as Model
 from .model import ModelSpec as ModelSpec
 from .model import Variable as Variable
 from .model import bundled_models as bundled_models
-from .plot import plot as plot
+from .plotting import plot as plot
+from .regions import events as events
+from .regions import events_to_csv as events_to_csv
 from .regridding import regrid as regrid
 from .regridding import to_healpix as to_healpix
 from .regridding import to_latlon as to_latlon

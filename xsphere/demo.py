@@ -49,7 +49,7 @@ def run_demo(source: Path | None, out: Path, model_name: str = "tc-ar") -> None:
     mask = xsphere.segment(ds, model)
     out.mkdir(parents=True, exist_ok=True)
     stored = write_whole(mask, out / "mask.zarr", overwrite=True, progress="segmenting")
-    mask = xr.open_zarr(stored, consolidated=False)["mask"]
+    mask = open_lazily(stored)["mask"]
     share = float((mask == 254).mean())
     if share == 1.0:
         raise ValueError("no cell of the input is finite: there is nothing to segment")
@@ -82,7 +82,9 @@ def _fields(ds: xr.Dataset, model: Any) -> xr.Dataset:
         arrays[variable.name] = converted.assign_attrs(attrs)
     fields = xsphere.to_healpix(xr.Dataset(arrays), model.level, method="conservative")
     if {"U850", "V850"} <= set(fields):
-        speed = np.hypot(fields["U850"], fields["V850"])
+        speed: xr.DataArray = xr.apply_ufunc(
+            np.hypot, fields["U850"], fields["V850"], dask="allowed"
+        )
         speed.attrs = {"long_name": "wind speed at 850 hPa", "units": "m s-1"}
         speed.attrs["grid_mapping"] = fields["U850"].attrs.get("grid_mapping", "crs")
         fields = fields.drop_vars(["U850", "V850"]).assign(wind_speed_850=speed)
@@ -90,7 +92,7 @@ def _fields(ds: xr.Dataset, model: Any) -> xr.Dataset:
 
 
 def _draw(fields: xr.Dataset, mask: xr.DataArray, path: Path) -> None:
-    from xsphere.plot import plot
+    from xsphere.plotting import plot
 
     background = fields[next(iter(fields.data_vars))]
     options: dict[str, Any] = {}

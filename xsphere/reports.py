@@ -87,19 +87,32 @@ def events_text(events: xr.Dataset, limit: int = 40) -> str:
     if not events.sizes["event"]:
         return "no events"
     lines, shown = [], None
-    extremes = [name for name in events.data_vars if str(name).endswith(("_max", "_min"))]
+    extremes = _telling_extremes(events)
     for _, row in events.isel(event=slice(limit)).to_dataframe().iterrows():
         time = row.get("time")
         if time != shown:
             lines.append(f"{pd.Timestamp(time):%Y-%m-%d %H:%M}" if time is not None else "events")
             shown = time
-        values = "".join(f"  {name} {row[name]:.5g}" for name in extremes)
+        values = "".join(
+            f"  {label} {row[name]:.4g} {units}" for name, (label, units) in extremes.items()
+        )
         lines.append(
-            f"  {row['class_name']:<20}{row['area'] / 1e6:7.2f} million km2  "
+            f"  {row['class_name'].replace('_', ' '):<18}{row['area'] / 1e6:6.2f} million km2  "
             f"{place(row['lon'], row['lat']):>14}{values}"
         )
     rest = events.sizes["event"] - limit
     return "\n".join([*lines, f"  and {rest} more"] if rest > 0 else lines)
+
+
+def _telling_extremes(events: xr.Dataset) -> dict[str, tuple[str, str]]:
+    """Label and units of the extremes worth a line: lowest pressures, highest of the rest."""
+    chosen = {}
+    for name, array in events.data_vars.items():
+        field, _, which = str(name).rpartition("_")
+        units = str(array.attrs.get("units", ""))
+        if which == ("min" if units in ("Pa", "hPa") else "max"):
+            chosen[str(name)] = (f"{field} {which}", units)
+    return chosen
 
 
 def write_picture(
@@ -137,7 +150,7 @@ def write_picture(
     """
     from matplotlib.figure import Figure
 
-    from xsphere.plot import plot
+    from xsphere.plotting import plot
 
     out = Path(out)
     known = set(Figure().canvas.get_supported_filetypes())

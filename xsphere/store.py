@@ -3,6 +3,7 @@
 import os
 import shutil
 import uuid
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,10 @@ def open_lazily(path: str | Path) -> xr.Dataset:
         raise FileNotFoundError(f"there is no file or folder {text!r}")
     is_zarr = "://" in text or Path(text).is_dir()
     try:
-        ds = xr.open_dataset(text, engine="zarr" if is_zarr else None, chunks={})
+        with warnings.catch_warnings():
+            # stores without consolidated metadata are read all the same
+            warnings.filterwarnings("ignore", message=".*consolidated metadata")
+            ds = xr.open_dataset(text, engine="zarr" if is_zarr else None, chunks={})
     # every reader has its own kinds of error for a file that is not its own
     except Exception as error:
         raise UnreadableFileError(
@@ -130,7 +134,10 @@ def write_whole(
             if path.suffix == ".nc":
                 ds.to_netcdf(beside, encoding=_encoding(ds, "nc"))
             else:
-                ds.to_zarr(beside, mode="w", encoding=_encoding(ds, "zarr"), consolidated=False)
+                with warnings.catch_warnings():
+                    # readers look for consolidated metadata, whatever the format's authors say
+                    warnings.filterwarnings("ignore", message="Consolidated metadata")
+                    ds.to_zarr(beside, mode="w", encoding=_encoding(ds, "zarr"))
         _remove(path)
         os.replace(beside, path)
     finally:

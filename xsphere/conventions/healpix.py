@@ -28,7 +28,13 @@ _SCHEME_KEYS = ("indexing_scheme", "healpix_order")
 
 
 class GuessedGridWarning(UserWarning):
-    """A grid was taken for HEALPix from the size of a dimension alone."""
+    """A grid was taken for HEALPix from the size of a dimension alone.
+
+    Examples
+    --------
+    >>> issubclass(GuessedGridWarning, UserWarning)
+    True
+    """
 
 
 def healpix_info(grid: HealpixGrid) -> dict[str, Any]:

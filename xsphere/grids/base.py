@@ -74,6 +74,12 @@ class Grid(ABC):
     """A set of cells on the sphere, numbered from 0 to ``n_cells - 1``.
 
     Two grids are equal when their fingerprints are. Arrays handed out are read-only.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid
+    >>> isinstance(HealpixGrid(1), Grid)
+    True
     """
 
     @property

@@ -40,10 +40,12 @@ class Rule:
 
 @lru_cache(8)
 def _derivatives(kind: str, grid: Grid) -> tuple[Any, Any]:
-    from xsphere import graph
+    from xsphere.graph import divergence_matrices, vorticity_matrices
 
-    matrices = getattr(graph, f"{kind}_matrices")(grid)
-    return tuple((matrix / EARTH_RADIUS).astype(np.float32) for matrix in matrices)
+    make = {"vorticity": vorticity_matrices, "divergence": divergence_matrices}[kind]
+    matrices = make(grid)
+    of_u, of_v = ((matrix / EARTH_RADIUS).astype(np.float32) for matrix in matrices)
+    return of_u, of_v
 
 
 def _derivative(kind: str, grid: Grid, u: Fields, v: Fields) -> Fields:

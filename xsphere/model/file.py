@@ -24,7 +24,13 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class ModelFileError(ValueError):
-    """A file that is not a sound model."""
+    """A file that is not a sound model.
+
+    Examples
+    --------
+    >>> issubclass(ModelFileError, ValueError)
+    True
+    """
 
 
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -204,6 +204,8 @@ class ModelSpec:
         Record of the training: data, options, versions.
     scores : dict
         What was measured on data not trained on.
+    format : int
+        Version of this list of entries.
 
     Raises
     ------

@@ -20,7 +20,15 @@ SYNONYMS = {"gpm": "m", "(0 - 1)": "1", "": "1", "fraction": "1"}
 
 
 class UnitsError(ValueError):
-    """Units that cannot be read or converted."""
+    """Units that cannot be read or converted.
+
+    Examples
+    --------
+    >>> unit_conversion("K", "Pa")
+    Traceback (most recent call last):
+    ...
+    xsphere.model.units.UnitsError: units 'K' cannot be converted to 'Pa'
+    """
 
 
 @lru_cache(1)

@@ -1,7 +1,8 @@
-"""Training: a dataset and labels in, a model out."""
+"""`fit`: samples gathered, statistics measured, network trained, model made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.cache import content_key
-from xsphere.conventions import INVALID, NOT_COMPUTED, classes_of
+from xsphere.fitting.samples import (
+    Samples,
+    class_names,
+    gathered_samples,
+    input_variables,
+    validation_times,
+)
 from xsphere.grids import HealpixGrid
 from xsphere.model import Channel, GraphSpec, Model, ModelSpec, Variable, build_network
-from xsphere.model.catalogue import VARIABLES
 from xsphere.model.derived import derived_field
-from xsphere.model.inputs import matched_variables
-from xsphere.regridding import regrid
 
 if TYPE_CHECKING:
     from xsphere.nn.augment import Augmentation
     from xsphere.nn.training import TrainingOptions
-
-CLASS_DIMS = ("class", "event", "classes", "events", "label")
-MAX_SAMPLES_IN_MEMORY = 8 * 2**30
 
 
 def fit(  # noqa: PLR0913  (every one is a keyword)
@@ -120,8 +121,8 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     options = options or TrainingOptions()
     layout = normalize_layout(architecture) if isinstance(architecture, str) else architecture
     sizes = layout if isinstance(layout, dict) else layout.to_dict()
-    classes = _class_names(labels)
-    inputs = _variables(ds, variables)
+    classes = class_names(labels)
+    inputs = input_variables(ds, variables)
     spec = ModelSpec(
         name=name,
         description=description,
@@ -132,8 +133,8 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         network={"architecture": "unet", **sizes},
         graph=graph or GraphSpec(),
     )
-    samples = _gathered(ds, labels, spec, progress)
-    is_validation = _validation_times(samples.times, validation)
+    samples = gathered_samples(ds, labels, spec, progress)
+    is_validation = validation_times(samples.times, validation)
     spec = _with_statistics(spec, samples.fields[~is_validation])
     data = _training_data(
         spec, samples, is_validation, class_weights=class_weights, augmentation=augmentation
@@ -152,164 +153,6 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         )
     record = _record(samples, is_validation, data, options, augmentation, history)
     return Model.from_network(replace(spec, training=record), network)
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """Inputs and targets on the model's grid."""
-
-    times: NDArray[Any]
-    fields: NDArray[np.float32]  # (time, cells, variables)
-    targets: NDArray[np.float32]  # (time, cells, classes)
-
-
-def _class_names(labels: xr.DataArray) -> tuple[str, ...]:
-    dim = _class_dim(labels)
-    if dim is not None:
-        if dim not in labels.coords:
-            raise ValueError(
-                f"labels have the dimension {dim!r} but no names along it; assign them with "
-                f".assign_coords({dim}=[...])"
-            )
-        names = [str(value) for value in labels[dim].values]
-        return tuple(name for name in names if name != "background")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels must be integer classes, or probabilities along one of {CLASS_DIMS}, got "
-            f"dtype {labels.dtype} and dimensions {labels.dims}"
-        )
-    meanings = classes_of(labels)
-    found = tuple(name for value, name in sorted(meanings.items()) if 0 < value < INVALID)
-    if not found:
-        raise ValueError(
-            "labels do not name their classes; set the attributes flag_values and flag_meanings"
-        )
-    return found
-
-
-def _class_dim(labels: xr.DataArray) -> str | None:
-    return next((dim for dim in CLASS_DIMS if dim in labels.dims), None)
-
-
-def _variables(ds: xr.Dataset, variables: Sequence[str | Variable] | None) -> tuple[Variable, ...]:
-    if variables is None:
-        from xsphere.conventions import horizontal_grid
-
-        dims = set(horizontal_grid(ds).dims)
-        variables = [str(name) for name, array in ds.data_vars.items() if dims <= set(array.dims)]
-    missing = [v for v in variables if isinstance(v, str) and v not in VARIABLES and v not in ds]
-    if missing:
-        raise ValueError(f"variables {missing} are not in the dataset, which has {list(ds)}")
-    return tuple(_variable(ds, variable) for variable in variables)
-
-
-def _variable(ds: xr.Dataset, variable: str | Variable) -> Variable:
-    if isinstance(variable, Variable):
-        return variable
-    if variable in VARIABLES:
-        return VARIABLES[variable]
-    attrs = ds[variable].attrs
-    if "units" not in attrs:
-        raise ValueError(
-            f"{variable!r} has no units attribute; set ds[{variable!r}].attrs['units']"
-        )
-    return Variable(name=variable, units=attrs["units"], standard_name=attrs.get("standard_name"))
-
-
-def _gathered(ds: xr.Dataset, labels: xr.DataArray, spec: ModelSpec, progress: bool) -> _Samples:
-    """Inputs and targets of all common times, regridded block by block."""
-    from tqdm.auto import tqdm
-
-    grid = HealpixGrid(spec.level)
-    times = _common_times(ds, labels)
-    matches = matched_variables(ds, spec)
-    shape = (len(times), grid.n_cells)
-    _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
-    fields = np.empty((*shape, len(spec.variables)), np.float32)
-    targets = np.empty((*shape, len(spec.classes) + 1), np.float32)
-    blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
-    for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
-        for index, match in enumerate(matches):
-            raw = match.array.sel(time=times[block])
-            values = regrid(raw.astype(np.float64), grid, method=spec.regridding)
-            fields[block, :, index] = _plain(values) * match.factor + match.offset
-        targets[block] = _targets(labels.sel(time=times[block]), grid, spec.classes)
-    return _Samples(times, fields, targets)
-
-
-def _plain(values: xr.DataArray) -> NDArray[Any]:
-    result: NDArray[Any] = values.transpose("time", ..., "cells").values
-    return result
-
-
-def _check_memory(shape: tuple[int, int], n_values: int) -> None:
-    n_bytes = 4 * shape[0] * shape[1] * n_values
-    if n_bytes > MAX_SAMPLES_IN_MEMORY:
-        raise ValueError(
-            f"the regridded samples would take {n_bytes / 2**30:.0f} GiB, more than "
-            f"{MAX_SAMPLES_IN_MEMORY / 2**30:.0f}; train on fewer times or a coarser level"
-        )
-
-
-def _common_times(ds: xr.Dataset, labels: xr.DataArray) -> NDArray[Any]:
-    for what, obj in (("the dataset", ds), ("labels", labels)):
-        if "time" not in obj.indexes:
-            raise ValueError(f"{what} must have a time coordinate, got {list(obj.coords)}")
-        if not obj.indexes["time"].is_unique:
-            raise ValueError(f"times of {what} must differ from each other; drop the duplicates")
-    common = labels.indexes["time"].intersection(ds.indexes["time"]).sort_values()
-    if not len(common):
-        raise ValueError(
-            f"no time is in both the dataset ({ds.indexes['time'][:1]} ...) and the labels "
-            f"({labels.indexes['time'][:1]} ...)"
-        )
-    values: NDArray[Any] = common.to_numpy()
-    return values
-
-
-def _targets(
-    labels: xr.DataArray, grid: HealpixGrid, classes: tuple[str, ...]
-) -> NDArray[np.float32]:
-    """Probabilities (time, cells, classes), background first; all zero where nothing is known."""
-    dim = _class_dim(labels)
-    if dim is not None:
-        probability = labels.sel({dim: list(classes)}).astype(np.float64).rename({dim: "class"})
-    else:
-        ids = xr.DataArray(np.arange(1, len(classes) + 1), dims="class")
-        known = (labels != INVALID) & (labels != NOT_COMPUTED)
-        probability = (labels == ids).astype(np.float64).where(known)
-    events = regrid(probability, grid, method="conservative")
-    values = events.transpose("time", "cells", "class").values
-    _check_probabilities(values)
-    total = values.sum(-1, keepdims=True)
-    # a teacher's classes may overlap: shares of one, never more
-    values = values / np.maximum(total, 1.0)
-    with_background = np.concatenate([1.0 - values.sum(-1, keepdims=True), values], -1)
-    targets: NDArray[np.float32] = np.nan_to_num(with_background, nan=0.0).astype(np.float32)
-    return targets
-
-
-def _check_probabilities(values: NDArray[np.float64]) -> None:
-    finite = values[np.isfinite(values)]
-    if finite.size and (finite.min() < -1e-6 or finite.max() > 1 + 1e-6):
-        raise ValueError(
-            f"probabilities must be from 0 to 1, got {finite.min():g} to {finite.max():g}; divide "
-            "scaled integers first"
-        )
-
-
-def _validation_times(times: NDArray[Any], validation: float | slice) -> NDArray[np.bool_]:
-    if isinstance(validation, slice):
-        index = xr.DataArray(np.arange(len(times)), {"time": times}, "time")
-        chosen = np.zeros(len(times), bool)
-        chosen[index.sel(time=validation).values] = True
-    else:
-        if not 0 <= validation < 1:
-            raise ValueError(f"validation must be a share from 0 to 1, got {validation!r}")
-        chosen = np.arange(len(times)) >= round(len(times) * (1 - validation))
-    if chosen.all():
-        raise ValueError(f"validation={validation!r} leaves none of {len(times)} times to train on")
-    return chosen
 
 
 def _with_statistics(spec: ModelSpec, fields: NDArray[np.float32]) -> ModelSpec:
@@ -335,7 +178,7 @@ def _with_statistics(spec: ModelSpec, fields: NDArray[np.float32]) -> ModelSpec:
 
 def _training_data(
     spec: ModelSpec,
-    samples: _Samples,
+    samples: Samples,
     is_validation: NDArray[np.bool_],
     *,
     class_weights: str | Sequence[float],
@@ -417,16 +260,13 @@ def _class_weights(
 
 
 def _record(
-    samples: _Samples,
+    samples: Samples,
     is_validation: NDArray[np.bool_],
     data: Any,
     options: "TrainingOptions",
     augmentation: "Augmentation | None",
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    from dataclasses import asdict
-    from importlib.metadata import version
-
     times = {
         name: [str(chosen.min()), str(chosen.max()), len(chosen)]
         for name, chosen in (

@@ -21,8 +21,8 @@ import shapely
 
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid, lonlat_to_vectors
-from xsphere.plot import plot
-from xsphere.plot.screen import region_of
+from xsphere.plotting import plot
+from xsphere.plotting.screen import region_of
 
 GEODETIC = ccrs.PlateCarree()
 PROJECTIONS = {
@@ -479,7 +479,7 @@ def test_coastlines_may_be_left_out():
 
 def test_import_loads_neither_cartopy_nor_matplotlib():
     code = (
-        "import sys, xsphere.plot; "
+        "import sys, xsphere.plotting; "
         "sys.exit(bool({'cartopy', 'matplotlib', 'torch'} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

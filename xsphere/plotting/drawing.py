@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import INVALID, NOT_COMPUTED, classes_of
-from xsphere.plot.screen import Extent, Screen
+from xsphere.plotting.screen import Extent, Screen
 
 NATURAL_EARTH = Path(__file__).parents[1] / "data" / "natural_earth"
 # Wong (2011), https://doi.org/10.1038/nmeth.1618: told apart with any colour vision

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xsphere.conventions import describe_healpix, mask_attributes
-from xsphere.events import events, events_to_csv
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid
+from xsphere.regions import events, events_to_csv
 
 CLASSES = ["tropical_cyclone", "atmospheric_river"]
 EARTH_KM2 = 4 * np.pi * 6371.0**2

@@ -1,5 +1,5 @@
 """Events: the connected regions of a mask, as a table."""
 
-from xsphere.events.table import events, events_to_csv
+from xsphere.regions.table import events, events_to_csv
 
 __all__ = ["events", "events_to_csv"]

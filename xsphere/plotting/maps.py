@@ -1,7 +1,7 @@
 """Maps of fields and masks: which panels, on which axes, with which words.
 
-Which cell every pixel shows is found in `xsphere.plot.screen`; colours and lines are drawn in
-`xsphere.plot.drawing`.
+Which cell every pixel shows is found in `xsphere.plotting.screen`; colours and lines are drawn in
+`xsphere.plotting.drawing`.
 """
 
 import re
@@ -13,7 +13,7 @@ import xarray as xr
 
 from xsphere.conventions import INVALID, HorizontalGrid, horizontal_grid
 from xsphere.grids import Grid
-from xsphere.plot.drawing import (
+from xsphere.plotting.drawing import (
     Raster,
     class_styles,
     decorate,
@@ -26,7 +26,7 @@ from xsphere.plot.drawing import (
     is_wide,
     readable,
 )
-from xsphere.plot.screen import (
+from xsphere.plotting.screen import (
     Screen,
     cells_under,
     default_projection,

@@ -1,5 +1,5 @@
 """Maps of fields and masks on any grid and any cartopy projection."""
 
-from xsphere.plot.maps import plot
+from xsphere.plotting.maps import plot
 
 __all__ = ["plot"]

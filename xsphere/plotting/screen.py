@@ -2,7 +2,7 @@
 
 Every pixel is projected back to the sphere and falls in one cell or none, so a map costs what its
 screen costs, on any grid and any projection, and has no seam. Drawing is left to
-`xsphere.plot.maps`.
+`xsphere.plotting.maps`.
 """
 
 from collections.abc import Sequence

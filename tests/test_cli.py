@@ -1,0 +1,166 @@
+"""The command, as a user types it: exit codes, one-line errors, files that can be read."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import xarray as xr
+
+import xsphere
+from tests.toys import storm_dataset, storm_model
+from xsphere.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["xsphere", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.nc"
+    storm_dataset().to_netcdf(path)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return storm_model().save(tmp_path / "model.safetensors")
+
+
+def test_demo_does_the_whole_job(run, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    code, text, errors = run("demo", "--out", out)
+    assert code == 0, errors
+    assert "segmenting: 100%" in errors
+    mask = xr.open_zarr(out / "mask.zarr")["mask"]
+    assert mask.sizes == {"time": 2, "cells": xsphere.Model.load("tc-ar").grid.n_cells}
+    assert set(mask.values.ravel()) == {0, 1, 2}
+    table = pd.read_csv(out / "events.csv")
+    assert set(table["class"]) == {"tropical_cyclone", "atmospheric_river"}
+    assert table["area_km2"].min() >= 1e5
+    assert (out / "map.png").stat().st_size > 50_000
+    assert "2011-10-11 00:00" in text
+    assert "tropical_cyclone" in text
+
+
+def test_demo_takes_other_data(run, tmp_path: Path, data: Path, model: Path) -> None:
+    code, text, errors = run("demo", data, "--out", tmp_path / "o", "--model", model)
+    assert code == 0, errors
+    assert str(data) in text
+    assert (tmp_path / "o" / "map.png").exists()
+
+
+def test_demo_on_a_single_map(run, tmp_path: Path, model: Path) -> None:
+    path = tmp_path / "one.zarr"
+    storm_dataset().isel(time=0).to_zarr(path, consolidated=False)
+    code, _, errors = run("demo", path, "--out", tmp_path / "o", "--model", model)
+    assert code == 0, errors
+
+
+def test_demo_of_nothing_finite_fails(run, tmp_path: Path, model: Path) -> None:
+    ds = storm_dataset()
+    ds["PSL"] = ds["PSL"] * float("nan")
+    ds["PSL"].attrs = storm_dataset()["PSL"].attrs
+    ds.to_netcdf(tmp_path / "nan.nc")
+    code, _, errors = run("demo", tmp_path / "nan.nc", "--out", tmp_path / "o", "--model", model)
+    assert code == 1
+    assert "no cell of the input is finite" in errors
+
+
+def test_segment_events_and_plot(run, tmp_path: Path, data: Path, model: Path) -> None:
+    mask = tmp_path / "mask.zarr"
+    code, text, errors = run("segment", data, mask, "--model", model)
+    assert (code, text.strip()) == (0, str(mask)), errors
+    expected = xsphere.segment(storm_dataset(), storm_model())
+    assert xr.open_zarr(mask)["mask"].equals(expected)
+    code, text, errors = run("events", mask, tmp_path / "e.csv", "--min-area", 1e6)
+    assert code == 0, errors
+    assert len(pd.read_csv(tmp_path / "e.csv")) > 0
+    assert "million km2" in text
+    picture = tmp_path / "m.png"
+    code, _, errors = run("plot", mask, "--out", picture, "--time", "2001-01-01T07")
+    assert code == 0, errors
+    assert picture.stat().st_size > 10_000
+
+
+def test_regrid(run, tmp_path: Path, data: Path) -> None:
+    out = tmp_path / "hp.nc"
+    code, _, errors = run("regrid", data, out, "--level", 3)
+    assert code == 0, errors
+    with xr.open_dataset(out) as ds:
+        assert ds["PSL"].sizes == {"time": 3, "cells": 768}
+        assert ds.sphere.grid.grid == xsphere.HealpixGrid(3)
+
+
+def test_doctor(run) -> None:
+    code, text, errors = run("doctor")
+    assert code == 0, errors
+    assert "tc-ar" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("segment", "nowhere.nc", "o.zarr"), "there is no file or folder 'nowhere.nc'"),
+        (("segment", "DATA", "o.zarr", "--model", "none"), "neither a file nor one of the bundled"),
+        (("segment", "DATA", "o.zarr"), "TMQ: missing"),
+        (("segment", "DATA", "o.txt", "--model", "MODEL"), "must end in '.zarr' or '.nc'"),
+        (("segment", "DATA", "DATA", "--model", "MODEL"), "is there already"),
+        (("segment", "MODEL", "o.zarr"), "cannot be read as a dataset"),
+        (("regrid", "DATA", "o.zarr", "--level", "77"), "level must be"),
+        (("regrid", "DATA", "o.zarr"), "level"),
+        (("events", "DATA", "o.csv"), "one variable with flag_meanings"),
+        (("plot", "DATA", "--variable", "fog"), "there is no variable 'fog'"),
+        (("plot", "DATA", "--out", "m.xyz"), "the picture must end in one of"),
+    ],
+)
+def test_errors_are_one_line(
+    run, data: Path, model: Path, monkeypatch: pytest.MonkeyPatch, arguments, message: str
+) -> None:
+    monkeypatch.chdir(data.parent)
+    before = set(data.parent.iterdir())
+    names = {"DATA": data, "MODEL": model}
+    code, text, errors = run(*(names.get(argument, argument) for argument in arguments))
+    assert code == 1
+    assert not text
+    assert errors.startswith("xsphere: ")
+    assert errors.count("\n") == 1
+    assert message in errors
+    assert set(data.parent.iterdir()) == before
+
+
+def test_usage_errors_have_their_own_code(run) -> None:
+    code, _, errors = run("segment")
+    assert code == 2
+    assert "Missing argument" in errors
+
+
+@pytest.mark.parametrize("command", ["", "demo", "regrid", "segment", "events", "plot", "doctor"])
+def test_every_command_explains_itself(run, command: str) -> None:
+    code, text, _ = run(*command.split(), "--help")
+    assert code == 0
+    assert "Usage" in text
+
+
+def test_debug_shows_where(run) -> None:
+    with pytest.raises(FileNotFoundError):
+        run("--debug", "segment", "nowhere.nc", "o.zarr")
+
+
+def test_installed_command() -> None:
+    script = Path(sys.executable).parent / "xsphere"
+    done = subprocess.run([script, "--help"], check=True, capture_output=True, text=True)
+    assert "demo" in done.stdout

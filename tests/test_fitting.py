@@ -1,0 +1,292 @@
+"""Training: it learns, repeats itself, resumes to the same weights, and refuses nonsense."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.toys import storm_dataset
+from xsphere.fitting import fit
+from xsphere.grids import HealpixGrid
+from xsphere.model import Channel, Model
+from xsphere.nn.augment import Augmentation, augmented, zoomed_points
+from xsphere.nn.training import TrainingOptions
+
+SPEED = Channel(name="speed", kind="wind_speed", sources=("U850", "V850"))
+TINY = {"features": (6,), "depths": (0,), "kernel_size": 2}
+
+
+def windy_labels(ds: xr.Dataset) -> xr.DataArray:
+    """Class 1 where the wind blows hard: a network with the wind speed can learn it."""
+    labels = (np.hypot(ds.U850, ds.V850) > 14.0).astype(np.uint8)
+    labels.attrs = {"flag_values": [0, 1], "flag_meanings": "background gale"}
+    return labels
+
+
+def trained(ds: xr.Dataset, labels: xr.DataArray, **options: Any) -> Model:
+    training = {"epochs": 2, "batch_size": 4} | options.pop("training", {})
+    settings = {
+        "architecture": TINY,
+        "level": 2,
+        "derived": (SPEED,),
+        "variables": ("PSL", "U850", "V850"),
+        "validation": 0.25,
+        "progress": False,
+        "options": TrainingOptions(**training),
+    }
+    return fit(ds, labels, **(settings | options))
+
+
+def test_it_learns() -> None:
+    ds = storm_dataset(n_times=12)
+    # as smooth as the grid that the model works on
+    ds = ds.map(lambda a: a.rolling(lat=7, lon=7, center=True, min_periods=1).mean() * 3)
+    for name, array in storm_dataset().data_vars.items():
+        ds[name].attrs = array.attrs
+    ds["PSL"] = ds["PSL"] / 3
+    ds["PSL"].attrs = storm_dataset()["PSL"].attrs
+    model = trained(ds, windy_labels(ds), training={"epochs": 12, "learning_rate": 0.02})
+    history = model.spec.training["history"]
+    assert history[-1]["loss"] < 0.6 * history[0]["loss"]
+    assert history[-1]["iou"]["gale"] > 0.5
+
+
+def test_same_seed_same_model() -> None:
+    ds = storm_dataset(n_times=8)
+    first, second = (trained(ds, windy_labels(ds)) for _ in range(2))
+    assert first == second
+    assert trained(ds, windy_labels(ds), training={"seed": 1}) != first
+
+
+def test_chunked_data_give_the_same_model() -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    assert trained(ds.chunk(time=3), labels.chunk(time=2)) == trained(ds, labels)
+
+
+def test_global_random_numbers_are_left_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    ds = storm_dataset(n_times=8)
+    trained(ds, windy_labels(ds))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_resumed_training_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    options = {"training": {"epochs": 4}, "augmentation": Augmentation(zoom=(0.8, 1.2))}
+    expected = trained(ds, labels, **options)
+
+    from xsphere.nn import training
+
+    epoch = training._epoch
+
+    def interrupted(*args: Any) -> float:
+        if args[4] == 2:
+            raise KeyboardInterrupt
+        return epoch(*args)
+
+    monkeypatch.setattr(training, "_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(ds, labels, checkpoint=tmp_path / "c", **options)
+    monkeypatch.setattr(training, "_epoch", epoch)
+    assert trained(ds, labels, checkpoint=tmp_path / "c", **options) == expected
+
+
+def test_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    ds = storm_dataset(n_times=8)
+    trained(ds, windy_labels(ds), checkpoint=tmp_path / "c")
+    with pytest.raises(ValueError, match="belongs to a training with other data or options"):
+        trained(ds, windy_labels(ds), checkpoint=tmp_path / "c", training={"learning_rate": 0.1})
+    other = storm_dataset(n_times=8, seed=1)
+    with pytest.raises(ValueError, match="belongs to a training with other data or options"):
+        trained(other, windy_labels(other), checkpoint=tmp_path / "c")
+
+
+def test_probabilities_are_labels_too() -> None:
+    ds = storm_dataset(n_times=8)
+    hard = windy_labels(ds)
+    soft = xr.concat([hard.astype(float)], "event").assign_coords(event=["gale"])
+    model = trained(ds, soft.transpose("time", "event", "lat", "lon"))
+    assert model.classes == ("gale",)
+    expected = trained(ds, hard)
+    for name, tensor in model.tensors.items():
+        np.testing.assert_allclose(tensor, expected.tensors[name], atol=1e-6)
+
+
+def test_labels_may_be_on_another_grid_and_at_fewer_times() -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds).isel(time=slice(None, None, 2), lat=slice(1, -1))
+    record = trained(ds, labels).spec.training
+    assert record["times"]["training"][2] == 3
+    assert record["times"]["validation"][2] == 1
+
+
+def test_unknown_labels_teach_nothing() -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    labels.attrs = {
+        "flag_values": [0, 1, 254, 255],
+        "flag_meanings": "background gale invalid_input not_computed",
+    }
+    half = labels.copy(data=np.where(ds.lat.values[:, None] > 0, 255, labels))
+    other = labels.copy(data=np.where(ds.lat.values[:, None] > 0, 254, labels))
+    assert trained(ds, half) == trained(ds, other)
+    assert trained(ds, half) != trained(ds, labels)
+
+
+def test_record_says_what_was_done() -> None:
+    ds = storm_dataset(n_times=8)
+    model = trained(ds, windy_labels(ds), name="gales", description="Hard winds.")
+    record = model.spec.training
+    assert model.spec.name == "gales"
+    assert record["options"]["epochs"] == 2
+    assert len(record["history"]) == 2
+    assert set(record["versions"]) == {"xsphere", "torch", "numpy"}
+    speed = model.spec.channels[-1]
+    assert speed.mean == pytest.approx(11.0, rel=0.6)
+    assert speed.std > 0
+
+
+def test_dataset_and_labels_are_not_changed() -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    before = ds.copy(deep=True), labels.copy(deep=True)
+    trained(ds, labels)
+    xr.testing.assert_identical(ds, before[0])
+    xr.testing.assert_identical(labels, before[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d, m: (d, m.drop_attrs()), "flag_meanings|name their classes"),
+        (lambda d, m: (d, m.astype(float).drop_attrs()), "integer classes, or probabilities"),
+        (lambda d, m: (d, m.assign_coords(time=m.time + np.timedelta64(1, "h"))), "no time is in"),
+        (lambda d, m: (d, m.isel(time=0)), "must have a time coordinate"),
+        (lambda d, m: (d, m.isel(time=[0, 0, 1])), "must differ"),
+        (lambda d, m: (d, m * np.uint8(0)), "nowhere in the training labels|name their classes"),
+        (lambda d, m: (d.drop_vars("PSL"), m), "PSL: missing"),
+    ],
+)
+def test_bad_data_are_refused(change: Any, message: str) -> None:
+    ds = storm_dataset(n_times=8)
+    with pytest.raises(ValueError, match=message):
+        trained(*change(ds, windy_labels(ds)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": 1.5}, "share from 0 to 1"),
+        ({"validation": slice(None)}, "leaves none"),
+        ({"class_weights": "many"}, "class_weights must be one of"),
+        ({"class_weights": (1.0,)}, "class_weights must be 2"),
+        ({"variables": ("PSL", "fog")}, r"variables \['fog'\] are not in the dataset"),
+        ({"architecture": "huge"}, "presets are"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
+    ds = storm_dataset(n_times=8)
+    with pytest.raises(ValueError, match=message):
+        trained(ds, windy_labels(ds), **options)
+
+
+def test_bad_training_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="below their least values"):
+        TrainingOptions(epochs=0, learning_rate=-1)
+
+
+def test_probabilities_beyond_one_are_refused() -> None:
+    ds = storm_dataset(n_times=8)
+    soft = 250.0 * xr.concat([windy_labels(ds).astype(float)], "event").assign_coords(
+        event=["gale"]
+    )
+    with pytest.raises(ValueError, match="probabilities must be from 0 to 1"):
+        trained(ds, soft)
+
+
+unit_vectors = st.integers(0, 10**6).map(
+    lambda seed: (v := np.random.default_rng(seed).normal(size=3)) / np.linalg.norm(v)
+)
+
+
+@settings(max_examples=30)
+@given(unit_vectors, st.floats(0.3, 3.0))
+def test_zoom_is_undone_by_its_inverse(centre: np.ndarray, factor: float) -> None:
+    points = HealpixGrid(1).centres
+    there = zoomed_points(points, centre, factor)
+    np.testing.assert_allclose(np.linalg.norm(there, axis=1), 1.0)
+    np.testing.assert_allclose(zoomed_points(there, centre, 1 / factor), points, atol=1e-9)
+
+
+def wind_of_rotation(grid: HealpixGrid, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eastward and northward wind of a solid rotation about an axis."""
+    lon = np.deg2rad(grid.centre_lonlat[0])
+    flow = np.cross(axis, grid.centres)
+    east = np.stack([-np.sin(lon), np.cos(lon), 0 * lon], -1)
+    north = np.cross(grid.centres, east)
+    return (flow * east).sum(-1), (flow * north).sum(-1)
+
+
+def test_winds_turn_with_the_map() -> None:
+    """A rotation about the zoom's own centre is still one after the zoom, faster or slower."""
+    grid = HealpixGrid(5)
+    rng = np.random.default_rng(7)
+    u, v = wind_of_rotation(grid, np.array([0.0, 0.0, 1.0]))
+    fields = np.stack([u, v], -1).astype(np.float32)
+    target = np.zeros((grid.n_cells, 1), np.float32)
+    options = Augmentation(rotate=False, reflect=False, zoom=(0.6, 0.6))
+    result, _ = augmented(grid, fields, target, winds=[(0, 1)], options=options, rng=rng)
+    # the flow stays along circles: its speed is that of the place it came from
+    rng = np.random.default_rng(7)
+    rng.uniform(), rng.uniform()
+    centre = rng.normal(size=3)
+    centre /= np.linalg.norm(centre)
+    sources = zoomed_points(grid.centres, centre, 0.6)
+    expected = np.sqrt(1 - sources[:, 2] ** 2)
+    np.testing.assert_allclose(np.hypot(*result.T), expected, atol=0.02)
+
+
+def test_reflection_keeps_cyclones_cyclones() -> None:
+    from xsphere.model import derived_field
+
+    grid = HealpixGrid(3)
+    lon, lat = np.deg2rad(grid.centre_lonlat)
+    u, v = np.cos(lat) * np.sin(2 * lat), 0.3 * np.cos(lat) * np.sin(3 * lon)
+    before = derived_field("cyclonic_vorticity", grid, u[None], v[None])[0]
+    fields = np.stack([u, v], -1).astype(np.float32)
+    options = Augmentation(rotate=False)
+    north_to_south = grid.cells_at(np.rad2deg(lon), -np.rad2deg(lat))
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        after, _ = augmented(
+            grid, fields, np.zeros((768, 1), np.float32), winds=[(0, 1)], options=options, rng=rng
+        )
+        if not np.allclose(after, fields, atol=1e-3):
+            vorticity = derived_field("cyclonic_vorticity", grid, *after.T[:, None])[0]
+            away = np.abs(lat) > 0.2
+            difference = (vorticity - before[north_to_south])[away]
+            assert np.abs(difference).max() < 0.05 * np.abs(before).max()
+            return
+    raise AssertionError("no draw was a reflection")
+
+
+def test_augmentation_leaves_its_sample_alone() -> None:
+    grid = HealpixGrid(2)
+    rng = np.random.default_rng(0)
+    fields, target = rng.normal(size=(2, 192, 2)).astype(np.float32)
+    before = fields.copy(), target.copy()
+    options = Augmentation(zoom=(0.5, 2.0), amplitude=(0.5, 2.0))
+    augmented(grid, fields, target, winds=[(0, 1)], options=options, rng=rng)
+    assert np.array_equal(fields, before[0])
+    assert np.array_equal(target, before[1])
