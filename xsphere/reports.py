@@ -81,7 +81,7 @@ def events_text(events: xr.Dataset, limit: int = 40) -> str:
     --------
     >>> import xsphere
     >>> mask = xsphere.segment(xsphere.sample_dataset(), "tc-ar")
-    >>> "atmospheric_river" in events_text(xsphere.events(mask))
+    >>> "atmospheric river" in events_text(xsphere.events(mask))
     True
     """
     if not events.sizes["event"]:
@@ -94,7 +94,7 @@ def events_text(events: xr.Dataset, limit: int = 40) -> str:
             lines.append(f"{pd.Timestamp(time):%Y-%m-%d %H:%M}" if time is not None else "events")
             shown = time
         values = "".join(
-            f"  {label} {row[name]:.4g} {units}" for name, (label, units) in extremes.items()
+            f"  {label} {_readable(row[name])} {units}" for name, (label, units) in extremes.items()
         )
         lines.append(
             f"  {row['class_name'].replace('_', ' '):<18}{row['area'] / 1e6:6.2f} million km2  "
@@ -102,6 +102,10 @@ def events_text(events: xr.Dataset, limit: int = 40) -> str:
         )
     rest = events.sizes["event"] - limit
     return "\n".join([*lines, f"  and {rest} more"] if rest > 0 else lines)
+
+
+def _readable(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _telling_extremes(events: xr.Dataset) -> dict[str, tuple[str, str]]:
