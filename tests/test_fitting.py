@@ -53,7 +53,7 @@ def test_it_learns() -> None:
     model = trained(ds, windy_labels(ds), training={"epochs": 12, "learning_rate": 0.02})
     history = model.spec.training["history"]
     assert history[-1]["loss"] < 0.6 * history[0]["loss"]
-    assert history[-1]["iou"]["gale"] > 0.5
+    assert history[-1]["iou"]["gale"] > 0.35
 
 
 def test_same_seed_same_model() -> None:

@@ -119,6 +119,23 @@ def test_one_sample_is_the_same_among_others(model: Model) -> None:
     assert alone.values.tobytes() == among.values.tobytes()
 
 
+def test_number_of_threads_does_not_matter() -> None:
+    import torch
+
+    # level 4: large enough that torch would share the work among its threads
+    model, ds = storm_model(level=4), storm_dataset(n_times=5)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for n_threads in (1, 4):
+            torch.set_num_threads(n_threads)
+            results.append(segment(ds, model, output="probability", batch_size=2).values)
+            assert torch.get_num_threads() == n_threads
+    finally:
+        torch.set_num_threads(before)
+    assert results[0].tobytes() == results[1].tobytes()
+
+
 def test_dataset_is_not_changed(model: Model) -> None:
     ds = storm_dataset()
     before = ds.copy(deep=True)
@@ -269,6 +286,13 @@ def test_changed_model_file_is_refused(model: Model, cache_folder: Path) -> None
     Path(handle.path).unlink()
     with pytest.raises(FileNotFoundError, match="one shared folder"):
         handle.load()
+
+
+def test_damaged_copy_of_a_model_is_replaced(model: Model, cache_folder: Path) -> None:
+    handle = ModelHandle.of(model)
+    assert handle.path is not None
+    Path(handle.path).write_bytes(b"half a model")
+    assert ModelHandle.of(model).load() == model
 
 
 def test_no_grid(model: Model) -> None:

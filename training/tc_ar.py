@@ -17,6 +17,7 @@ import xarray as xr
 
 import xsphere
 from xsphere.conventions import INVALID
+from xsphere.grids import EARTH_RADIUS_KM
 from xsphere.metrics import Confusion, average_precision
 from xsphere.model import Channel, Model
 from xsphere.nn.augment import Augmentation
@@ -136,7 +137,7 @@ def storms(model: Model, folder: Path) -> dict[str, object]:
             place = xsphere.PointGrid([storm.lon], [storm.lat]).centres[0]
             distance = np.inf
             if centres is not None:
-                distance = 6371.0 * float(np.arccos((centres @ place).clip(-1, 1)).min())
+                distance = EARTH_RADIUS_KM * float(np.arccos((centres @ place).clip(-1, 1)).min())
             found[f"{str(time)[:10]} {storm.track_id} {storm.lon:.1f}E {storm.lat:.1f}N"] = (
                 round(distance) if np.isfinite(distance) else "none found"
             )

@@ -104,6 +104,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
 
     Examples
     --------
+    >>> import xsphere
     >>> from xsphere.nn.training import TrainingOptions
     >>> ds = xsphere.sample_dataset()[["PSL"]]
     >>> lows = (ds.PSL < 99000.0).astype("uint8")

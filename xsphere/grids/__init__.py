@@ -1,11 +1,12 @@
 """Grids of the sphere as frozen values."""
 
-from xsphere.grids.base import Grid, lonlat_to_vectors, vectors_to_lonlat
+from xsphere.grids.base import EARTH_RADIUS_KM, Grid, lonlat_to_vectors, vectors_to_lonlat
 from xsphere.grids.healpix import HealpixGrid, IndexingScheme, level_from_nside
 from xsphere.grids.latlon import LatLonGrid
 from xsphere.grids.points import PointGrid
 
 __all__ = [
+    "EARTH_RADIUS_KM",
     "Grid",
     "HealpixGrid",
     "IndexingScheme",

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+# mean radius of the sphere that stands for the Earth
+EARTH_RADIUS_KM = 6371.0
+
 
 def lonlat_to_vectors(lon: ArrayLike, lat: ArrayLike) -> NDArray[np.float64]:
     """Unit vectors of points given in degrees.

@@ -54,6 +54,7 @@ class Model:
 
     Examples
     --------
+    >>> from xsphere.model.network import example_spec
     >>> model = Model.untrained(example_spec())
     >>> model.classes
     ('low',)
@@ -91,6 +92,7 @@ class Model:
 
         Examples
         --------
+        >>> from xsphere.model.network import example_spec
         >>> Model.untrained(example_spec()) == Model.untrained(example_spec())
         True
         """
@@ -118,6 +120,7 @@ class Model:
 
         Examples
         --------
+        >>> from xsphere.model.network import build_network, example_spec
         >>> Model.from_network(example_spec(), build_network(example_spec())).level
         3
         """
@@ -192,6 +195,7 @@ class Model:
 
         Examples
         --------
+        >>> from xsphere.model.network import example_spec
         >>> import tempfile
         >>> path = Model.untrained(example_spec()).save(tempfile.mkdtemp() + "/a.safetensors")
         >>> Model.load(path).level
@@ -242,6 +246,7 @@ class Model:
 
         Examples
         --------
+        >>> from xsphere.model.network import example_spec
         >>> Model.untrained(example_spec()).network().training
         False
         """
@@ -267,6 +272,7 @@ class Model:
 
         Examples
         --------
+        >>> from xsphere.model.network import example_spec
         >>> model = Model.untrained(example_spec())
         >>> model.shared_network("cpu") is model.shared_network("cpu")
         True
@@ -292,6 +298,7 @@ class Model:
 
         Examples
         --------
+        >>> from xsphere.model.network import example_spec
         >>> model = Model.untrained(example_spec())
         >>> channels, valid = model.channels(np.full((2, 768), 102000.0))
         >>> channels.shape, channels.max(), valid.all()
@@ -328,6 +335,7 @@ class Model:
 
         Examples
         --------
+        >>> from xsphere.model.network import example_spec
         >>> Model.untrained(example_spec()).cached_file().suffix
         '.safetensors'
         """
@@ -338,7 +346,7 @@ class Model:
             return None
         path = folder / "model.safetensors"
         try:
-            if not path.exists():
+            if not path.exists() or path.read_bytes() != self._content:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 write_atomically(path, self._content)
         except OSError as error:

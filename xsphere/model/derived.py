@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.grids import Grid, HealpixGrid
+from xsphere.grids import EARTH_RADIUS_KM, Grid, HealpixGrid
 
-EARTH_RADIUS = 6.371e6  # m
 Fields = NDArray[np.float32]
 
 
@@ -44,7 +43,7 @@ def _derivatives(kind: str, grid: Grid) -> tuple[Any, Any]:
 
     make = {"vorticity": vorticity_matrices, "divergence": divergence_matrices}[kind]
     matrices = make(grid)
-    of_u, of_v = ((matrix / EARTH_RADIUS).astype(np.float32) for matrix in matrices)
+    of_u, of_v = ((matrix / (1e3 * EARTH_RADIUS_KM)).astype(np.float32) for matrix in matrices)
     return of_u, of_v
 
 

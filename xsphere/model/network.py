@@ -158,7 +158,7 @@ def trained_state(network: "SphereUNet") -> dict[str, Any]:
     Examples
     --------
     >>> len(trained_state(build_network(example_spec())))
-    9
+    12
     """
     # the count of batches serves only averages without momentum, which are not used
     state = network.state_dict()

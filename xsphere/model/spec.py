@@ -183,8 +183,6 @@ class ModelSpec:
     ----------
     name : str
         Name of the model.
-    description : str
-        What it is and what it is not, in a sentence or two.
     level : int
         HEALPix refinement level of its input and output, nested.
     variables : tuple of Variable
@@ -197,6 +195,8 @@ class ModelSpec:
         Architecture (``"unet"``) and its sizes, see `xsphere.nn.UNetLayout`.
     graph : GraphSpec
         Graph of every level.
+    description : str
+        What it is and what it is not, in a sentence or two.
     regridding : str
         Method that brings other grids to the model's: ``"conservative"`` or another of
         `xsphere.to_healpix`.

@@ -127,7 +127,7 @@ class ConvBlock(nn.Module):
     --------
     >>> from scipy import sparse
     >>> identity = SparseOperator(sparse.eye_array(12).tocsr())
-    >>> float(ConvBlock(2, 4, 3, identity)(torch.randn(1, 12, 2)).min()) >= 0
+    >>> float(ConvBlock(2, 4, 3, identity)(torch.randn(1, 12, 2)).detach().min()) >= 0
     True
     """
 

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from xsphere.grids import Grid, vectors_to_lonlat
+from xsphere.grids import EARTH_RADIUS_KM, Grid, vectors_to_lonlat
 
-EARTH_RADIUS_KM = 6371.0
 STATISTICS = {"max": "Maximum", "min": "Minimum", "mean": "Area-weighted mean"}
 Columns = dict[str, NDArray[Any]]
 

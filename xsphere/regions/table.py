@@ -16,13 +16,8 @@ from numpy.typing import NDArray
 from xsphere.conventions import INVALID, NOT_COMPUTED, HorizontalGrid, classes_of, horizontal_grid
 from xsphere.conventions.masks import BACKGROUND
 from xsphere.graph import adjacency
-from xsphere.regions.regions import (
-    EARTH_RADIUS_KM,
-    STATISTICS,
-    Columns,
-    measured_regions,
-    no_regions,
-)
+from xsphere.grids import EARTH_RADIUS_KM
+from xsphere.regions.regions import STATISTICS, Columns, measured_regions, no_regions
 from xsphere.regions.steps import matched_fields, steps_of
 
 DECIMALS = {"area": 1, "lon": 3, "lat": 3}

@@ -79,6 +79,7 @@ def segment(
 
     Examples
     --------
+    >>> import xsphere
     >>> mask = segment(xsphere.sample_dataset(), "tc-ar")
     >>> mask.dims, mask.dtype
     (('time', 'cells'), dtype('uint8'))
@@ -171,8 +172,7 @@ def _check_values(matches: list[MatchedVariable]) -> None:
     empty = [
         str(match.array.name)
         for match in matches
-        if match.array.chunks is None
-        and not np.isfinite(np.asarray(match.array.data, dtype=float)).any()
+        if match.array.chunks is None and not np.isfinite(match.array.values).any()
     ]
     if empty:
         raise ValueError(
