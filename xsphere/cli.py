@@ -74,6 +74,7 @@ def segment(
 ) -> None:
     """Segment every time step of a dataset."""
     import xsphere
+    from xsphere.reports import class_shares, mask_of, shares_text
     from xsphere.store import open_lazily, write_whole
 
     result = xsphere.segment(
@@ -84,6 +85,8 @@ def segment(
         batch_size=batch_size,
     )
     print(write_whole(result, out, overwrite=overwrite, progress="segmenting"))
+    if output == "mask":
+        print(shares_text(class_shares(mask_of(open_lazily(out)))))
 
 
 @app.command()

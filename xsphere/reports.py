@@ -119,6 +119,69 @@ def _telling_extremes(events: xr.Dataset) -> dict[str, tuple[str, str]]:
     return chosen
 
 
+def class_shares(mask: xr.DataArray) -> dict[str, float]:
+    """Share of the cells that each class of a mask has, over all times.
+
+    Parameters
+    ----------
+    mask : DataArray
+        A mask with `flag_values` and `flag_meanings`; computed once.
+
+    Returns
+    -------
+    dict of float
+        From 0 to 1, by class, for the classes that are there and the background.
+
+    Raises
+    ------
+    ValueError
+        If every cell is invalid input: then nothing was segmented.
+
+    Examples
+    --------
+    >>> flags = {"flag_values": [0, 1], "flag_meanings": "background river"}
+    >>> class_shares(xr.DataArray([0, 0, 0, 1], dims="cells", attrs=flags))
+    {'background': 0.75, 'river': 0.25}
+    """
+    from xsphere.conventions import INVALID, classes_of
+
+    counts = {
+        value: (name, (mask == value).mean()) for value, name in sorted(classes_of(mask).items())
+    }
+    shares = xr.Dataset(dict(counts.values())).compute()
+    invalid = counts.get(INVALID)
+    if invalid is not None and float(shares[invalid[0]]) == 1.0:
+        raise ValueError(
+            "every cell of the mask is invalid input: no input was finite anywhere; check the "
+            "fields and how missing values were decoded"
+        )
+    kept = {str(name): float(share) for name, share in shares.items()}
+    return {name: share for name, share in kept.items() if share or name == "background"}
+
+
+def shares_text(shares: dict[str, float]) -> str:
+    """Shares of classes in one line.
+
+    Parameters
+    ----------
+    shares : dict of float
+        As `class_shares` gives them.
+
+    Returns
+    -------
+    str
+        Percentages.
+
+    Examples
+    --------
+    >>> shares_text({"background": 0.975, "atmospheric_river": 0.025})
+    'background 97.50 %, atmospheric river 2.50 %'
+    """
+    return ", ".join(
+        f"{name.replace('_', ' ')} {share:.2%}" for name, share in shares.items()
+    ).replace("%", " %")
+
+
 def write_picture(
     ds: xr.Dataset, out: str | Path, *, variable: str | None = None, time: str | None = None
 ) -> Path:
