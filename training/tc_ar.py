@@ -17,7 +17,7 @@ import xarray as xr
 
 import xsphere
 from xsphere.conventions import INVALID
-from xsphere.grids import EARTH_RADIUS_KM
+from xsphere.grids import EARTH_RADIUS_KM, lonlat_to_vectors
 from xsphere.metrics import Confusion, average_precision
 from xsphere.model import Channel, Model
 from xsphere.nn.augment import Augmentation
@@ -103,7 +103,7 @@ def confusion_of(classes: tuple[str, ...], true: np.ndarray, predicted: np.ndarr
 
 
 def real_fields(model: Model, folder: Path) -> dict[str, object]:
-    """Agreement with the vote of four CGNet networks on real analyses, and the storms found."""
+    """Agreement with the vote of four CGNet networks on real fields."""
     scores: dict[str, object] = {}
     for path in sorted((folder / "labels").glob("cgnet_pseudo_*.nc")):
         name = path.stem.removeprefix("cgnet_pseudo_")
@@ -120,29 +120,34 @@ def real_fields(model: Model, folder: Path) -> dict[str, object]:
 
 
 def storms(model: Model, folder: Path) -> dict[str, object]:
-    """Which observed tropical cyclones lie within 300 km of one that the model found."""
+    """How far each observed cyclone is from the mask: the nearest cell and the nearest centre."""
     import pandas as pd
 
     tracks = pd.read_csv(folder / "labels" / "ibtracs_jtwc_1980_2024.csv.gz")
-    ds = xsphere.sample_dataset()
-    mask = ds.sphere.segment(model)
-    found: dict[str, object] = {}
+    mask = xsphere.sample_dataset().sphere.segment(model)
     events = mask.sphere.events()
-    for time in ds.time.values:
-        observed = tracks[pd.to_datetime(tracks.time) == pd.Timestamp(time)]
+    scores: dict[str, object] = {}
+    for step in mask.transpose("time", ...):
+        time = step.time.values
         now = events.sel(event=(events.time == time) & (events.event_class == 1))
-        places = now.lon.values, now.lat.values
-        centres = xsphere.PointGrid(*places).centres if now.event.size else None
-        for _, storm in observed.iterrows():
-            place = xsphere.PointGrid([storm.lon], [storm.lat]).centres[0]
-            distance = np.inf
-            if centres is not None:
-                distance = EARTH_RADIUS_KM * float(np.arccos((centres @ place).clip(-1, 1)).min())
-            found[f"{str(time)[:10]} {storm.track_id} {storm.lon:.1f}E {storm.lat:.1f}N"] = (
-                round(distance) if np.isfinite(distance) else "none found"
-            )
-        found[f"{str(time)[:10]} cyclones in the mask"] = int(now.event.size)
-    return found
+        centres = lonlat_to_vectors(now.lon, now.lat)
+        cells = model.grid.centres[step.values == 1]
+        day = str(time)[:10]
+        scores[f"{day} cyclones in the mask"] = int(now.event.size)
+        for _, storm in tracks[pd.to_datetime(tracks.time) == pd.Timestamp(time)].iterrows():
+            place = lonlat_to_vectors(storm.lon, storm.lat)
+            scores[f"{day} {storm.track_id} {storm.status} {storm.lon:.1f}E {storm.lat:.1f}N"] = {
+                "nearest cell": kilometres(cells, place),
+                "nearest centre": kilometres(centres, place),
+            }
+    return scores
+
+
+def kilometres(points: np.ndarray, place: np.ndarray) -> int | None:
+    """Distance from a place to the nearest of some points, if there are any."""
+    if not len(points):
+        return None
+    return round(EARTH_RADIUS_KM * float(np.arccos((points @ place).clip(-1, 1)).min()))
 
 
 def main() -> None:
@@ -153,6 +158,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=32)
     parser.add_argument("--measure-only", action="store_true", help="of the file at --out")
     arguments = parser.parse_args()
+    checkpoint = arguments.out.with_suffix(".checkpoint")
     ds = xr.open_dataset(arguments.data / "gcm" / "fields_year.nc")
     labels = labels_of_the_teacher(arguments.data)
     if arguments.measure_only:
@@ -168,7 +174,7 @@ def main() -> None:
             validation=VALIDATION,
             augmentation=Augmentation(zoom=(0.6, 1.2), amplitude=(0.75, 1.35)),
             options=TrainingOptions(epochs=arguments.epochs, batch_size=4, learning_rate=3e-3),
-            checkpoint=arguments.out.with_suffix(".checkpoint"),
+            checkpoint=checkpoint,
             name="tc-ar",
             description=DESCRIPTION,
         )
@@ -184,7 +190,7 @@ def main() -> None:
     if not arguments.measure_only:
         spec = model.spec.to_dict() | {"scores": scores}
         Model(type(model.spec).from_dict(spec), model.tensors).save(arguments.out)
-        arguments.out.with_suffix(".checkpoint").unlink(missing_ok=True)
+        checkpoint.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
