@@ -101,6 +101,15 @@ def test_known_name_settles_a_tie() -> None:
     assert names(ds.assign(other=ds["PSL"]))[0] == "PSL"
 
 
+def test_own_name_goes_before_aliases() -> None:
+    ds = storm_dataset()
+    for array in ds.values():
+        array.attrs.pop("standard_name")
+    both = ds.assign(msl=ds["PSL"], u850=ds["U850"])
+    assert names(both) == ["PSL", "U850", "V850"]
+    assert names(both.drop_vars(["PSL", "U850"])) == ["msl", "u850", "V850"]
+
+
 def test_packed_integers_are_refused() -> None:
     ds = storm_dataset()
     ds["PSL"].attrs["scale_factor"] = 0.1

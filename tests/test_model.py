@@ -101,6 +101,12 @@ def test_wrong_shape_is_refused(file: Path) -> None:
         Model.load(edited_spec(file, network=spec["network"]))
 
 
+def test_model_of_another_number_of_channels_is_refused(file: Path) -> None:
+    channels = storm_spec().to_dict()["channels"][:3]
+    with pytest.raises(ModelFileError, match=r"encoder.*has shape \(3, 4, 4\), its network needs"):
+        Model.load(edited_spec(file, channels=channels))
+
+
 def test_unknown_architecture_is_refused(file: Path) -> None:
     with pytest.raises(ModelFileError, match="unknown architecture 'transformer'"):
         Model.load(edited_spec(file, network={"architecture": "transformer"}))

@@ -1,6 +1,7 @@
 """Models: a network with its input contract, grid and classes, in one safe file."""
 
-from xsphere.model.core import Model, bundled_models
+from xsphere.model.bundled import bundled_models
+from xsphere.model.core import Model
 from xsphere.model.derived import DERIVED, derived_field
 from xsphere.model.file import ModelFileError
 from xsphere.model.network import build_network, expected_shapes, resolve_graph

@@ -1,6 +1,7 @@
 """`Model`: a network's weights together with everything needed to use them."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from xsphere.cache import CacheWarning, SharedEntries, entry_path
 from xsphere.grids import HealpixGrid
+from xsphere.model.bundled import model_path
 from xsphere.model.derived import derived_field
 from xsphere.model.file import (
     ModelFileError,
@@ -30,8 +32,6 @@ from xsphere.model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from xsphere.nn import SphereUNet
-
-BUNDLED = Path(__file__).parent.parent / "data" / "models"
 
 _networks = SharedEntries(maxsize=8)
 _models = SharedEntries(maxsize=8)
@@ -157,7 +157,7 @@ class Model:
         """
         if isinstance(name_or_path, Model):
             return name_or_path
-        path = _model_path(name_or_path)
+        path = model_path(name_or_path)
         stat = path.stat()
         key = f"{path.resolve()}:{stat.st_mtime_ns}:{stat.st_size}"
         model: Model = _models.fetch(key, lambda: cls._read(path))
@@ -339,8 +339,6 @@ class Model:
         >>> Model.untrained(example_spec()).cached_file().suffix
         '.safetensors'
         """
-        import warnings
-
         folder = entry_path("models", self.digest)
         if folder is None:
             return None
@@ -374,31 +372,3 @@ class Model:
             f"{', '.join(variable.name for variable in spec.variables)} -> "
             f"{', '.join(spec.classes)}>"
         )
-
-
-def bundled_models() -> list[str]:
-    """Names of the models that come with the package.
-
-    Returns
-    -------
-    list of str
-        Names that `Model.load` takes.
-
-    Examples
-    --------
-    >>> "tc-ar" in bundled_models()
-    True
-    """
-    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
-
-
-def _model_path(name_or_path: str | Path) -> Path:
-    if str(name_or_path) in bundled_models():
-        return BUNDLED / f"{name_or_path}.safetensors"
-    path = Path(name_or_path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no model {str(name_or_path)!r}: it is neither a file nor one of the bundled models "
-            f"{bundled_models()}"
-        )
-    return path

@@ -41,7 +41,8 @@ class MatchedVariable:
 def matched_variables(ds: xr.Dataset, spec: ModelSpec) -> list[MatchedVariable]:
     """Variables of a dataset that a model reads, in its order.
 
-    Each is looked for by its CF standard name, then by its aliases, then by its name in the model.
+    Each is looked for by its CF standard name, then by its name in the model and its aliases. Of
+    several that fit, the one with the model's name is taken, then the first of the aliases.
     A field on a pressure surface is also taken from a variable with a vertical dimension. No data
     are read.
 
@@ -115,7 +116,7 @@ def _conversion(array: xr.DataArray, variable: Variable) -> tuple[float, float]:
 
 def _found(ds: xr.Dataset, variable: Variable) -> xr.DataArray:
     """The one variable that fits; rules are tried in turn, and the first that finds any decides."""
-    names = [*variable.aliases, variable.name]
+    names = [variable.name, *variable.aliases]
     named: list[Hashable] = [name for name in names if name in ds.data_vars]
     for candidates in (_by_standard_name(ds, variable), named):
         usable = [name for name in candidates if _on_surface(ds[name], variable) is not None]

@@ -41,13 +41,13 @@ class Variable:
     Parameters
     ----------
     name : str
-        Name in the model, tried last when a dataset is searched.
+        Name in the model; of several variables that fit, the one of this name is taken.
     units : str
         Units the model was trained in; data in others are converted.
     standard_name : str, optional
         CF standard name, tried first.
     aliases : tuple of str
-        Other names of the variable, such as ERA5's and CMIP's.
+        Other names of the variable, such as ERA5's and CMIP's, the most telling first.
     pressure : float, optional
         Pressure surface in hPa, for fields that may come with a vertical dimension.
 
