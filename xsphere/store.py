@@ -127,6 +127,7 @@ def write_whole(
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} is there already; choose another name or overwrite it")
     ds = obj.to_dataset() if isinstance(obj, xr.DataArray) else obj
+    ds = ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
