@@ -232,6 +232,17 @@ def test_invalid_input_is_never_background(model: Model, bad: float, chunked: bo
     assert grid.n_cells == 19 * 36
 
 
+def test_overflow_in_the_network_is_never_background(model: Model) -> None:
+    ds = storm_dataset().astype(float)
+    # normalised it is still finite in float32, but its multiples are not
+    ds["PSL"][1] = 3.3e41
+    mask = segment(ds, model)
+    assert (mask.isel(time=1) == 254).any()
+    probability = segment(ds, model, output="probability")
+    invalid = np.isnan(probability.values).any(axis=1)
+    np.testing.assert_array_equal(invalid, mask.values == 254)
+
+
 def test_step_that_is_nowhere_finite_is_invalid(model: Model) -> None:
     ds = storm_dataset()
     ds["U850"][1] = np.nan

@@ -99,7 +99,7 @@ def segment(
         output=output,
         target=horizontal.grid if grid == "source" else None,
         batch_size=batch_size,
-        device=device or _default_device(),
+        device=device,
     )
     result = _applied(node, [match.array for match in matches], model, horizontal)
     return _labelled(result, ds, model, horizontal, output=output, grid=grid)
@@ -115,12 +115,6 @@ def _check_options(output: str, grid: str, batch_size: int) -> None:
         problems.append(f"batch_size must be a positive integer, got {batch_size!r}")
     if problems:
         raise ValueError("; ".join(problems))
-
-
-def _default_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _common_grid(matches: list[MatchedVariable]) -> HorizontalGrid:

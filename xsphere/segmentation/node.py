@@ -103,8 +103,8 @@ class SegmentNode:
         Grid of the result; the model's own if not given.
     batch_size : int
         Samples read and regridded at a time.
-    device : str
-        A torch device.
+    device : str, optional
+        A torch device. Where the node runs it takes a GPU if there is one, else the CPU.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class SegmentNode:
     output: Output = "mask"
     target: Grid | None = None
     batch_size: int = 8
-    device: str = "cpu"
+    device: str | None = None
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         grids = (self.source.fingerprint, self.target.fingerprint if self.target else None)
@@ -149,11 +149,17 @@ class SegmentNode:
         shape = (self.target or model.grid).shape
         return result.reshape(*leading, *result.shape[1:-1], *shape)
 
+    def _device(self) -> str:
+        """Chosen where the work is done: a client may have a GPU and its workers not."""
+        import torch
+
+        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
     def _run_all(self, run: Any, starts: range) -> None:
         import torch
 
         # inside a dask worker the scheduler owns the threads; eager calls use the cores themselves
-        n_threads = 1 if _in_dask_task() or self.device != "cpu" else torch.get_num_threads()
+        n_threads = 1 if _in_dask_task() or self._device() != "cpu" else torch.get_num_threads()
         if n_threads == 1 or len(starts) == 1:
             for start in starts:
                 run(start)
@@ -174,7 +180,7 @@ class SegmentNode:
             for values, (factor, offset) in zip(fields, self.conversions, strict=True)
         ]
         # on a CPU one sample at a time: nothing is gained by more, and no bit can depend on others
-        step = 1 if self.device == "cpu" else self.batch_size
+        step = 1 if self._device() == "cpu" else self.batch_size
         parts = [
             self._classified(model, [values[start : start + step] for values in on_model_grid])
             for start in range(0, len(on_model_grid[0]), step)
@@ -185,6 +191,8 @@ class SegmentNode:
     def _classified(self, model: Model, fields: list[NDArray[Any]]) -> NDArray[Any]:
         channels, valid = model.channels(*fields)
         probability = self._probability(model, channels)
+        # absurd input can overflow in the network: its NaN would count as the first class
+        valid = valid & np.isfinite(probability).all(axis=1)
         probability[~np.broadcast_to(valid[:, None], probability.shape)] = np.nan
         if self.output == "mask":
             return np.where(valid, probability.argmax(axis=1), INVALID).astype(np.uint8)
@@ -207,8 +215,9 @@ class SegmentNode:
     def _probability(self, model: Model, channels: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 
-        network = model.shared_network(self.device)
-        logits = network(torch.from_numpy(channels).to(self.device))
+        device = self._device()
+        network = model.shared_network(device)
+        logits = network(torch.from_numpy(channels).to(device))
         probability: NDArray[np.float32] = logits.softmax(-1).transpose(1, 2).cpu().numpy()
         return probability
 
