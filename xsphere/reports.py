@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xsphere.plotting.drawing import readable
+
 
 def mask_of(ds: xr.Dataset) -> xr.DataArray:
     """The one mask of a dataset.
@@ -97,7 +99,7 @@ def events_text(events: xr.Dataset, limit: int = 40) -> str:
             f"  {label} {_readable(row[name])} {units}" for name, (label, units) in extremes.items()
         )
         lines.append(
-            f"  {row['class_name'].replace('_', ' '):<18}{row['area'] / 1e6:6.2f} million km2  "
+            f"  {readable(row['class_name']):<18}{row['area'] / 1e6:6.2f} million km2  "
             f"{place(row['lon'], row['lat']):>14}{values}"
         )
     rest = events.sizes["event"] - limit
@@ -177,9 +179,9 @@ def shares_text(shares: dict[str, float]) -> str:
     >>> shares_text({"background": 0.975, "atmospheric_river": 0.025})
     'background 97.50 %, atmospheric river 2.50 %'
     """
-    return ", ".join(
-        f"{name.replace('_', ' ')} {share:.2%}" for name, share in shares.items()
-    ).replace("%", " %")
+    return ", ".join(f"{readable(name)} {share:.2%}" for name, share in shares.items()).replace(
+        "%", " %"
+    )
 
 
 def write_picture(

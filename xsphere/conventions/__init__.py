@@ -8,7 +8,13 @@ from xsphere.conventions.healpix import (
     healpix_info,
 )
 from xsphere.conventions.horizontal import horizontal_grid
-from xsphere.conventions.masks import INVALID, NOT_COMPUTED, classes_of, mask_attributes
+from xsphere.conventions.masks import (
+    INVALID,
+    NOT_COMPUTED,
+    classes_of,
+    event_classes_of,
+    mask_attributes,
+)
 
 __all__ = [
     "INVALID",
@@ -17,6 +23,7 @@ __all__ = [
     "HorizontalGrid",
     "classes_of",
     "describe_healpix",
+    "event_classes_of",
     "healpix_coords",
     "healpix_info",
     "horizontal_grid",

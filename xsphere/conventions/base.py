@@ -1,5 +1,6 @@
 """What the readers of conventions share: the value they return and how variables are reached."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -48,3 +49,17 @@ def variables_of(obj: xr.Dataset | xr.DataArray) -> dict[str, xr.Variable]:
 def related(variable: xr.Variable, key: str) -> Any:
     """An attribute that names another variable, which xarray may have moved to the encoding."""
     return variable.attrs.get(key, variable.encoding.get(key))
+
+
+def check_one_chunk(variables: Mapping[Any, xr.DataArray], dims: tuple[str, ...]) -> None:
+    """Refuse variables whose horizontal dimensions are split, naming the call that joins them."""
+    split = {
+        name: counts
+        for name, variable in variables.items()
+        if (counts := {d: n for d in dims if (n := len(variable.chunksizes.get(d, ()))) > 1})
+    }
+    if split:
+        raise ValueError(
+            f"horizontal dimensions must be in one chunk, got chunks {split}; call "
+            f".chunk({dict.fromkeys(dims, -1)}) first"
+        )

@@ -75,6 +75,35 @@ def mask_attributes(classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def event_classes_of(mask: xr.DataArray) -> dict[int, str]:
+    """Meaning of the values of a mask that are events, by value.
+
+    Parameters
+    ----------
+    mask : DataArray
+        With attributes ``flag_values`` and ``flag_meanings``. Only the attributes are read.
+
+    Returns
+    -------
+    dict of int to str
+        As `classes_of`, in the order of the values, without background, invalid and not computed.
+
+    Raises
+    ------
+    ValueError
+        If the attributes are missing or do not match.
+
+    Examples
+    --------
+    >>> mask = xr.DataArray(np.zeros(2, "u1"), attrs=mask_attributes(["cyclone"]))
+    >>> event_classes_of(mask)
+    {1: 'cyclone'}
+    """
+    return {
+        value: name for value, name in sorted(classes_of(mask).items()) if value not in _RESERVED
+    }
+
+
 def classes_of(mask: xr.DataArray) -> dict[int, str]:
     """Meaning of every value of a mask, from its CF flags.
 

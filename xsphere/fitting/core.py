@@ -20,7 +20,6 @@ from xsphere.fitting.samples import (
 )
 from xsphere.grids import HealpixGrid
 from xsphere.model import Channel, GraphSpec, Model, ModelSpec, Variable, build_network
-from xsphere.model.derived import derived_field
 
 if TYPE_CHECKING:
     from xsphere.nn.augment import Augmentation
@@ -159,15 +158,10 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
 def _with_statistics(spec: ModelSpec, fields: NDArray[np.float32]) -> ModelSpec:
     """Channels normalised by the mean and standard deviation of the training samples."""
     grid = HealpixGrid(spec.level)
-    position = {variable.name: index for index, variable in enumerate(spec.variables)}
+    by_name = {variable.name: fields[..., i] for i, variable in enumerate(spec.variables)}
     channels = []
     for channel in spec.channels:
-        sources = [fields[..., position[name]] for name in channel.sources]
-        values = (
-            sources[0]
-            if channel.kind == "variable"
-            else derived_field(channel.kind, grid, *sources)
-        )
+        values = channel.values(grid, by_name)
         mean, std = (float(f(values, dtype=np.float64)) for f in (np.nanmean, np.nanstd))
         if not np.isfinite(mean):
             raise ValueError(f"channel {channel.name!r} has no finite value in the training data")

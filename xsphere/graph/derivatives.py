@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from xsphere.graph.stencils import distinct_count, stencil
-from xsphere.grids import Grid, LatLonGrid
+from xsphere.grids import Grid, LatLonGrid, tangent_vectors
 
 Pair = tuple[sparse.csr_array, sparse.csr_array]
 ROWS_AT_ONCE = 1 << 15
@@ -137,18 +137,6 @@ def divergence_matrices(grid: Grid, k: int = 8) -> Pair:
     return _vector_matrices(grid, slopes, of_east=slopes.east, of_north=slopes.north)
 
 
-def _directions(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Unit vectors towards the east and the north at every cell, each (n_cells, 3)."""
-    lon_rad, lat_rad = (np.deg2rad(degrees) for degrees in grid.centre_lonlat)
-    east = np.stack([-np.sin(lon_rad), np.cos(lon_rad), np.zeros_like(lon_rad)], -1)
-    return east, np.cross(_radial(lon_rad, lat_rad), east)
-
-
-def _radial(lon_rad: NDArray[np.float64], lat_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-    cos_lat = np.cos(lat_rad)
-    return np.stack([cos_lat * np.cos(lon_rad), cos_lat * np.sin(lon_rad), np.sin(lat_rad)], -1)
-
-
 @dataclass(frozen=True)
 class _Slopes:
     """Weights of the eastward and northward derivative, an entry for each pair of cells."""
@@ -194,7 +182,7 @@ def _weights_around(
     grid: Grid, cells: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights (cells, k, 2) of the differences from each cell in its slopes; stencil sizes."""
-    east, north = _directions(grid)
+    east, north = tangent_vectors(*grid.centre_lonlat)
     weights, size = np.empty((*ids.shape, 2)), np.empty(cells.size)
     for start in range(0, cells.size, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
@@ -242,7 +230,7 @@ def _vector_matrices(
     of_north: NDArray[np.float64],
 ) -> Pair:
     """Matrices of u and v for weights of the winds' components in each cell's own directions."""
-    east, north = _directions(grid)
+    east, north = tangent_vectors(*grid.centre_lonlat)
     of_u, of_v = np.empty(of_east.size), np.empty(of_east.size)
     for start in range(0, of_u.size, 8 * ROWS_AT_ONCE):
         part = slice(start, start + 8 * ROWS_AT_ONCE)

@@ -51,6 +51,15 @@ def nearest_neighbours(grid: Grid, k: int) -> Nearest:
     return nearest_points(grid.centres, grid.centres, k, own=np.arange(grid.n_cells))
 
 
+def distinct_places(grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First cell at each place, and the place of each cell, where centres may coincide."""
+    # 1e-9 rad is 6 mm on the Earth
+    _, first, place = np.unique(
+        grid.centres.round(9), axis=0, return_index=True, return_inverse=True
+    )
+    return first, place.ravel()
+
+
 def check_neighbour_count(grid: Grid, k: int) -> None:
     """Refuse a number of neighbours that the grid cannot have."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer):

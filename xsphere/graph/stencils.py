@@ -7,7 +7,7 @@ coincide say nothing of a derivative, so these are not the neighbours of a graph
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.graph.neighbours import nearest_points
+from xsphere.graph.neighbours import distinct_places, nearest_points
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.grids.latlon import COORDINATE_TOLERANCE
 
@@ -41,12 +41,9 @@ def _distinct(grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First cell at each place, and the place of each cell, both in the order of the cells."""
     if isinstance(grid, HealpixGrid):
         return np.arange(grid.n_cells), np.arange(grid.n_cells)
-    # 1e-9 rad is 6 mm on the Earth
-    _, first, place = np.unique(
-        grid.centres.round(9), axis=0, return_index=True, return_inverse=True
-    )
+    first, place = distinct_places(grid)
     order = np.argsort(first)
-    return first[order].astype(np.int64), np.argsort(order)[place.ravel()].astype(np.int64)
+    return first[order].astype(np.int64), np.argsort(order)[place].astype(np.int64)
 
 
 def _block_stencil(grid: LatLonGrid, k: int) -> NDArray[np.int64]:

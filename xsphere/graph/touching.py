@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from xsphere.graph.neighbours import distinct_places
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -101,10 +102,7 @@ def _pole_links(grid: LatLonGrid, cells: NDArray[np.int64]) -> list[Pairs]:
 def _voronoi_pairs(grid: Grid) -> Pairs:
     from scipy.spatial import ConvexHull, QhullError
 
-    # 1e-9 rad is 6 mm on the Earth
-    _, first, place = np.unique(
-        grid.centres.round(9), axis=0, return_index=True, return_inverse=True
-    )
+    first, place = distinct_places(grid)
     if first.size < 4:
         raise ValueError(
             f"touching cells of points need at least 4 distinct places, got {first.size} in "
@@ -122,7 +120,7 @@ def _voronoi_pairs(grid: Grid) -> Pairs:
     triangles = hull.simplices[hull.equations[:, 3] < 1e-12]
     one = triangles[:, [0, 1, 2]].ravel().astype(np.int64)
     other = triangles[:, [1, 2, 0]].ravel().astype(np.int64)
-    return _with_copies((one, other), place.ravel())
+    return _with_copies((one, other), place)
 
 
 def _with_copies(pairs: Pairs, place: NDArray[np.int64]) -> Pairs:

@@ -1,6 +1,12 @@
 """Grids of the sphere as frozen values."""
 
-from xsphere.grids.base import EARTH_RADIUS_KM, Grid, lonlat_to_vectors, vectors_to_lonlat
+from xsphere.grids.base import (
+    EARTH_RADIUS_KM,
+    Grid,
+    lonlat_to_vectors,
+    tangent_vectors,
+    vectors_to_lonlat,
+)
 from xsphere.grids.healpix import HealpixGrid, IndexingScheme, level_from_nside
 from xsphere.grids.latlon import LatLonGrid
 from xsphere.grids.points import PointGrid
@@ -14,5 +20,6 @@ __all__ = [
     "PointGrid",
     "level_from_nside",
     "lonlat_to_vectors",
+    "tangent_vectors",
     "vectors_to_lonlat",
 ]

@@ -65,6 +65,32 @@ def vectors_to_lonlat(vectors: ArrayLike) -> tuple[NDArray[np.float64], NDArray[
     return lon, np.rad2deg(np.arctan2(z, np.hypot(x, y)))
 
 
+def tangent_vectors(
+    lon: ArrayLike, lat: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Unit vectors towards the east and the north at points given in degrees.
+
+    Parameters
+    ----------
+    lon, lat : array_like of float, shape (...)
+        Longitude and latitude in degrees. At a pole, east is east of the longitude given.
+
+    Returns
+    -------
+    east, north : arrays of float64, shape (..., 3)
+        Cartesian coordinates.
+
+    Examples
+    --------
+    >>> east, north = tangent_vectors(0.0, 0.0)
+    >>> float(east[1]), float(north[2])
+    (1.0, 1.0)
+    """
+    lon_rad = np.deg2rad(np.asarray(lon, float))
+    east = np.stack([-np.sin(lon_rad), np.cos(lon_rad), np.zeros_like(lon_rad)], -1)
+    return east, np.cross(lonlat_to_vectors(lon, lat), east)
+
+
 def frozen_array(values: ArrayLike, dtype: Any = np.float64) -> NDArray[Any]:
     """Read-only copy of an array."""
     # + 0 makes -0.0, such as the equator of a flipped axis, the 0.0 that it equals

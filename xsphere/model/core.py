@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from xsphere.cache import CacheWarning, SharedEntries, entry_path
 from xsphere.grids import HealpixGrid
 from xsphere.model.bundled import model_path
-from xsphere.model.derived import derived_field
 from xsphere.model.file import (
     ModelFileError,
     check_finite,
@@ -221,9 +220,9 @@ class Model:
         """HEALPix refinement level of input and output."""
         return self.spec.level
 
-    @property
+    @cached_property
     def grid(self) -> HealpixGrid:
-        """Grid of input and output."""
+        """Grid of input and output: one object, which keeps what is derived from it."""
         return HealpixGrid(self.spec.level)
 
     @property
@@ -313,12 +312,7 @@ class Model:
         shape = (len(fields[0]), grid.n_cells, len(spec.channels))
         channels = np.empty(shape, np.float32)
         for index, channel in enumerate(spec.channels):
-            sources = [by_name[name] for name in channel.sources]
-            values = (
-                sources[0]
-                if channel.kind == "variable"
-                else derived_field(channel.kind, grid, *sources)
-            )
+            values = channel.values(grid, by_name)
             channels[..., index] = (values - channel.mean) / channel.std
         finite = np.isfinite(channels)
         channels[~finite] = 0.0

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xsphere.cache import SharedEntries
 from xsphere.grids import EARTH_RADIUS_KM, Grid, HealpixGrid
 
 Fields = NDArray[np.float32]
+
+_matrices = SharedEntries(maxsize=8)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,6 @@ class Rule:
     make: Callable[..., Fields]
 
 
-@lru_cache(8)
 def _derivatives(kind: str, grid: Grid) -> tuple[Any, Any]:
     from xsphere.graph import divergence_matrices, vorticity_matrices
 
@@ -48,7 +49,7 @@ def _derivatives(kind: str, grid: Grid) -> tuple[Any, Any]:
 
 
 def _derivative(kind: str, grid: Grid, u: Fields, v: Fields) -> Fields:
-    of_u, of_v = _derivatives(kind, grid)
+    of_u, of_v = _matrices.fetch(f"{kind} {grid.fingerprint}", lambda: _derivatives(kind, grid))
     result: Fields = (of_u @ u.T + of_v @ v.T).T
     return result
 

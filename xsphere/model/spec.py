@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, get_args
 
+from numpy.typing import NDArray
+
 from xsphere.graph import LaplacianType, Weights
-from xsphere.model.derived import DERIVED
+from xsphere.grids import HealpixGrid
+from xsphere.model.derived import DERIVED, derived_field
 from xsphere.weights import Method
 
 FORMAT = 1
@@ -127,6 +130,33 @@ class Channel:
                 f"channel {self.name!r} needs a finite mean and a positive std, got "
                 f"{self.mean!r} and {self.std!r}"
             )
+
+    def values(self, grid: HealpixGrid, fields: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """The field that the channel stands for, not yet normalised.
+
+        Parameters
+        ----------
+        grid : HealpixGrid
+            Grid of the fields.
+        fields : dict of array, shape (n, n_cells)
+            Variables by name.
+
+        Returns
+        -------
+        array of float, shape (n, n_cells) or (1, n_cells)
+            The variable itself, or what is derived from its sources.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> channel = Channel(name="pressure", sources=("PSL",))
+        >>> channel.values(HealpixGrid(0), {"PSL": np.full((1, 12), 101325.0)}).max()
+        np.float64(101325.0)
+        """
+        sources = [fields[name] for name in self.sources]
+        if self.kind == "variable":
+            return sources[0]
+        return derived_field(self.kind, grid, *sources)
 
 
 @dataclass(frozen=True, kw_only=True)

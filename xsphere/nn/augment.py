@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.grids import HealpixGrid, lonlat_to_vectors, vectors_to_lonlat
+from xsphere.grids import HealpixGrid, tangent_vectors, vectors_to_lonlat
 
 Array = NDArray[np.float32]
 Vectors = NDArray[np.float64]
@@ -49,13 +49,6 @@ class Augmentation:
         return asdict(self)
 
 
-def _tangents(points: Vectors) -> tuple[Vectors, Vectors]:
-    """East and north at each point."""
-    lon, lat = vectors_to_lonlat(points)
-    east = lonlat_to_vectors(lon + 90.0, np.zeros_like(lat))
-    return east, np.cross(points, east)
-
-
 def zoomed_points(points: Vectors, centre: Vectors, factor: float) -> Vectors:
     """Where the structures at some points came from, when all grow by a factor around a centre.
 
@@ -89,7 +82,7 @@ def zoomed_points(points: Vectors, centre: Vectors, factor: float) -> Vectors:
 
 def _bearing(points: Vectors, centre: Vectors) -> NDArray[np.float64]:
     """Angle from east of the direction away from the centre, in radian."""
-    east, north = _tangents(points)
+    east, north = tangent_vectors(*vectors_to_lonlat(points))
     away = (points @ centre)[:, None] * points - centre
     bearing: Vectors = np.arctan2((away * north).sum(-1), (away * east).sum(-1))
     return bearing

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xsphere.conventions import INVALID, NOT_COMPUTED, classes_of
+from xsphere.conventions import INVALID, NOT_COMPUTED, event_classes_of
 from xsphere.plotting.screen import Extent, Screen
 
 NATURAL_EARTH = Path(__file__).parents[1] / "data" / "natural_earth"
@@ -31,8 +31,7 @@ def class_styles(mask: xr.DataArray, cmap: Any) -> Styles:
     """Colour and label of every class but the background, by value."""
     import matplotlib as mpl
 
-    special = {0, *SPECIAL_STYLES}
-    classes = {value: name for value, name in classes_of(mask).items() if value not in special}
+    classes = event_classes_of(mask)
     if cmap is None:
         cmap = CLASS_COLOURS if len(classes) <= len(CLASS_COLOURS) else "turbo"
     if isinstance(cmap, str | mpl.colors.Colormap):

@@ -13,8 +13,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions import INVALID, NOT_COMPUTED, HorizontalGrid, classes_of, horizontal_grid
-from xsphere.conventions.masks import BACKGROUND
+from xsphere.conventions import INVALID, HorizontalGrid, event_classes_of, horizontal_grid
 from xsphere.graph import adjacency
 from xsphere.grids import EARTH_RADIUS_KM
 from xsphere.regions.regions import STATISTICS, Columns, measured_regions, no_regions
@@ -109,8 +108,7 @@ def events(
 
 def _wanted(mask: xr.DataArray, classes: Any) -> dict[int, str]:
     """Value and name of every class to look for."""
-    special = {BACKGROUND, INVALID, NOT_COMPUTED}
-    known = {value: name for value, name in classes_of(mask).items() if value not in special}
+    known = event_classes_of(mask)
     if not known or min(known) < 1 or max(known) >= INVALID:
         raise ValueError(
             f"the classes of a mask must have flag_values from 1 to {INVALID - 1}, got {known}"

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import HorizontalGrid
-from xsphere.conventions.base import Labelled, related
+from xsphere.conventions.base import Labelled, check_one_chunk, related
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.regridding.methods import covers_sphere, definite_methods
 from xsphere.regridding.node import RegridNode, Rules
@@ -52,7 +52,7 @@ def _regridded_arrays(
     variables: Mapping[Any, xr.DataArray], source: HorizontalGrid, place: Place, rules: Rules
 ) -> dict[Any, xr.DataArray]:
     _check_kinds(variables)
-    _check_chunks(variables, source)
+    check_one_chunk(variables, source.dims)
     _check_dims(variables, source.dims, place)
     methods = definite_methods(variables, source.grid, place.grid, rules.method)
     return {
@@ -67,19 +67,6 @@ def _check_kinds(variables: Mapping[Any, xr.DataArray]) -> None:
         raise TypeError(
             f"only numbers and booleans can be regridded, got variables {kinds}; drop them with "
             f"ds.drop_vars({list(kinds)}), or convert them first"
-        )
-
-
-def _check_chunks(variables: Mapping[Any, xr.DataArray], source: HorizontalGrid) -> None:
-    split = {
-        name: counts
-        for name, variable in variables.items()
-        if (counts := {d: n for d in source.dims if (n := len(variable.chunksizes.get(d, ()))) > 1})
-    }
-    if split:
-        raise ValueError(
-            f"horizontal dimensions must be in one chunk, got chunks {split}; call "
-            f".chunk({dict.fromkeys(source.dims, -1)}) first"
         )
 
 

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from xsphere.conventions import NOT_COMPUTED
 from xsphere.grids import Grid, PointGrid
+from xsphere.weights import Method
+from xsphere.weights.apply import Missing, check_missing_policy
 
 RegridMethod = Literal["auto", "nearest", "bilinear", "conservative", "mode"]
-MissingPolicy = Literal["renormalize", "propagate"]
+MissingPolicy = Missing
 
 # Part of every task's key: raise it when results change for the same weights.
 VERSION = 1
@@ -48,15 +50,11 @@ class Rules:
     min_valid_fraction: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, choices in (("method", RegridMethod), ("missing", MissingPolicy)):
-            if getattr(self, name) not in get_args(choices):
-                raise ValueError(
-                    f"{name} must be one of {list(get_args(choices))}, got {getattr(self, name)!r}"
-                )
-        if not 0.0 <= self.min_valid_fraction <= 1.0:
+        if self.method not in get_args(RegridMethod):
             raise ValueError(
-                f"min_valid_fraction must be from 0 to 1, got {self.min_valid_fraction!r}"
+                f"method must be one of {list(get_args(RegridMethod))}, got {self.method!r}"
             )
+        check_missing_policy(self.missing, self.min_valid_fraction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +124,7 @@ class RegridNode:
     def _means(self, values: NDArray[Any]) -> NDArray[Any]:
         from xsphere.weights import apply_weights, regridding_weights
 
-        method = cast("Literal['nearest', 'bilinear', 'conservative']", self.rules.method)
+        method = cast("Method", self.rules.method)
         return apply_weights(
             regridding_weights(self.source, self.target, method=method),
             values,

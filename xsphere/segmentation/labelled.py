@@ -12,6 +12,7 @@ from xsphere.conventions import (
     horizontal_grid,
     mask_attributes,
 )
+from xsphere.conventions.base import check_one_chunk
 from xsphere.model import Model
 from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
@@ -90,7 +91,8 @@ def segment(
     model = Model.load(model)
     matches = matched_variables(ds, model.spec)
     horizontal = _common_grid(matches)
-    _check_shapes_and_chunks(matches, horizontal)
+    _check_sizes(matches)
+    check_one_chunk({match.array.name: match.array for match in matches}, horizontal.dims)
     _check_values(matches)
     node = SegmentNode(
         ModelHandle.of(model),
@@ -135,7 +137,7 @@ def _common_grid(matches: list[MatchedVariable]) -> HorizontalGrid:
     return first
 
 
-def _check_shapes_and_chunks(matches: list[MatchedVariable], horizontal: HorizontalGrid) -> None:
+def _check_sizes(matches: list[MatchedVariable]) -> None:
     empty = {
         str(dim): match.array.name
         for match in matches
@@ -146,18 +148,6 @@ def _check_shapes_and_chunks(matches: list[MatchedVariable], horizontal: Horizon
         raise ValueError(
             f"there is nothing to segment: the dimensions {sorted(empty)} have length 0 (in "
             f"{sorted(map(str, empty.values()))}); check the selection that made the dataset"
-        )
-    split = {
-        dim
-        for match in matches
-        for dim in horizontal.dims
-        if len(match.array.chunksizes.get(dim, (1,))) > 1
-    }
-    if split:
-        call = ", ".join(f"{dim!r}: -1" for dim in horizontal.dims)
-        raise ValueError(
-            f"segment() needs the whole grid in one chunk, but the data are split along "
-            f"{sorted(map(str, split))}; call .chunk({{{call}}}) first"
         )
 
 

@@ -74,10 +74,7 @@ def apply_weights(
     """
     fields = np.asarray(values)
     _check_fit(matrix, fields, "values")
-    if missing not in get_args(Missing):
-        raise ValueError(f"missing must be one of {list(get_args(Missing))}, got {missing!r}")
-    if not 0.0 <= min_valid_fraction <= 1.0:
-        raise ValueError(f"min_valid_fraction must be from 0 to 1, got {min_valid_fraction!r}")
+    check_missing_policy(missing, min_valid_fraction)
     dtype = _result_dtype(fields.dtype)
     prepared = _prepared(matrix, dtype)
     least = min_valid_fraction if missing == "renormalize" else None
@@ -135,6 +132,14 @@ def apply_mode(
         batch = slice(start, start + FIELDS_AT_ONCE)
         _mode_of_batch(matrix, flat[batch], result[batch], choices)
     return result.reshape(*fields.shape[:-1], matrix.shape[0])
+
+
+def check_missing_policy(missing: str, min_valid_fraction: float) -> None:
+    """Refuse an unknown policy, and a fraction that is none."""
+    if missing not in get_args(Missing):
+        raise ValueError(f"missing must be one of {list(get_args(Missing))}, got {missing!r}")
+    if not 0.0 <= min_valid_fraction <= 1.0:
+        raise ValueError(f"min_valid_fraction must be from 0 to 1, got {min_valid_fraction!r}")
 
 
 def _check_fit(matrix: sparse.csr_array, fields: NDArray[Any], name: str) -> None:
