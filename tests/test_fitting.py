@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import dask
+import dask.array
 import numpy as np
 import pytest
 import torch
@@ -142,6 +144,46 @@ def test_unknown_labels_teach_nothing() -> None:
     other = labels.copy(data=np.where(ds.lat.values[:, None] > 0, 254, labels))
     assert trained(ds, half) == trained(ds, other)
     assert trained(ds, half) != trained(ds, labels)
+
+
+def test_classes_are_told_by_their_flag_values() -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    other = (labels * 5).astype(np.uint8)
+    other.attrs = {"flag_values": [0, 5], "flag_meanings": "background gale"}
+    assert trained(ds, other) == trained(ds, labels)
+
+
+def test_labels_that_are_not_declared_teach_nothing() -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    north = ds.lat.values[:, None] > 0
+    first, second = (labels.copy(data=np.where(north, value, labels)) for value in (7, 99))
+    assert trained(ds, first) == trained(ds, second)
+    assert trained(ds, first) != trained(ds, labels.copy(data=np.where(north, 0, labels)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": 1.5}, "share from 0 to 1"),
+        ({"class_weights": "many"}, "class_weights must be one of"),
+        ({"class_weights": (1.0,)}, "class_weights must be 2"),
+        ({"architecture": {"features": (0,), "depths": (0,)}}, "features must be"),
+        ({"architecture": {"features": (4,) * 5, "depths": range(5)}}, "needs level 4 or finer"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(options: dict[str, Any], message: str) -> None:
+    def fail() -> Any:
+        raise AssertionError("data were read")
+
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    for name, array in ds.data_vars.items():
+        lazy = dask.array.from_delayed(dask.delayed(fail)(), array.shape, array.dtype)
+        ds[name] = array.copy(data=lazy)
+    with pytest.raises(ValueError, match=message):
+        trained(ds, labels, **options)
 
 
 def test_record_says_what_was_done() -> None:

@@ -69,6 +69,12 @@ def test_heights_in_metres_are_no_pressure() -> None:
         names(ds)
 
 
+def test_heights_without_units_are_no_pressure() -> None:
+    ds = storm_dataset().rename(U850="u", V850="v").expand_dims(height=[850.0, 10.0])
+    with pytest.raises(InputsError, match="U850: missing"):
+        names(ds)
+
+
 def test_units_are_converted() -> None:
     ds = storm_dataset()
     ds["PSL"] = (ds["PSL"] / 100).assign_attrs(ds["PSL"].attrs | {"units": "hPa"})

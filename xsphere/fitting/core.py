@@ -14,16 +14,28 @@ from xsphere.cache import content_key
 from xsphere.fitting.samples import (
     Samples,
     class_names,
+    common_times,
     gathered_samples,
     input_variables,
     validation_times,
 )
 from xsphere.grids import HealpixGrid
-from xsphere.model import Channel, GraphSpec, Model, ModelSpec, Variable, build_network
+from xsphere.model import (
+    Channel,
+    GraphSpec,
+    Model,
+    ModelSpec,
+    Variable,
+    build_network,
+    resolve_graph,
+)
 
 if TYPE_CHECKING:
     from xsphere.nn.augment import Augmentation
     from xsphere.nn.training import TrainingOptions
+
+# power of the inverse frequency of a class
+WEIGHTINGS = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}
 
 
 def fit(  # noqa: PLR0913  (every one is a keyword)
@@ -51,9 +63,10 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     ds : Dataset
         Fields with the dimension ``time`` on any horizontal grid, chunked or not. Not changed.
     labels : DataArray
-        Either integer classes (time, ...horizontal): 0 background, 1, 2, ... with `flag_meanings`
-        to name them, 254 and 255 unknown; or probabilities (time, class, ...horizontal) of the
-        classes along a dimension named ``class`` or ``event`` with their names as coordinate.
+        Either integer classes (time, ...horizontal): 0 background, the events as `flag_values`
+        and `flag_meanings` say, anything else (such as 254 and 255) unknown; or probabilities
+        (time, class, ...horizontal) of the classes along a dimension named ``class`` or ``event``
+        with their names as coordinate.
         On any grid, which may be another than that of `ds`; at times that `ds` has.
     architecture : {"small", "deepsphere"} or dict
         Layout of the U-Net by name, or its sizes, see `xsphere.nn.UNetLayout`.
@@ -133,8 +146,12 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         network={"architecture": "unet", **sizes},
         graph=graph or GraphSpec(),
     )
-    samples = gathered_samples(ds, labels, spec, progress)
-    is_validation = validation_times(samples.times, validation)
+    # whatever can be wrong is found before any field is regridded
+    spec = resolve_graph(spec)
+    _check_class_weights(class_weights, len(classes) + 1)
+    times = common_times(ds, labels)
+    is_validation = validation_times(times, validation)
+    samples = gathered_samples(ds, labels, times, spec, progress=progress)
     spec = _with_statistics(spec, samples.fields[~is_validation])
     data = _training_data(
         spec, samples, is_validation, class_weights=class_weights, augmentation=augmentation
@@ -231,26 +248,26 @@ def _wind_pairs(spec: ModelSpec) -> list[tuple[int, int]]:
     ]
 
 
+def _check_class_weights(wanted: str | Sequence[float], n_classes: int) -> None:
+    if isinstance(wanted, str):
+        if wanted not in WEIGHTINGS:
+            raise ValueError(
+                f"class_weights must be one of {sorted(WEIGHTINGS)} or numbers, got {wanted!r}"
+            )
+    elif len(wanted) != n_classes:
+        raise ValueError(f"class_weights must be {n_classes}, background first, got {len(wanted)}")
+
+
 def _class_weights(
     wanted: str | Sequence[float], targets: NDArray[np.float32]
 ) -> tuple[float, ...]:
-    n_classes = targets.shape[-1]
     if not isinstance(wanted, str):
-        if len(wanted) != n_classes:
-            raise ValueError(
-                f"class_weights must be {n_classes}, background first, got {len(wanted)}"
-            )
         return tuple(float(weight) for weight in wanted)
     frequency = targets.mean((0, 1), dtype=np.float64)
     absent = np.flatnonzero(frequency == 0)
     if absent.size:
         raise ValueError(f"classes {absent.tolist()} are nowhere in the training labels")
-    powers = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}
-    if wanted not in powers:
-        raise ValueError(
-            f"class_weights must be one of {sorted(powers)} or numbers, got {wanted!r}"
-        )
-    weights = frequency ** -powers[wanted]
+    weights = frequency ** -WEIGHTINGS[wanted]
     return tuple(float(f"{weight:.4g}") for weight in weights / weights[0])
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions import INVALID, NOT_COMPUTED, classes_of
+from xsphere.conventions import event_classes_of
+from xsphere.conventions.masks import BACKGROUND
 from xsphere.grids import HealpixGrid
 from xsphere.model import ModelSpec, Variable
 from xsphere.model.catalogue import VARIABLES
@@ -44,8 +45,7 @@ def class_names(labels: xr.DataArray) -> tuple[str, ...]:
             f"labels must be integer classes, or probabilities along one of {CLASS_DIMS}, got "
             f"dtype {labels.dtype} and dimensions {labels.dims}"
         )
-    meanings = classes_of(labels)
-    found = tuple(name for value, name in sorted(meanings.items()) if 0 < value < INVALID)
+    found = tuple(event_classes_of(labels).values())
     if not found:
         raise ValueError(
             "labels do not name their classes; set the attributes flag_values and flag_meanings"
@@ -86,13 +86,17 @@ def _variable(ds: xr.Dataset, variable: str | Variable) -> Variable:
 
 
 def gathered_samples(
-    ds: xr.Dataset, labels: xr.DataArray, spec: ModelSpec, progress: bool
+    ds: xr.Dataset,
+    labels: xr.DataArray,
+    times: NDArray[Any],
+    spec: ModelSpec,
+    *,
+    progress: bool,
 ) -> Samples:
-    """Inputs and targets of all common times, regridded block by block."""
+    """Inputs and targets of some times, regridded block by block."""
     from tqdm.auto import tqdm
 
     grid = HealpixGrid(spec.level)
-    times = _common_times(ds, labels)
     matches = matched_variables(ds, spec)
     shape = (len(times), grid.n_cells)
     _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
@@ -122,7 +126,8 @@ def _check_memory(shape: tuple[int, int], n_values: int) -> None:
         )
 
 
-def _common_times(ds: xr.Dataset, labels: xr.DataArray) -> NDArray[Any]:
+def common_times(ds: xr.Dataset, labels: xr.DataArray) -> NDArray[Any]:
+    """Times, in order, that are in both the dataset and the labels."""
     for what, obj in (("the dataset", ds), ("labels", labels)):
         if "time" not in obj.indexes:
             raise ValueError(f"{what} must have a time coordinate, got {list(obj.coords)}")
@@ -146,8 +151,10 @@ def _targets(
     if dim is not None:
         probability = labels.sel({dim: list(classes)}).astype(np.float64).rename({dim: "class"})
     else:
-        ids = xr.DataArray(np.arange(1, len(classes) + 1), dims="class")
-        known = (labels != INVALID) & (labels != NOT_COMPUTED)
+        declared = list(event_classes_of(labels))
+        ids = xr.DataArray(declared, dims="class")
+        # invalid, not computed and whatever is not declared: nothing is known there
+        known = labels.isin([BACKGROUND, *declared])
         probability = (labels == ids).astype(np.float64).where(known)
     # attributes of flags say nothing about probabilities
     events = regrid(probability.drop_attrs(), grid, method="conservative")

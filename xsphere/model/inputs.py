@@ -174,5 +174,5 @@ def _pressure_coords(array: xr.DataArray) -> Iterator[tuple[xr.DataArray, float]
             yield coord, factor
         elif name in PRESSURE_NAMES:
             # ECMWF and NCEP files often give hPa without saying so; metres match no surface
-            unstated = not units or units in ("1", "level", "hPa")
+            unstated = (not units or units in ("1", "level", "hPa")) and name != "height"
             yield coord, 1.0 if unstated else np.nan
