@@ -15,8 +15,10 @@ from xsphere.cache import SharedEntries
 
 Missing = Literal["renormalize", "propagate"]
 
-# Enough for products to be limited by arithmetic; more would only cost memory.
+# Enough for a lookup to be limited by arithmetic; more would only cost memory.
 FIELDS_AT_ONCE = 16
+# Fewer than these are faster one by one than side by side.
+FEW_FIELDS = 3
 # Cells copied at once between rows and columns: both sides stay in the processor's cache.
 CELLS_AT_ONCE = 2048
 
@@ -80,9 +82,7 @@ def apply_weights(
     least = min_valid_fraction if missing == "renormalize" else None
     flat = fields.reshape(-1, fields.shape[-1])
     result = np.empty((flat.shape[0], matrix.shape[0]), dtype)
-    for start in range(0, flat.shape[0], FIELDS_AT_ONCE):
-        batch = slice(start, start + FIELDS_AT_ONCE)
-        _apply_batch(prepared, flat[batch].astype(dtype, copy=False), result[batch], least)
+    _apply(prepared, flat, result, least)
     return result.reshape(*fields.shape[:-1], matrix.shape[0])
 
 
@@ -173,9 +173,10 @@ def _result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 class Prepared(NamedTuple):
-    """A matrix in the type that fields are computed in, and sums of its rows."""
+    """A matrix in the type that fields are computed in, its tiles, and sums of its rows."""
 
-    weights: sparse.csr_array
+    weights: NDArray[np.floating[Any]]
+    tiles: tuple[NDArray[Any], ...]
     sums: NDArray[np.floating[Any]]
     covered: NDArray[np.bool_]  # target cells that the source covers wholly
     original: sparse.csr_array  # kept alive, so that no other can get its id
@@ -183,12 +184,16 @@ class Prepared(NamedTuple):
 
 def _prepared(matrix: sparse.csr_array, dtype: np.dtype[Any]) -> Prepared:
     def make() -> Prepared:
-        data = matrix.data.astype(dtype, copy=False)
-        weights = sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
-        sums = weights @ np.ones(matrix.shape[1], dtype)
+        from xsphere.weights.products import row_sums, tiles_of
+
+        weights = matrix.data.astype(dtype, copy=False)
+        rows, needs, needed, slots = tiles_of(matrix.indptr, matrix.indices, matrix.shape[1])
+        if np.diff(needs).max(initial=0) <= np.iinfo(np.uint16).max:
+            slots = slots.astype(np.uint16)
         tolerance = COVER_TOLERANCE if matrix.dtype == np.float64 else PART_TOLERANCE
-        covered = np.abs(matrix @ np.ones(matrix.shape[1]) - 1.0) <= tolerance
-        return Prepared(weights, sums, covered, matrix)
+        covered = np.abs(row_sums(matrix.indptr, matrix.data) - 1.0) <= tolerance
+        sums = row_sums(matrix.indptr, weights)
+        return Prepared(weights, (rows, needs, needed, slots), sums, covered, matrix)
 
     if matrix.data.flags.writeable:
         return make()
@@ -196,53 +201,24 @@ def _prepared(matrix: sparse.csr_array, dtype: np.dtype[Any]) -> Prepared:
     return prepared
 
 
-def _apply_batch(
+def _apply(
     prepared: Prepared, fields: NDArray[Any], result: NDArray[Any], least: float | None
 ) -> None:
     """Fills result with regridded fields; least is None where missing values propagate."""
-    valid = np.isfinite(fields)
-    if valid.all():
-        mask_of = np.zeros(1, np.int64)
-        divisor = _divisor(prepared, None, least)
-    else:
-        fields = np.where(valid, fields, np.zeros((), fields.dtype))
-        masks, mask_of = _distinct_masks(valid)
-        divisor = _divisor(prepared, masks, least)
-    means = prepared.weights @ _transposed(fields)
-    for start in range(0, means.shape[0], CELLS_AT_ONCE):
-        cells = slice(start, start + CELLS_AT_ONCE)
-        result[:, cells] = (means[cells] / divisor[cells][:, mask_of]).T
+    from xsphere.weights.products import LANES, apply_rows, apply_tiles
 
-
-def _divisor(
-    prepared: Prepared, masks: NDArray[np.bool_] | None, least: float | None
-) -> NDArray[Any]:
-    """Valid part of every target cell, NaN where too little, (n_target, n_masks).
-
-    Every field is divided by it, also where all is valid: a path of its own would round
-    differently.
-    """
-    weights, sums, covered, _ = prepared
-    valid_part = sums[:, None]
-    if masks is not None:
-        valid_part = weights @ _transposed(masks.astype(weights.dtype))
-    if least is not None:
-        return np.where(
-            (valid_part >= least - PART_TOLERANCE) & (valid_part > 0), valid_part, np.nan
-        )
-    good = covered[:, None]
-    if masks is not None:
-        # exact: weights are not negative, so that their sum is zero only if there are none
-        good = good & ~((weights @ _transposed((~masks).astype(weights.dtype))) > 0)
-    return np.where(good, valid_part, np.nan)
-
-
-def _distinct_masks(valid: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """The different rows, and which of them each row is: often one mask serves all times."""
-    found: dict[bytes, int] = {}
-    mask_of = np.array([found.setdefault(np.packbits(row).tobytes(), len(found)) for row in valid])
-    first = np.unique(mask_of, return_index=True)[1]
-    return valid[first], mask_of
+    weights, tiles, sums, covered, matrix = prepared
+    rule = (0.0, True) if least is None else (least - PART_TOLERANCE, False)
+    good = covered if least is None else (sums >= rule[0]) & (sums > 0)
+    usual = np.where(good, sums, np.array(np.nan, sums.dtype))
+    expected = (np.ones(tiles[2].size, np.bool_), usual.copy())
+    for start in range(0, len(fields), LANES):
+        batch, into = fields[start : start + LANES], result[start : start + LANES]
+        batch = np.ascontiguousarray(batch, weights.dtype)
+        if len(batch) < FEW_FIELDS:
+            apply_rows(matrix.indptr, weights, matrix.indices, usual, batch, into, rule)
+        else:
+            apply_tiles(matrix.indptr, weights, tiles, usual, expected, batch, into, rule)
 
 
 def _transposed(rows: NDArray[Any]) -> NDArray[Any]:

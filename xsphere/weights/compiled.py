@@ -9,6 +9,8 @@ import numba
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Machine code that releases the GIL, kept on disk where numba finds a place for it.
 
+    Division by zero gives what IEEE 754 says, no error.
+
     Parameters
     ----------
     function : callable
@@ -25,8 +27,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> bool(largest_overlaps.targetoptions["nogil"])
     True
     """
+    # a check for zero at every division would keep loops from becoming vector instructions
+    options: Any = {"nogil": True, "error_model": "numpy"}
     try:
-        machine_code: Callable[..., Any] = numba.njit(nogil=True, cache=True)(function)
+        machine_code: Callable[..., Any] = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor a user's can be written
-        machine_code = numba.njit(nogil=True)(function)
+        machine_code = numba.njit(**options)(function)
     return machine_code

@@ -61,7 +61,7 @@ def regridding_weights(source: Grid, target: Grid, *, method: Method) -> sparse.
         return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
 
     def load() -> sparse.csr_array:
-        arrays = cached_arrays("weights", key, build)
+        arrays = cached_arrays("weights", key, build, about=f"{source} to {target}, {method}")
         parts = (arrays["data"], arrays["indices"], arrays["indptr"])
         matrix = sparse.csr_array(parts, shape=(target.n_cells, source.n_cells))
         # found by a look at every entry: known here, and asked before every product
