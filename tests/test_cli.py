@@ -11,6 +11,7 @@ import xarray as xr
 import xsphere
 from tests.toys import storm_dataset, storm_model
 from xsphere.cli import main
+from xsphere.weights import regridding_weights
 
 
 @pytest.fixture
@@ -168,3 +169,24 @@ def test_installed_command() -> None:
     script = Path(sys.executable).parent / "xsphere"
     done = subprocess.run([script, "--help"], check=True, capture_output=True, text=True)
     assert "demo" in done.stdout
+
+
+def test_the_cache_is_listed_verified_and_cleared(run, cache_folder: Path) -> None:
+    grid = xsphere.HealpixGrid(2)
+    regridding_weights(xsphere.LatLonGrid([0, 90, 180, 270], [45, -45]), grid, method="bilinear")
+    code, text, _ = run("cache", "ls")
+    assert code == 0
+    assert str(cache_folder) in text
+    assert "LatLonGrid(2 x 4" in text
+    assert text.splitlines()[-1].startswith("1 entries")
+    assert run("cache", "verify")[0] == 0
+    (file,) = cache_folder.rglob("data.npy")
+    file.write_bytes(file.read_bytes()[:-1])
+    code, _, errors = run("cache", "verify")
+    assert code == 1
+    assert str(file.parent) in errors
+    code, _, errors = run("cache", "clear", "graphs")
+    assert code == 1
+    assert "it has ['weights']" in errors
+    assert run("cache", "clear", "weights")[1].startswith("1 entries removed")
+    assert not file.exists()

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xsphere"
 LAYERS = (
-    {"cache", "config"},
+    {"cache", "config", "housekeeping"},
     {"grids"},
     {"graph", "weights", "metrics"},
     {"nn"},
@@ -23,6 +23,7 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # within one layer, who may use whom
 SIDEWAYS = {
     ("cache", "config"),
+    ("housekeeping", "cache"),
     ("accessor", "__init__"),
     ("demo", "reports"),
     ("cli", "demo"),

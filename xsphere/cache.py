@@ -107,7 +107,9 @@ def entry_path(kind: str, key: str) -> Path | None:
     return None if root is None else root / FORMAT / kind / key[:2] / key
 
 
-def cached_arrays(kind: str, key: str, build: Callable[[], Arrays]) -> dict[str, NDArray[Any]]:
+def cached_arrays(
+    kind: str, key: str, build: Callable[[], Arrays], *, about: str = ""
+) -> dict[str, NDArray[Any]]:
     """Arrays of an entry, read from the cache or built and stored.
 
     Parameters
@@ -118,6 +120,8 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Arrays]) -> dict[str,
         Hash of everything the arrays depend on, see `content_key`.
     build : callable
         Makes the arrays by name where the cache has none.
+    about : str
+        What the arrays are, for people who look into the cache.
 
     Returns
     -------
@@ -133,12 +137,12 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Arrays]) -> dict[str,
     folder = entry_path(kind, key)
     if folder is None:
         return _read_only(build())
-    found = _load(folder)
+    found = read_arrays(folder)
     if found is not None:
         return found
     arrays = build()
     try:
-        _store(folder, arrays)
+        _store(folder, arrays, about)
     except OSError as error:
         warnings.warn(
             f"cache folder {cache_dir()} cannot be written ({error}); going on without. Choose "
@@ -147,7 +151,45 @@ def cached_arrays(kind: str, key: str, build: Callable[[], Arrays]) -> dict[str,
             stacklevel=2,
         )
         return _read_only(arrays)
-    return _load(folder) or _read_only(arrays)
+    return read_arrays(folder) or _read_only(arrays)
+
+
+def read_arrays(folder: Path) -> dict[str, NDArray[Any]] | None:
+    """Arrays of an entry whose checksums are right; one that is damaged is put aside.
+
+    Parameters
+    ----------
+    folder : Path
+        See `entry_path`.
+
+    Returns
+    -------
+    dict of array, or None
+        Read-only and memory-mapped; None where there is no sound entry.
+
+    Examples
+    --------
+    >>> read_arrays(Path("/nowhere")) is None
+    True
+    """
+    manifest = folder / "manifest.json"
+    try:
+        modified = manifest.stat().st_mtime_ns
+    except OSError:
+        if folder.exists():
+            _put_aside(folder, "it has no manifest")
+        return None
+    try:
+        if not _verified(folder, modified):
+            _put_aside(folder, "its checksums differ")
+            return None
+        return {
+            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
+            for path in sorted(folder.glob("*.npy"))
+        }
+    except (OSError, ValueError, KeyError) as error:
+        _put_aside(folder, str(error))
+        return None
 
 
 class SharedEntries:
@@ -187,32 +229,35 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sound(folder: Path) -> bool:
+    """Whether every file of an entry is there with its recorded checksum.
+
+    Parameters
+    ----------
+    folder : Path
+        See `entry_path`.
+
+    Returns
+    -------
+    bool
+        All of it is read to know.
+
+    Examples
+    --------
+    >>> sound(Path("/nowhere"))
+    False
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return all(_sha256(folder / name) == digest for name, digest in manifest["sha256"].items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 @lru_cache(4096)
 def _verified(folder: Path, _modified: int) -> bool:
-    """Whether every file of an entry has its recorded checksum: asked once per process."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    return all(_sha256(folder / name) == digest for name, digest in manifest["sha256"].items())
-
-
-def _load(folder: Path) -> dict[str, NDArray[Any]] | None:
-    manifest = folder / "manifest.json"
-    try:
-        modified = manifest.stat().st_mtime_ns
-    except OSError:
-        if folder.exists():
-            _put_aside(folder, "it has no manifest")
-        return None
-    try:
-        if not _verified(folder, modified):
-            _put_aside(folder, "its checksums differ")
-            return None
-        return {
-            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
-            for path in sorted(folder.glob("*.npy"))
-        }
-    except (OSError, ValueError, KeyError) as error:
-        _put_aside(folder, str(error))
-        return None
+    """As `sound`, asked once per process."""
+    return sound(folder)
 
 
 def _put_aside(folder: Path, reason: str) -> None:
@@ -228,7 +273,7 @@ def _put_aside(folder: Path, reason: str) -> None:
         return  # another process put it aside, or nothing can be written here
 
 
-def _store(folder: Path, arrays: Arrays) -> None:
+def _store(folder: Path, arrays: Arrays, about: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     building = folder.with_name(f"tmp-{uuid.uuid4().hex}")
     building.mkdir()
@@ -236,7 +281,9 @@ def _store(folder: Path, arrays: Arrays) -> None:
         for name, array in arrays.items():
             np.save(building / f"{name}.npy", array, allow_pickle=False)
         digests = {path.name: _sha256(path) for path in sorted(building.glob("*.npy"))}
-        (building / "manifest.json").write_text(json.dumps({"sha256": digests}, indent=1))
+        (building / "manifest.json").write_text(
+            json.dumps({"about": about, "sha256": digests}, indent=1)
+        )
         os.replace(building, folder)
     except OSError:
         if not (folder / "manifest.json").exists():

@@ -13,6 +13,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+cache = typer.Typer(no_args_is_help=True, help="What was built once: list, verify, clear.")
+app.add_typer(cache, name="cache")
+
 Input = Annotated[Path, typer.Argument(help="NetCDF file or Zarr store.", show_default=False)]
 Output = Annotated[Path, typer.Argument(help="File to write (.zarr or .nc).", show_default=False)]
 ModelName = Annotated[str, typer.Option("--model", "-m", help="Bundled name or model file.")]
@@ -144,6 +147,47 @@ def doctor() -> None:
         print(f"problem     {problem}", file=sys.stderr)
     if problems:
         raise typer.Exit(1)
+
+
+@cache.command("ls")
+def cache_ls() -> None:
+    """List what the cache holds."""
+    from xsphere.cache import cache_dir
+    from xsphere.housekeeping import cache_entries, entries_text
+
+    print(cache_dir() or "the cache is off")
+    print(entries_text(cache_entries()))
+
+
+@cache.command("verify")
+def cache_verify() -> None:
+    """Read every byte and compare it with its checksum."""
+    from xsphere.housekeeping import damaged_entries
+
+    damaged = damaged_entries()
+    for entry in damaged:
+        print(f"damaged  {entry.path}", file=sys.stderr)
+    if damaged:
+        print("xsphere cache clear removes them; what is needed is built again", file=sys.stderr)
+        raise typer.Exit(1)
+    print("every entry is as it was written")
+
+
+@cache.command("clear")
+def cache_clear(
+    kinds: Annotated[
+        list[str] | None,
+        typer.Argument(help="Kinds to remove, such as weights; all if not given."),
+    ] = None,
+    older_than: Annotated[
+        float, typer.Option(help="Days since an entry was written: younger ones stay.")
+    ] = 0.0,
+) -> None:
+    """Remove what the cache holds; it is built again when needed."""
+    from xsphere.housekeeping import clear_cache, size_text
+
+    removed = clear_cache(kinds or (), older_than=older_than)
+    print(f"{len(removed)} entries removed, {size_text(removed)}")
 
 
 def main() -> None:

@@ -212,7 +212,7 @@ class SphereGraph:
         return found
 
     def _read_or_build(self) -> "_WholeGraph":
-        arrays = cached_arrays("graphs", self.fingerprint, self._build)
+        arrays = cached_arrays("graphs", self.fingerprint, self._build, about=repr(self))
         data, indices, indptr = (np.asarray(arrays[name]) for name in ("data", "indices", "indptr"))
         matrix = sparse.csr_array((data, indices, indptr), shape=(self.n_cells, self.n_cells))
         return _WholeGraph(_frozen_csr(matrix), float(arrays["lambda_max"]))

@@ -50,6 +50,11 @@ def _gaussian_bounds(lat: NDArray[np.float64]) -> NDArray[np.float64] | None:
     return bounds if lat[0] < lat[-1] else bounds[::-1]
 
 
+def is_gaussian(lat: NDArray[np.float64]) -> bool:
+    """Whether latitudes are the nodes of a Gaussian quadrature."""
+    return _gaussian_bounds(lat) is not None
+
+
 def _latitude_bounds(lat: NDArray[np.float64]) -> NDArray[np.float64]:
     """Edges halfway between rows, clipped at the poles; the quadrature's own for Gaussian rows."""
     if lat.size == 1:

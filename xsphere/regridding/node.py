@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from xsphere.conventions import NOT_COMPUTED
 from xsphere.grids import Grid, PointGrid
+from xsphere.grids.travel import Travelling
 from xsphere.weights import Method
 from xsphere.weights.apply import Missing, check_missing_policy
 
@@ -58,7 +59,7 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegridNode:
+class RegridNode(Travelling):
     """What a task runs: blocks of fields on one grid in, on another out.
 
     Parameters

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from xsphere.conventions import INVALID
 from xsphere.grids import Grid
+from xsphere.grids.travel import Travelling
 from xsphere.model import Model, ModelFileError
 from xsphere.weights import Method
 
@@ -83,7 +84,7 @@ def _one_torch_thread() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class SegmentNode:
+class SegmentNode(Travelling):
     """What is done to one block of a dataset: regrid, derive, normalise, infer.
 
     It holds no weights, only names of them, so that a task graph of any length stays small. The

@@ -1,0 +1,229 @@
+"""What lies in the cache: listed, verified, cleared. `xsphere.cache` fills and reads it."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xsphere.cache import FORMAT, cache_dir, sound
+
+# what a process that died was building is nobody's any more after a day
+ABANDONED_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheEntry:
+    """One entry of the cache.
+
+    Parameters
+    ----------
+    kind : str
+        What is stored, such as ``"weights"``.
+    key : str
+        Its name: the hash of what it depends on, with an ending if it is a leftover.
+    path : Path
+        Its folder.
+    n_bytes : int
+        Size on disk.
+    age_seconds : float
+        Since it was written.
+    about : str
+        What it is, in words.
+    complete : bool
+        Whether it can be used. Others are leftovers: put aside as corrupt, or never finished.
+
+    Examples
+    --------
+    >>> entry = CacheEntry(
+    ...     kind="weights", key="ab", path=Path("x"), n_bytes=8, age_seconds=1.0, about="",
+    ...     complete=True,
+    ... )
+    >>> entry.n_bytes
+    8
+    """
+
+    kind: str
+    key: str
+    path: Path
+    n_bytes: int
+    age_seconds: float
+    about: str
+    complete: bool
+
+
+def cache_entries() -> list[CacheEntry]:
+    """Everything in the cache, by kind, the newest first.
+
+    Returns
+    -------
+    list of CacheEntry
+        Empty where there is no cache.
+
+    Examples
+    --------
+    >>> from xsphere.config import set_options
+    >>> with set_options(cache_dir=""):
+    ...     cache_entries()
+    []
+    """
+    found = [entry for path in _folders() if (entry := _entry(path)) is not None]
+    return sorted(found, key=lambda entry: (entry.kind, entry.age_seconds))
+
+
+def damaged_entries() -> list[CacheEntry]:
+    """Entries whose files differ from their checksums; every byte of the cache is read.
+
+    Returns
+    -------
+    list of CacheEntry
+        Complete entries that would be put aside when used, and those that have been.
+
+    Examples
+    --------
+    >>> from xsphere.config import set_options
+    >>> with set_options(cache_dir=""):
+    ...     damaged_entries()
+    []
+    """
+    return [
+        entry
+        for entry in cache_entries()
+        if (not sound(entry.path) if entry.complete else ".corrupt-" in entry.key)
+    ]
+
+
+def clear_cache(kinds: Sequence[str] = (), *, older_than: float = 0.0) -> list[CacheEntry]:
+    """Remove entries, and leftovers that nobody is working on.
+
+    A process that has read an entry keeps what it has read; one that needs it again builds it.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        Kinds to remove, such as ``"weights"``; all if empty.
+    older_than : float
+        Days since an entry was written: younger ones stay.
+
+    Returns
+    -------
+    list of CacheEntry
+        What was removed.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing of a kind, with those there are.
+
+    Examples
+    --------
+    >>> from xsphere.config import set_options
+    >>> with set_options(cache_dir=""):
+    ...     clear_cache()
+    []
+    """
+    entries = cache_entries()
+    unknown = sorted(set(kinds) - {entry.kind for entry in entries})
+    if unknown:
+        present = sorted({entry.kind for entry in entries})
+        raise ValueError(f"the cache holds nothing of the kinds {unknown}; it has {present}")
+    chosen = [
+        entry
+        for entry in entries
+        if (not kinds or entry.kind in kinds) and _removable(entry, older_than)
+    ]
+    for entry in chosen:
+        shutil.rmtree(entry.path, ignore_errors=True)
+    return [entry for entry in chosen if not entry.path.exists()]
+
+
+def entries_text(entries: Sequence[CacheEntry]) -> str:
+    """Entries as a table for the screen.
+
+    Parameters
+    ----------
+    entries : sequence of CacheEntry
+        From `cache_entries`.
+
+    Returns
+    -------
+    str
+        A line each, and the sum.
+
+    Examples
+    --------
+    >>> entries_text([])
+    '0 entries, 0.0 MiB'
+    """
+    lines = [
+        f"{entry.kind:<10}{size_text([entry]):>12}  {_age_text(entry.age_seconds):>8}  "
+        f"{entry.about if entry.complete else 'leftover'} ({entry.key[:12]})".replace("  (", "  ")
+        for entry in entries
+    ]
+    return "\n".join([*lines, f"{len(entries)} entries, {size_text(entries)}"])
+
+
+def size_text(entries: Sequence[CacheEntry]) -> str:
+    """Size of entries together, such as ``'55.2 MiB'``.
+
+    Parameters
+    ----------
+    entries : sequence of CacheEntry
+        From `cache_entries`.
+
+    Returns
+    -------
+    str
+        In mebibytes.
+
+    Examples
+    --------
+    >>> size_text([])
+    '0.0 MiB'
+    """
+    return f"{sum(entry.n_bytes for entry in entries) / 2**20:.1f} MiB"
+
+
+def _age_text(seconds: float) -> str:
+    for size, unit in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _removable(entry: CacheEntry, older_than: float) -> bool:
+    building = entry.key.startswith("tmp-")
+    least = max(86_400.0 * older_than, ABANDONED_SECONDS if building else 0.0)
+    return entry.age_seconds >= least
+
+
+def _folders() -> Iterator[Path]:
+    root = cache_dir()
+    if root is None:
+        return
+    yield from (path for path in (root / FORMAT).glob("*/*/*") if path.is_dir())
+
+
+def _entry(path: Path) -> CacheEntry | None:
+    """None if it vanished meanwhile."""
+    complete = len(path.name) == 64
+    try:
+        return CacheEntry(
+            kind=path.parent.parent.name,
+            key=path.name,
+            path=path,
+            n_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+            age_seconds=max(0.0, time.time() - path.stat().st_mtime),
+            about=_about(path) if complete else "",
+            complete=complete,
+        )
+    except FileNotFoundError:
+        return None
+
+
+def _about(path: Path) -> str:
+    try:
+        return str(json.loads((path / "manifest.json").read_text()).get("about", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""  # damaged: `damaged_entries` will say so
