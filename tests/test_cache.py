@@ -94,6 +94,27 @@ def test_many_writers_leave_one_sound_entry(cache_folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
+def test_an_entry_that_appears_meanwhile_is_no_corrupt_one(
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look for the manifest and one for the folder, another process may be done."""
+    folder = entry_path("k", KEY)
+    assert folder is not None
+    looks = []
+    exists = Path.exists
+
+    def exists_after_the_first_look(path: Path, **options: bool) -> bool:
+        found = exists(path, **options)
+        if path == folder / "manifest.json" and not looks:
+            looks.append(path)
+            cached_arrays("k", KEY, arrays)
+        return found
+
+    monkeypatch.setattr(Path, "exists", exists_after_the_first_look)
+    assert cached_arrays("k", KEY, never)["a"].tolist() == [0, 1, 2, 3, 4]
+    assert looks
+
+
 def test_shared_entry_is_made_once_by_many_threads() -> None:
     entries, made = SharedEntries(4), []
     with ThreadPoolExecutor(8) as pool:

@@ -13,7 +13,6 @@ import re
 import shutil
 import threading
 import uuid
-import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.config import config
+from xsphere.notices import warn_user
 
 FORMAT = "v1"
 Arrays = Mapping[str, NDArray[Any]]
@@ -144,11 +144,10 @@ def cached_arrays(
     try:
         _store(folder, arrays, about)
     except OSError as error:
-        warnings.warn(
+        warn_user(
             f"cache folder {cache_dir()} cannot be written ({error}); going on without. Choose "
             "another with set_options(cache_dir=...) or XSPHERE_CACHE_DIR",
             CacheWarning,
-            stacklevel=2,
         )
         return _read_only(arrays)
     return read_arrays(folder) or _read_only(arrays)
@@ -173,13 +172,15 @@ def read_arrays(folder: Path) -> dict[str, NDArray[Any]] | None:
     True
     """
     manifest = folder / "manifest.json"
+    if not manifest.exists():
+        # asked again, since another process may just have renamed the entry into place
+        if not folder.exists():
+            return None
+        if not manifest.exists():
+            _put_aside(folder, "it has no manifest")
+            return None
     try:
         modified = manifest.stat().st_mtime_ns
-    except OSError:
-        if folder.exists():
-            _put_aside(folder, "it has no manifest")
-        return None
-    try:
         if not _verified(folder, modified):
             _put_aside(folder, "its checksums differ")
             return None
@@ -262,10 +263,9 @@ def _verified(folder: Path, _modified: int) -> bool:
 
 def _put_aside(folder: Path, reason: str) -> None:
     aside = folder.with_name(f"{folder.name}.corrupt-{uuid.uuid4().hex[:8]}")
-    warnings.warn(
+    warn_user(
         f"cache entry {folder} is corrupt ({reason}); it is put aside as {aside.name} and rebuilt",
         CacheWarning,
-        stacklevel=4,
     )
     try:
         folder.rename(aside)

@@ -1,7 +1,6 @@
 """`Model`: a network's weights together with everything needed to use them."""
 
 import hashlib
-import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +27,7 @@ from xsphere.model.network import (
     trained_state,
 )
 from xsphere.model.spec import ModelSpec
+from xsphere.notices import warn_user
 
 if TYPE_CHECKING:
     from xsphere.nn import SphereUNet
@@ -342,10 +342,9 @@ class Model:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 write_atomically(path, self._content)
         except OSError as error:
-            warnings.warn(
+            warn_user(
                 f"{path} cannot be written ({error}); the model travels inside the task graph",
                 CacheWarning,
-                stacklevel=2,
             )
             return None
         return path
