@@ -19,6 +19,7 @@ from xsphere.conventions import (
     healpix_coords,
     horizontal_grid,
     mask_attributes,
+    without_dggs,
 )
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid
 
@@ -436,8 +437,6 @@ def test_attributes_written_are_those_of_every_convention():
         "grid_mapping_name": "healpix",
         "indexing_scheme": "ring",
         "refinement_level": 3,
-        "healpix_nside": 8,
-        "healpix_order": "ring",
     }
     assert coords["healpix_index"].attrs == {"standard_name": "healpix_index"}
     np.testing.assert_array_equal(coords["healpix_index"], coords["cell_ids"])
@@ -524,10 +523,38 @@ def test_xdggs_reads_what_is_written_and_is_read(tmp_path, grid):
         assert horizontal_grid(decoded.drop_vars("crs")).grid == grid
 
 
-def test_xdggs_reads_what_is_written_by_the_zarr_convention():
-    ds = describe_healpix(healpix_dataset(), HealpixGrid(1), dggs=True)
-    decoded = xdggs.decode(ds, ds.attrs["dggs"], name="cell_ids", convention="zarr")
-    assert decoded.dggs.grid_info.level == 1
+@pytest.mark.parametrize("convention", ["xdggs", "cf", "zarr"])
+@pytest.mark.parametrize("grid", GRIDS, ids=repr)
+def test_xdggs_reads_what_is_written_by_every_convention(tmp_path, grid, convention):
+    ds = describe_healpix(healpix_dataset(grid.level, grid.cell_ids), grid, dggs=True)
+    ds.to_zarr(tmp_path / "x.zarr", consolidated=False)
+    name = None if convention == "cf" else "cell_ids"
+    read = xr.open_zarr(tmp_path / "x.zarr", consolidated=False)
+    decoded = xdggs.decode(read, name=name, convention=convention)
+    info = decoded.dggs.grid_info
+    assert (info.level, info.indexing_scheme) == (grid.level, grid.indexing_scheme)
+    np.testing.assert_array_equal(decoded.dggs.coord, grid.ids)
+    assert horizontal_grid(decoded).grid == grid
+
+
+def test_what_xdggs_writes_is_read():
+    grid = HealpixGrid(2, "nested", [5, 100, 7])
+    ds = xdggs.decode(describe_healpix(healpix_dataset(2, grid.cell_ids), grid))
+    plain = ds.drop_vars(["crs", "healpix_index"])
+    plain["t"].attrs.pop("grid_mapping")
+    for convention in ("xdggs", "cf", "zarr"):
+        written = plain.dggs.encode(convention)
+        assert horizontal_grid(written).grid == grid, convention
+
+
+def test_conventions_are_declared_once():
+    grid = HealpixGrid(1)
+    ds = describe_healpix(healpix_dataset(), grid, dggs=True)
+    ds.attrs["zarr_conventions"] = [{"uuid": "other"}, *ds.attrs["zarr_conventions"]]
+    again = describe_healpix(ds, grid, dggs=True)
+    assert len(again.attrs["zarr_conventions"]) == 2
+    assert without_dggs(again.attrs)["zarr_conventions"] == [{"uuid": "other"}]
+    assert "dggs" not in without_dggs(again.attrs)
 
 
 def test_cf_readers_find_the_grid_mapping():

@@ -19,6 +19,7 @@ from xsphere.grids import (
     PointGrid,
     level_from_nside,
     lonlat_to_vectors,
+    tangent_vectors,
     vectors_to_lonlat,
 )
 
@@ -352,6 +353,89 @@ def test_points_on_a_circle_share_the_sphere_by_longitude() -> None:
     np.testing.assert_allclose(near.areas, expected, rtol=1e-2)
 
 
+def octants(**changes: Any) -> PointGrid:
+    """Two octants that meet at the north pole, in opposite senses, with room for four corners."""
+    parts: dict[str, Any] = {
+        "lon": [45.0, 135.0],
+        "lat": [35.0, 35.0],
+        "lon_bounds": [[0, 90, 7, np.nan], [90, -99, 180, 180]],
+        "lat_bounds": [[0, 0, 90, np.nan], [0, 90, 0, 0]],
+    }
+    return PointGrid(**{**parts, **changes})
+
+
+def test_polygons_have_their_own_areas() -> None:
+    grid = octants()
+    assert grid.has_bounds
+    assert repr(grid) == "PointGrid(2 cells of up to 4 corners)"
+    np.testing.assert_allclose(grid.areas, np.pi / 2, rtol=1e-14)
+    np.testing.assert_array_equal(grid.lon_bounds, [[0, 90, 7, 7], [90, -99, 180, 180]])
+    assert not grid.lat_bounds.flags.writeable  # type: ignore[union-attr]
+
+
+def test_small_polygons_have_the_areas_of_the_plane() -> None:
+    from xsphere.grids.points import polygon_areas
+
+    east, north = tangent_vectors(50.0, 40.0)
+    # 60 m on the Earth
+    corners = lonlat_to_vectors(50.0, 40.0) + 1e-5 * (
+        np.outer([1, 0, -1, 0], east) + np.outer([0, 2, 0, -2], north)
+    )
+    corners /= np.linalg.norm(corners, axis=-1, keepdims=True)
+    np.testing.assert_allclose(polygon_areas(corners), 4e-10, rtol=1e-9)
+    np.testing.assert_allclose(polygon_areas(corners[::-1]), -4e-10, rtol=1e-9)
+
+
+def test_polygons_are_part_of_the_grid() -> None:
+    grid, bare = octants(), PointGrid([45.0, 135.0], [35.0, 35.0])
+    assert not bare.has_bounds
+    assert grid != bare
+    assert grid == octants(lon_bounds=[[0, 90, 7, 7], [90, -99, 180, np.nan]],
+                           lat_bounds=[[0, 0, 90, 90], [0, 90, 0, np.nan]])  # fmt: skip
+    assert grid != octants(lat_bounds=[[0, 0, 90, np.nan], [0, 90, 1, 1]])
+    copy = pickle.loads(pickle.dumps(grid))
+    assert copy == grid
+    np.testing.assert_array_equal(copy.areas, grid.areas)
+    assert pickle.loads(pickle.dumps(bare)).lon_bounds is None
+
+
+@settings(deadline=None)
+@given(longitudes, latitudes, st.floats(0.01, 60), st.integers(3, 8), st.integers(0, 99))
+def test_centroids_are_means_over_the_polygon(
+    lon: float, lat: float, radius: float, n: int, seed: int
+) -> None:
+    from xsphere.grids.points import polygon_areas, polygon_centroids
+
+    turn = np.sort(np.random.default_rng(seed).uniform(0, 2 * np.pi, n))
+    east, north = tangent_vectors(lon, lat)
+    off = np.sin(np.deg2rad(radius))
+    corners = (
+        np.cos(np.deg2rad(radius)) * lonlat_to_vectors(lon, lat)
+        + off * np.outer(np.cos(turn), east)
+        + off * np.outer(np.sin(turn), north)
+    )
+    # the same from two parts, by their areas
+    parts = [corners[:3], corners[[0, *range(2, n)]]]
+    areas = [float(polygon_areas(part)) for part in parts]
+    assert sum(areas) == pytest.approx(float(polygon_areas(corners)), rel=1e-9, abs=1e-14)
+    centroid = polygon_centroids(corners)
+    assert np.linalg.norm(centroid) == pytest.approx(1.0)
+    np.testing.assert_allclose(polygon_centroids(corners[::-1]), centroid, atol=1e-9)
+    angle = np.arccos(np.clip(corners @ centroid, -1, 1))
+    assert angle.max() < np.deg2rad(2 * radius) + 1e-6
+
+
+def test_centroid_of_a_square_is_its_middle_and_of_a_wedge_is_not() -> None:
+    from xsphere.grids.points import polygon_centroids
+
+    square = lonlat_to_vectors([-3, 3, 3, -3], [-2, -2, 2, 2])
+    np.testing.assert_allclose(polygon_centroids(square), [1, 0, 0], atol=1e-15)
+    thin = lonlat_to_vectors([0.0, 0.3, 0.0], [0.0, 0.0, 0.9])
+    lon, lat = vectors_to_lonlat(polygon_centroids(thin))
+    # a third of the way, as on a plane
+    np.testing.assert_allclose([lon, lat], [0.1, 0.3], rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -399,6 +483,48 @@ def test_points_on_a_circle_share_the_sphere_by_longitude() -> None:
         ),
         (lambda: PointGrid([0, 1], [2]), ValueError, r"got shapes \(2,\) and \(1,\)"),
         (lambda: PointGrid([0, 1], [2, 95]), ValueError, r"1 points .* \(1, 95\) at 1; drop them"),
+        (
+            lambda: octants(lat_bounds=None),
+            ValueError,
+            r"shape \(n_cells, n_vertices\) with 2 cells, got \(2, 4\) and None; give both",
+        ),
+        (
+            lambda: octants(lon=[1], lat=[2]),
+            ValueError,
+            r"with 1 cells, got \(2, 4\) and \(2, 4\); give both, transposed if need be",
+        ),
+        (
+            lambda: octants(lat_bounds=[[0, 0, 91, np.nan], [0, np.inf, 0, 0]]),
+            ValueError,
+            "lat_bounds within -90..90 degrees, .* got 2 cells that are otherwise, at 0, 1; corr",
+        ),
+        (
+            lambda: octants(lon_bounds=[[0, 90, 7, np.nan], [90, np.nan, 180, 180]],
+                            lat_bounds=[[0, 0, 90, np.nan], [0, np.nan, 0, 0]]),
+            ValueError,
+            "NaN only after the last corner of a cell, got 1 cells that are otherwise, at 1;",
+        ),
+        (
+            lambda: octants(lat_bounds=[[0, 0, np.nan, np.nan], [0, 90, 0, 0]]),
+            ValueError,
+            "must be finite, .* got 1 cells that are otherwise, at 0;",
+        ),
+        (
+            lambda: octants(lon_bounds=[[0, 90, 0, 0], [90, 9, 180, 180]],
+                            lat_bounds=[[0, 0, 0, 0], [0, 90, 0, 0]]),
+            ValueError,
+            "three corners or more at different places, got 1 cells that are otherwise, at 0; drop",
+        ),
+        (
+            lambda: PointGrid([0], [90], [[0, 90, 180, 270]], [[-5, 5, -5, 5]]),
+            ValueError,
+            "every cell must lie within a hemisphere, got 1 cells that are otherwise, at 0; split",
+        ),
+        (
+            lambda: octants(lon=[45.0, 13.0], lat=[35.0, -35.0]),
+            ValueError,
+            "must be near its centre, got 1 cells .* at 1; lon, lat and bounds must be in degrees",
+        ),
     ],
 )  # fmt: skip
 def test_errors_say_what_is_wrong(make: Any, error: type[Exception], message: str) -> None:

@@ -482,9 +482,9 @@ def test_methods_say_what_they_cannot_do() -> None:
     with pytest.raises(ValueError, match=r"no bilinear weights from a PointGrid; .*'nearest'"):
         bilinear_weights(points, HealpixGrid(0))
     for source, target in ((points, HealpixGrid(0)), (HealpixGrid(0), points)):
-        with pytest.raises(ValueError, match=r"LatLonGrid to HealpixGrid, .* method='nearest'"):
+        with pytest.raises(ValueError, match=r"without bounds; give .*'nearest'"):
             conservative_weights(source, target)
-    with pytest.raises(ValueError, match=r"one of \['nearest', 'bilinear', 'conservative'\], got"):
+    with pytest.raises(ValueError, match=r"one of \['nearest', .*'inverse_distance'\], got"):
         regridding_weights(HealpixGrid(0), HealpixGrid(0), method="cubic")  # type: ignore[arg-type]
 
 
@@ -585,6 +585,57 @@ def test_a_field_does_not_depend_on_the_others(
         apply_weights(region_matrix, fields[i : i + 3], missing=missing) for i in range(0, 41, 3)
     ]
     np.testing.assert_array_equal(np.concatenate(by_three), together)
+
+
+@pytest.mark.parametrize("n_fields", [1, 2, 3, 16, 39])
+@pytest.mark.parametrize("missing", ["renormalize", "propagate"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_masks_that_stay_come_and_go(n_fields: int, missing: Any, dtype: Any) -> None:
+    """Against dense sums in float64; and each field alone, bit for bit."""
+    rng = np.random.default_rng(5)
+    source = equiangular(6.0)
+    matrix = conservative_weights(source, HealpixGrid(4))
+    fields = rng.normal(size=(n_fields, source.n_cells)).astype(dtype)
+    land = np.abs(source.centre_lonlat[0] - 180.0) < 70.0
+    fields[: n_fields // 2, land] = np.nan  # the same for half of the series
+    fields[n_fields // 2 :: 3, rng.random(source.n_cells) < 0.1] = np.inf
+    fields[-1, land & (rng.random(source.n_cells) < 0.5)] = np.nan
+    valid = np.isfinite(fields)
+    part = valid @ matrix.T
+    expected = (np.where(valid, fields, 0.0).astype(float) @ matrix.T) / np.where(part, part, 1.0)
+    enough = part >= 0.37 if missing == "renormalize" else (~valid @ matrix.T) == 0
+    expected[~enough | (part == 0)] = np.nan
+    result = apply_weights(matrix, fields, missing=missing, min_valid_fraction=0.37)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=2e-6 if dtype == "f4" else 1e-13)
+    for field, alone in zip(fields, result, strict=True):
+        again = apply_weights(matrix, field, missing=missing, min_valid_fraction=0.37)
+        assert again.tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("n_fields", [1, 6])
+def test_rounding_of_many_entries_makes_nothing_missing(n_fields: int) -> None:
+    one_box = from_edges([11.0, 371.0], [-90.0, 90.0])
+    matrix = conservative_weights(HealpixGrid(4), one_box)
+    fields = np.ones((n_fields, 3072), "f4")
+    for missing in ("renormalize", "propagate"):
+        result = apply_weights(matrix, fields, missing=missing, min_valid_fraction=1.0)
+        np.testing.assert_allclose(result, 1.0, rtol=1e-6)
+    fields[0, 5] = np.nan
+    assert np.isnan(apply_weights(matrix, fields, min_valid_fraction=1.0)[0]).all()
+    assert apply_weights(matrix, fields, min_valid_fraction=0.999)[0] == 1.0
+
+
+@pytest.mark.parametrize("n_source", [70_000, 10])
+def test_rows_may_be_long_or_empty(n_source: int) -> None:
+    """More source cells than a tile holds, or short numbers count; rows without any."""
+    rng = np.random.default_rng(0)
+    dense = rng.random((5, n_source))
+    dense[[1, 3]] = 0.0
+    matrix = sparse.csr_array(dense / np.maximum(dense.sum(1, keepdims=True), 1e-300))
+    fields = rng.normal(size=(7, n_source))
+    result = apply_weights(matrix, fields)
+    np.testing.assert_allclose(result[:, [0, 2, 4]], (fields @ matrix.T)[:, [0, 2, 4]], atol=1e-12)
+    assert np.isnan(result[:, [1, 3]]).all()
 
 
 def test_a_mask_may_change_in_the_middle() -> None:

@@ -6,6 +6,7 @@ from xsphere.conventions.healpix import (
     describe_healpix,
     healpix_coords,
     healpix_info,
+    without_dggs,
 )
 from xsphere.conventions.horizontal import horizontal_grid
 from xsphere.conventions.masks import (
@@ -28,4 +29,5 @@ __all__ = [
     "healpix_info",
     "horizontal_grid",
     "mask_attributes",
+    "without_dggs",
 ]

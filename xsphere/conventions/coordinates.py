@@ -97,6 +97,16 @@ def missing_axes(obj: xr.Dataset | xr.DataArray) -> list[str]:
     return [axis for axis in _RULES if axis not in found]
 
 
+def lonlat_of(
+    variables: Mapping[str, xr.Variable],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Longitude and latitude in degrees of two variables, or None if they are not these."""
+    lon, lat = (_only_match(axis, variables) for axis in ("longitude", "latitude"))
+    if lon is None or lat is None:
+        return None
+    return _centres(variables, lon), at_most_pole(_centres(variables, lat))
+
+
 def _axis_names(obj: xr.Dataset | xr.DataArray) -> dict[str, str]:
     """Name of the variable for each axis found; data variables only where no coordinate serves."""
     variables = variables_of(obj)
@@ -152,7 +162,7 @@ def _centres(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.floa
 
 
 def _bounds(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.float64] | None:
-    """CF bounds in degrees, shape (n, 2), where the object has them."""
+    """CF bounds in degrees, shape (n, n_vertices), where the object has them."""
     coordinate = variables[name]
     bounds = variables.get(str(related(coordinate, "bounds")))
     if bounds is None:
@@ -165,15 +175,30 @@ def _bounds(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.float
 
 
 def _point_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> HorizontalGrid:
-    lat_deg = _centres(variables, lat)
-    # a pole in float32 radians is a little beyond the pole
-    beyond = (np.abs(lat_deg) > 90.0) & (np.abs(lat_deg) < 90.0 + COORDINATE_TOLERANCE)
-    lat_deg = np.where(beyond, np.sign(lat_deg) * 90.0, lat_deg)
+    lon_bounds, lat_bounds = _bounds(variables, lon), _bounds(variables, lat)
+    # two bounds are sides of a box or of an interval in time, not corners
+    if (
+        lon_bounds is None
+        or lat_bounds is None
+        or min(lon_bounds.shape[1], lat_bounds.shape[1]) < 3
+    ):
+        lon_bounds = lat_bounds = None
     return HorizontalGrid(
-        grid=PointGrid(_centres(variables, lon), lat_deg),
+        grid=PointGrid(
+            _centres(variables, lon),
+            at_most_pole(_centres(variables, lat)),
+            lon_bounds,
+            None if lat_bounds is None else at_most_pole(lat_bounds),
+        ),
         dims=(str(variables[lat].dims[0]),),
         coords=_with_bounds(variables, lat, lon),
     )
+
+
+def at_most_pole(lat_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Latitudes, where a pole in float32 radians, a little beyond the pole, is the pole."""
+    beyond = (np.abs(lat_deg) > 90.0) & (np.abs(lat_deg) < 90.0 + COORDINATE_TOLERANCE)
+    return np.where(beyond, np.sign(lat_deg) * 90.0, lat_deg)
 
 
 def _lat_lon_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> HorizontalGrid:

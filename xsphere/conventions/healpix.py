@@ -4,7 +4,6 @@ Cells are on the sphere. Metadata that names an ellipsoid is refused: on WGS 84 
 cells of a fine grid lie elsewhere, so mixing the two would go wrong without a sign.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,11 +13,20 @@ from numpy.typing import NDArray
 
 from xsphere.conventions.base import HorizontalGrid, Labelled, variables_of
 from xsphere.grids import HealpixGrid, IndexingScheme, level_from_nside
+from xsphere.notices import warn_user
 
 DIM = "cells"
 INDEX = "cell_ids"
 CF_INDEX = "healpix_index"
 MAPPING = "crs"
+
+DGGS_CONVENTION = {
+    "uuid": "7b255807-140c-42ca-97f6-7a1cfecdbc38",
+    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/dggs/refs/tags/v1/schema.json",
+    "spec_url": "https://github.com/zarr-conventions/dggs/blob/v1/README.md",
+    "name": "dggs",
+    "description": "Discrete Global Grid Systems convention for zarr",
+}
 
 _DIMS = ("cells", "cell", "healpix_index", "value", "values")
 _SCHEMES: dict[str, IndexingScheme] = {"nested": "nested", "nest": "nested", "ring": "ring"}
@@ -75,9 +83,9 @@ def healpix_coords(grid: HealpixGrid, *, dim: str = DIM) -> xr.Coordinates:
     Returns
     -------
     Coordinates
-        Scalar integer ``crs`` with the grid mapping of CF 1.13 and the attributes of easygems;
+        Scalar integer ``crs`` with the grid mapping of CF 1.13, which easygems reads too;
         ``healpix_index`` along `dim` with the CF ``standard_name``; ``cell_ids`` with the same
-        numbers and the attributes of xdggs, which (0.6) refuses any others.
+        numbers and the attributes of xdggs. Neither has any other: xdggs (0.6) refuses them.
 
     References
     ----------
@@ -93,8 +101,6 @@ def healpix_coords(grid: HealpixGrid, *, dim: str = DIM) -> xr.Coordinates:
         "grid_mapping_name": "healpix",
         "indexing_scheme": grid.indexing_scheme,
         "refinement_level": grid.level,
-        "healpix_nside": grid.nside,
-        "healpix_order": "nest" if grid.indexing_scheme == "nested" else "ring",
     }
     ids = np.array(grid.ids, np.int64)
     coords = {
@@ -119,8 +125,8 @@ def describe_healpix(
     dim : str
         Dimension of the cells.
     dggs : bool
-        Whether to add the ``dggs`` attribute of the Zarr DGGS convention to a Dataset. NetCDF
-        cannot hold it.
+        Whether to add the attributes of the Zarr DGGS convention [1]_ to a Dataset. NetCDF cannot
+        hold them.
 
     Returns
     -------
@@ -132,6 +138,10 @@ def describe_healpix(
     ------
     ValueError
         If `obj` has no dimension `dim` of that many cells.
+
+    References
+    ----------
+    .. [1] https://github.com/zarr-conventions/dggs
 
     Examples
     --------
@@ -161,7 +171,36 @@ def describe_healpix(
             "coordinate": INDEX,
             "compression": "none",
         }
+        attrs: dict[Any, Any] = without_dggs(described.attrs)
+        described.attrs["zarr_conventions"] = [*attrs.get("zarr_conventions", ()), DGGS_CONVENTION]
     return described
+
+
+def without_dggs(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Attributes of a Dataset without those of the Zarr DGGS convention.
+
+    Parameters
+    ----------
+    attrs : mapping
+        Of a Dataset. Left as they were.
+
+    Returns
+    -------
+    dict
+        For a Dataset on another grid.
+
+    Examples
+    --------
+    >>> without_dggs({"dggs": {"name": "healpix"}, "title": "winds"})
+    {'title': 'winds'}
+    """
+    kept = {key: value for key, value in attrs.items() if key not in ("dggs", "zarr_conventions")}
+    others = [
+        convention
+        for convention in attrs.get("zarr_conventions", ())
+        if convention.get("uuid") != DGGS_CONVENTION["uuid"]
+    ]
+    return kept | ({"zarr_conventions": others} if others else {})
 
 
 def _set_grid_mapping(variable: xr.Variable) -> None:
@@ -200,12 +239,11 @@ def guessed_healpix_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | Non
     if len(dims) != 1:
         return None
     grid = HealpixGrid(levels[obj.sizes[dims[0]]])
-    warnings.warn(
+    warn_user(
         f"dimension {dims[0]!r} of {grid.n_cells} is taken for the whole HEALPix sphere at level "
         f"{grid.level}, nested; say so with xsphere.conventions.describe_healpix(obj, grid, "
         f"dim={dims[0]!r})",
         GuessedGridWarning,
-        stacklevel=3,
     )
     return HorizontalGrid(grid=grid, dims=(dims[0],), coords=())
 

@@ -2,15 +2,35 @@
 
 from xsphere.weights.apply import apply_mode, apply_weights
 from xsphere.weights.conservative import conservative_weights
-from xsphere.weights.interpolation import bilinear_weights, nearest_weights
-from xsphere.weights.regridding import Method, regridding_weights
+from xsphere.weights.fields import FieldMethod, regrid_fields
+from xsphere.weights.interpolation import (
+    bilinear_weights,
+    inverse_distance_weights,
+    nearest_weights,
+)
+from xsphere.weights.regridding import Method, regridding_pieces, regridding_weights, shares_areas
+from xsphere.weights.second_order import (
+    SecondOrderWeights,
+    apply_second_order,
+    second_order_weights,
+)
+from xsphere.weights.vectors import regrid_vectors
 
 __all__ = [
+    "FieldMethod",
     "Method",
+    "SecondOrderWeights",
     "apply_mode",
+    "apply_second_order",
     "apply_weights",
     "bilinear_weights",
     "conservative_weights",
+    "inverse_distance_weights",
     "nearest_weights",
+    "regrid_fields",
+    "regrid_vectors",
+    "regridding_pieces",
     "regridding_weights",
+    "second_order_weights",
+    "shares_areas",
 ]

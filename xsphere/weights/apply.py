@@ -77,7 +77,7 @@ def apply_weights(
     fields = np.asarray(values)
     _check_fit(matrix, fields, "values")
     check_missing_policy(missing, min_valid_fraction)
-    dtype = _result_dtype(fields.dtype)
+    dtype = result_dtype(fields.dtype)
     prepared = _prepared(matrix, dtype)
     least = min_valid_fraction if missing == "renormalize" else None
     flat = fields.reshape(-1, fields.shape[-1])
@@ -164,7 +164,7 @@ def _check_classes(dtype: np.dtype[Any], classes: Sequence[int], fill: int) -> N
         )
 
 
-def _result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type that fields of a type are computed and returned in."""
     if dtype.kind not in "fiub":
         raise TypeError(f"values must be real numbers, got {dtype}")
@@ -178,7 +178,8 @@ class Prepared(NamedTuple):
     weights: NDArray[np.floating[Any]]
     tiles: tuple[NDArray[Any], ...]
     sums: NDArray[np.floating[Any]]
-    covered: NDArray[np.bool_]  # target cells that the source covers wholly
+    parts: NDArray[np.float64]  # the same sums without rounding: what the source covers
+    tolerance: float
     original: sparse.csr_array  # kept alive, so that no other can get its id
 
 
@@ -191,9 +192,9 @@ def _prepared(matrix: sparse.csr_array, dtype: np.dtype[Any]) -> Prepared:
         if np.diff(needs).max(initial=0) <= np.iinfo(np.uint16).max:
             slots = slots.astype(np.uint16)
         tolerance = COVER_TOLERANCE if matrix.dtype == np.float64 else PART_TOLERANCE
-        covered = np.abs(row_sums(matrix.indptr, matrix.data) - 1.0) <= tolerance
+        parts = row_sums(matrix.indptr, matrix.data.astype(np.float64, copy=False))
         sums = row_sums(matrix.indptr, weights)
-        return Prepared(weights, (rows, needs, needed, slots), sums, covered, matrix)
+        return Prepared(weights, (rows, needs, needed, slots), sums, parts, tolerance, matrix)
 
     if matrix.data.flags.writeable:
         return make()
@@ -207,9 +208,15 @@ def _apply(
     """Fills result with regridded fields; least is None where missing values propagate."""
     from xsphere.weights.products import LANES, apply_rows, apply_tiles
 
-    weights, tiles, sums, covered, matrix = prepared
-    rule = (0.0, True) if least is None else (least - PART_TOLERANCE, False)
-    good = covered if least is None else (sums >= rule[0]) & (sums > 0)
+    weights, tiles, sums, parts, tolerance, matrix = prepared
+    if least is None:
+        good, enough = np.abs(parts - 1.0) <= tolerance, np.zeros_like(sums)
+    else:
+        good = (parts >= least - PART_TOLERANCE) & (parts > 0)
+        # a sum of many entries is off by its rounding: so is what it must reach
+        enough = np.full_like(sums, np.inf)
+        enough[good] = sums[good] / parts[good] * (least - PART_TOLERANCE)
+    rule = (enough, least is None)
     usual = np.where(good, sums, np.array(np.nan, sums.dtype))
     expected = (np.ones(tiles[2].size, np.bool_), usual.copy())
     for start in range(0, len(fields), LANES):

@@ -1,7 +1,8 @@
 """First-order conservative weights, exact: shares of area, so integrals are kept.
 
 Boxes against HEALPix cells by planar clipping in the equal-area projection, boxes against boxes as
-a product of two axes, HEALPix against HEALPix by nesting.
+a product of two axes, HEALPix against HEALPix by nesting, polygons of unstructured grids against
+either by `xsphere.weights.polygons`.
 """
 
 from collections.abc import Callable
@@ -10,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from xsphere.grids import Grid, HealpixGrid, LatLonGrid
+from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.weights.assembly import canonical
+from xsphere.weights.polygons import polygon_areas_in_boxes, polygon_areas_in_cells
 
 Floats = NDArray[np.float64]
 
@@ -24,24 +26,26 @@ def conservative_weights(source: Grid, target: Grid) -> sparse.csr_array:
 
     A field of means regridded with these weights is again a field of means, and its integral is
     kept. Edges of latitude-longitude cells are parallels and meridians, those of HEALPix cells
-    their true ones; no polygon of great circles stands for either [1]_.
+    their true ones; no polygon of great circles stands for either [1]_. Cells of a `PointGrid` are
+    polygons of great circles; their areas agree to 1e-6 with those that the weights imply.
 
     Parameters
     ----------
-    source, target : HealpixGrid or LatLonGrid
-        Cells from and to which means go.
+    source, target : HealpixGrid, LatLonGrid or PointGrid
+        Cells from and to which means go; a PointGrid with bounds, and not two of them.
 
     Returns
     -------
     sparse array of float64, shape (n_target, n_source)
         Overlap divided by the area of the target cell. Rows sum to the part of the cell that the
-        source covers: 1 to rounding for a global source. A repeated cyclic column has no area: as
-        a source its weights are zero, as a target it gets the weights of the column it repeats.
+        source covers: 1 to rounding for a global source, and where the polygons of a PointGrid
+        tile the sphere. A repeated cyclic column has no area: as a source its weights are zero,
+        as a target it gets the weights of the column it repeats.
 
     Raises
     ------
     ValueError
-        If a grid has no cell edges (`PointGrid`).
+        If a `PointGrid` has no bounds, or there are no such weights between such grids.
 
     References
     ----------
@@ -58,15 +62,31 @@ def conservative_weights(source: Grid, target: Grid) -> sparse.csr_array:
            [0.5, 0.5],
            [0. , 1. ]])
     """
+    _check_bounds(source=source, target=target)
     for (from_type, to_type), overlap in _PAIRS.items():
         if isinstance(source, from_type) and isinstance(target, to_type):
             return _with_cyclic_rows(canonical(overlap(source, target)), target)
     pairs = ", ".join(f"{a.__name__} to {b.__name__}" for a, b in _PAIRS)
     raise ValueError(
         f"no conservative weights from {type(source).__name__} to {type(target).__name__}; there "
-        f"are some for {pairs}. Use method='nearest', or 'bilinear' from a HealpixGrid or "
-        "LatLonGrid"
+        f"are some for {pairs}. Use method='nearest', or go by way of a fine HealpixGrid"
     )
+
+
+def _check_bounds(**grids: Grid) -> None:
+    """Refuse points without edges, by the names under which they were given."""
+    bare = {
+        name: grid
+        for name, grid in grids.items()
+        if isinstance(grid, PointGrid) and not grid.has_bounds
+    }
+    if bare:
+        raise ValueError(
+            f"conservative weights need cells with edges, got {bare} without bounds; give "
+            "PointGrid(lon, lat, lon_bounds, lat_bounds), or a Dataset (a DataArray cannot hold "
+            "them) with CF bounds or a UGRID mesh, or use method='nearest' or "
+            "inverse_distance_weights"
+        )
 
 
 def _with_cyclic_rows(matrix: sparse.csr_array, target: Grid) -> sparse.csr_array:
@@ -174,6 +194,32 @@ def _healpix_to_healpix(source: HealpixGrid, target: HealpixGrid) -> sparse.csr_
     return sparse.csr_array((np.full(rows.size, share), (rows, columns)), shape=shape)
 
 
+def _points_to_healpix(source: PointGrid, target: HealpixGrid) -> sparse.csr_array:
+    shared, _ = polygon_areas_in_cells(source, target, wanted=_near(source, target))
+    return shared.T.tocsr()
+
+
+def _healpix_to_points(source: HealpixGrid, target: PointGrid) -> sparse.csr_array:
+    return _rows_divided(*polygon_areas_in_cells(target, source, wanted=_near(target, source)))
+
+
+def _points_to_latlon(source: PointGrid, target: LatLonGrid) -> sparse.csr_array:
+    shared, _ = polygon_areas_in_boxes(source, target)
+    return _rows_divided(shared.T.tocsr(), target.areas)
+
+
+def _latlon_to_points(source: LatLonGrid, target: PointGrid) -> sparse.csr_array:
+    return _rows_divided(*polygon_areas_in_boxes(target, source))
+
+
+def _near(polygons: PointGrid, healpix: HealpixGrid) -> NDArray[np.bool_] | None:
+    """Polygons that may touch a cell of the grid; None for all, but for a part of a fine sphere."""
+    if healpix.is_global or healpix.level <= COARSE_LEVEL:
+        return None
+    coarse, _ = polygon_areas_in_cells(polygons, healpix.at_level(COARSE_LEVEL))
+    return np.asarray(np.diff(coarse.indptr) > 0)
+
+
 def _latlon_to_latlon(source: LatLonGrid, target: LatLonGrid) -> sparse.csr_array:
     assert source.lon_bounds is not None
     assert source.lat_bounds is not None
@@ -219,4 +265,8 @@ _PAIRS: dict[tuple[type[Grid], type[Grid]], Callable[..., sparse.csr_array]] = {
     (HealpixGrid, LatLonGrid): _healpix_to_latlon,
     (HealpixGrid, HealpixGrid): _healpix_to_healpix,
     (LatLonGrid, LatLonGrid): _latlon_to_latlon,
+    (PointGrid, HealpixGrid): _points_to_healpix,
+    (HealpixGrid, PointGrid): _healpix_to_points,
+    (PointGrid, LatLonGrid): _points_to_latlon,
+    (LatLonGrid, PointGrid): _latlon_to_points,
 }

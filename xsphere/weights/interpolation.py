@@ -1,4 +1,7 @@
-"""Weights of points: the cell that holds a target centre, or linear between source centres."""
+"""Weights of points: the cell that holds a target centre, or a mean of the source centres near it.
+
+Linear between the centres of regular grids, by inverse distance between any.
+"""
 
 from typing import Any, NamedTuple
 
@@ -11,11 +14,16 @@ from xsphere.weights.assembly import canonical
 
 Floats = NDArray[np.float64]
 
+# Points nearer than this are at one place, in radii of the sphere: 0.6 mm on the Earth.
+SAME_PLACE = 1e-10
+# Points looked at beyond those wanted, so that of several equally far the first are taken.
+SPARE = 8
+
 
 def nearest_weights(source: Grid, target: Grid) -> sparse.csr_array:
     """One weight of 1 per target cell, on the source cell that its centre lies in.
 
-    A `PointGrid` has no edges: there it is the source point nearest to the centre, however far.
+    From a `PointGrid`, bounds or none, it is the source point nearest to the centre, however far.
 
     Parameters
     ----------
@@ -43,6 +51,96 @@ def nearest_weights(source: Grid, target: Grid) -> sparse.csr_array:
     rows = np.flatnonzero(columns >= 0)
     entries = (np.ones(rows.size), (rows, columns[rows]))
     return canonical(sparse.coo_array(entries, shape=(target.n_cells, source.n_cells)))
+
+
+def inverse_distance_weights(
+    source: Grid, target: Grid, *, n_neighbours: int = 4, power: float = 1.0
+) -> sparse.csr_array:
+    """Weights of the source centres nearest to every target centre, falling with their distance.
+
+    Distances are along great circles, as for the distance-weighted average of SCRIP and CDO's
+    ``remapdis`` [1]_, however far the neighbours are.
+
+    Parameters
+    ----------
+    source, target : Grid
+        Cells from and to which values go, each at its centre.
+    n_neighbours : int
+        Places that share the weight, at most all of them. Of several equally far, those first in
+        the source are taken.
+    power : float
+        Weights fall with this power of the distance.
+
+    Returns
+    -------
+    sparse array of float64, shape (n_target, n_source)
+        Weights are not negative and rows sum to 1. A source centre at the very place of the target
+        takes all weight; source centres at one place share theirs.
+
+    Raises
+    ------
+    ValueError
+        If `n_neighbours` is not a positive integer or `power` not positive.
+
+    References
+    ----------
+    .. [1] Jones (1999), https://doi.org/10.1175/1520-0493(1999)127<2204:FASOCR>2.0.CO;2
+
+    Examples
+    --------
+    >>> from xsphere.grids import PointGrid
+    >>> stations = PointGrid([0.0, 30.0, 180.0], [0.0, 0.0, 0.0])
+    >>> matrix = inverse_distance_weights(stations, PointGrid([10.0], [0.0]), n_neighbours=2)
+    >>> matrix.toarray().round(3)
+    array([[0.667, 0.333, 0.   ]])
+    """
+    if isinstance(n_neighbours, bool) or int(n_neighbours) != n_neighbours or n_neighbours < 1:
+        raise ValueError(f"n_neighbours must be a positive integer, got {n_neighbours!r}")
+    if not 0 < power < np.inf:
+        raise ValueError(f"power must be positive and finite, got {power!r}")
+    first, cells_of_places = _places(source)
+    places, distances = _nearest_places(source.centres[first], target.centres, int(n_neighbours))
+    at_place = distances <= SAME_PLACE
+    # relative to the nearest, so that no power overflows
+    ratios = np.where(at_place, 1.0, distances[:, :1]) / np.where(at_place, 1.0, distances)
+    weights = np.where(at_place.any(axis=1, keepdims=True), at_place, ratios**power)
+    weights /= weights.sum(axis=1, keepdims=True)
+    rows = np.repeat(np.arange(target.n_cells), places.shape[1])
+    shape = (target.n_cells, first.size)
+    by_place = sparse.csr_array((weights.ravel(), (rows, places.ravel())), shape=shape)
+    return canonical(by_place @ cells_of_places)
+
+
+def _places(grid: Grid) -> tuple[NDArray[np.int64], sparse.csr_array]:
+    """First cell at every distinct place, in order, and the shares of all cells in the places."""
+    places = np.rint(grid.centres / SAME_PLACE).astype(np.int64)
+    _, first, inverse = np.unique(places, axis=0, return_index=True, return_inverse=True)
+    # numbered in the order of the cells, so that ties go to the first
+    order = np.argsort(first)
+    rank = np.empty(first.size, np.int64)
+    rank[order] = np.arange(first.size)
+    rows = rank[inverse.ravel()]
+    shares = 1.0 / np.bincount(rows)[rows]
+    entries = (shares, (rows, np.arange(grid.n_cells)))
+    return first[order], sparse.csr_array(entries, shape=(first.size, grid.n_cells))
+
+
+def _nearest_places(
+    places: Floats, points: Floats, n_neighbours: int
+) -> tuple[NDArray[np.int64], Floats]:
+    """Nearest places and great-circle distances, each of shape (n_points, n_neighbours)."""
+    from scipy.spatial import cKDTree
+
+    n_wanted = min(n_neighbours, len(places))
+    looked_at = np.arange(1, min(n_wanted + SPARE, len(places)) + 1)
+    chords, found = cKDTree(places).query(points, k=looked_at)
+    distances = 2.0 * np.arcsin((np.asarray(chords) / 2.0).clip(max=1.0))
+    # distances that differ by rounding alone are equal
+    order = np.lexsort((found, np.rint(distances * 1e12)), axis=-1)[:, :n_wanted]
+    return (
+        np.take_along_axis(np.asarray(found, np.int64), order, axis=1),
+        np.take_along_axis(distances, order, axis=1),
+    )
 
 
 def bilinear_weights(source: Grid, target: Grid) -> sparse.csr_array:
@@ -91,7 +189,7 @@ def bilinear_weights(source: Grid, target: Grid) -> sparse.csr_array:
             return canonical(_between_rings(source, *target.centre_lonlat))
     raise ValueError(
         f"no bilinear weights from a {type(source).__name__}; there are some from LatLonGrid and "
-        "HealpixGrid. Use method='nearest'"
+        "HealpixGrid. Use method='nearest' or inverse_distance_weights"
     )
 
 

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from xsphere.weights.compiled import compiled
+from xsphere.weights.moments import polygon_centroid
 
 SOUTH_CAP, BELT, NORTH_CAP = -1, 0, 1
 
@@ -100,8 +101,9 @@ def _squares(x, n, n_squares):
 
 
 @numba.njit(nogil=True)
-def _add_piece(zone, quarter, nside, smallest, work, cells, areas, count):
+def _add_piece(zone, quarter, nside, smallest, work, found, count):
     """Cells that the quadrilateral in work[:2] touches, appended; their new number."""
+    cells, areas, centroids = found
     x, y, x_half, y_half = work[0], work[1], work[2], work[3]
     x_strip, y_strip, x_cell, y_cell = work[4], work[5], work[6], work[7]
     n_squares = 2 * nside if zone == 0 else nside
@@ -114,14 +116,17 @@ def _add_piece(zone, quarter, nside, smallest, work, cells, areas, count):
         bottom, top = _squares(y_strip, n, n_squares)
         for j in range(bottom, top + 1):
             if bottom == top:
-                area = _area(x_strip, y_strip, n)
+                x_shared, y_shared, m = x_strip, y_strip, n
             else:
                 m = _clip(y_strip, x_strip, n, float(j), -1.0, y_half, x_half)
                 m = _clip(y_half, x_half, m, j + 1.0, 1.0, y_cell, x_cell)
-                area = _area(x_cell, y_cell, m)
+                x_shared, y_shared = x_cell, y_cell
+            area = _area(x_shared, y_shared, m)
             if area > smallest:
                 cells[count] = _nested_id(zone, quarter, i, j, nside)
                 areas[count] = area
+                if count < len(centroids):
+                    polygon_centroid(zone, quarter, nside, x_shared, y_shared, m, centroids[count])
                 count += 1
     return count
 
@@ -136,13 +141,18 @@ def _room(zone, nside, work):
 
 
 @numba.njit(nogil=True)
-def _grown(array, used, needed):
-    if needed <= array.size:
-        return array
-    larger = np.empty(max(needed, 2 * array.size), array.dtype)
-    for i in range(used):
-        larger[i] = array[i]
-    return larger
+def _grown(found, used, needed):
+    """Cells, areas and centroids (if there are any) with room for what is needed."""
+    cells, areas, centroids = found
+    if needed <= cells.size:
+        return found
+    room = max(needed, 2 * cells.size)
+    more_cells, more_areas = np.empty(room, np.int64), np.empty(room, np.float64)
+    more_centroids = np.empty((room if len(centroids) else 0, 3), np.float64)
+    more_cells[:used], more_areas[:used] = cells[:used], areas[:used]
+    if len(centroids):
+        more_centroids[:used] = centroids[:used]
+    return more_cells, more_areas, more_centroids
 
 
 @numba.njit(nogil=True)
@@ -155,6 +165,35 @@ def _smaller_area(nside, rows, row_pieces, columns, column_pieces):
     for c in column_pieces:
         width += columns[c, 2] - columns[c, 1]
     return min(1.0, height * width * nside * nside)
+
+
+@numba.njit(nogil=True)
+def _pieces(nside, axes, wanted, with_centroids):
+    """Starts, cells, areas and centroids, none of which if they are not asked for."""
+    rows, row_starts, columns, column_starts = axes
+    n_lat, n_lon = wanted.shape
+    starts = np.zeros(n_lat * n_lon + 1, np.int64)
+    room = 1024
+    found = (
+        np.empty(room, np.int64),
+        np.empty(room, np.float64),
+        np.empty((room if with_centroids else 0, 3), np.float64),
+    )
+    work, count = np.empty((8, 16)), 0
+    for box in range(n_lat * n_lon):
+        lat, lon = box // n_lon, box % n_lon
+        row_pieces = range(row_starts[lat], row_starts[lat + 1] if wanted[lat, lon] else 0)
+        column_pieces = range(column_starts[lon], column_starts[lon + 1])
+        smallest = SMALLEST_PART * _smaller_area(nside, rows, row_pieces, columns, column_pieces)
+        for r in row_pieces:
+            for c in column_pieces:
+                zone, quarter = int(rows[r, 0]), int(columns[c, 0])
+                _corners(zone, rows[r], columns[c], nside, work)
+                found = _grown(found, count, count + _room(zone, nside, work))
+                count = _add_piece(zone, quarter, nside, smallest, work, found, count)
+        starts[box + 1] = count
+    cells, areas, centroids = found
+    return starts, cells[:count], areas[:count], centroids[:count]
 
 
 @compiled
@@ -186,21 +225,24 @@ def box_overlaps(nside, rows, row_starts, columns, column_starts, wanted):
     areas : array of float64, shape (n,)
         Shared areas in units of one HEALPix cell.
     """
-    n_lat, n_lon = wanted.shape
-    starts = np.zeros(n_lat * n_lon + 1, np.int64)
-    cells, areas = np.empty(1024, np.int64), np.empty(1024, np.float64)
-    work, count = np.empty((8, 16)), 0
-    for box in range(n_lat * n_lon):
-        lat, lon = box // n_lon, box % n_lon
-        row_pieces = range(row_starts[lat], row_starts[lat + 1] if wanted[lat, lon] else 0)
-        column_pieces = range(column_starts[lon], column_starts[lon + 1])
-        smallest = SMALLEST_PART * _smaller_area(nside, rows, row_pieces, columns, column_pieces)
-        for r in row_pieces:
-            for c in column_pieces:
-                zone, quarter = int(rows[r, 0]), int(columns[c, 0])
-                _corners(zone, rows[r], columns[c], nside, work)
-                needed = count + _room(zone, nside, work)
-                cells, areas = _grown(cells, count, needed), _grown(areas, count, needed)
-                count = _add_piece(zone, quarter, nside, smallest, work, cells, areas, count)
-        starts[box + 1] = count
-    return starts, cells[:count], areas[:count]
+    return _pieces(nside, (rows, row_starts, columns, column_starts), wanted, False)[:3]
+
+
+@compiled
+def box_pieces(nside, rows, row_starts, columns, column_starts, wanted):
+    """Cells that every box touches, with the areas shared and their centroids.
+
+    Parameters
+    ----------
+    nside, rows, row_starts, columns, column_starts, wanted
+        As for `box_overlaps`.
+
+    Returns
+    -------
+    starts, cells, areas : arrays
+        As from `box_overlaps`.
+    centroids : array of float64, shape (n, 3)
+        Mean of the unit vectors of what is shared, inside the sphere, see
+        `xsphere.weights.moments.polygon_centroid`.
+    """
+    return _pieces(nside, (rows, row_starts, columns, column_starts), wanted, True)

@@ -133,14 +133,14 @@ def _column_sums(starts, weights, slots, first, last, x, out):
 
 
 @numba.njit(nogil=True)
-def _divisor(part, usual, least, propagate):
+def _divisor(part, usual, enough, propagate):
     """What a sum over a cell with missing values is divided by: NaN where too much is missing.
 
     The part is the valid one of the cell or, where missing values propagate, the missing one.
     """
     if propagate:
         return usual if part == 0.0 else np.nan
-    return part if part >= least and part > 0.0 else np.nan
+    return part if part >= enough and part > 0.0 else np.nan
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -156,10 +156,10 @@ def _divide(sums, usual, result):
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _divide_masked(sums, parts, usual, result, least, propagate):
+def _divide_masked(sums, parts, usual, result, enough, propagate):
     for field in range(result.shape[0]):
         for cell in range(result.shape[1]):
-            by = _divisor(parts[field, cell], usual[cell], least, propagate)
+            by = _divisor(parts[field, cell], usual[cell], enough[cell], propagate)
             result[field, cell] = sums[field, cell] / by
 
 
@@ -180,11 +180,12 @@ def apply_tiles(starts, weights, tiles, usual, expected, fields, result, rule):
         tile turns out to differ: so a mask that stays costs once. Both are updated.
     fields, result : arrays, shapes (n_fields, n_source), (n_fields, n_target)
         Source fields, NaN and infinities missing, and what they become.
-    rule : (float, bool)
-        Valid part of a cell that is enough; whether one missing value makes the cell missing.
+    rule : (array of float, bool)
+        Valid part of each target cell that is enough; whether instead one missing value makes the
+        cell missing.
     """
     rows, needs, needed, slots = tiles
-    least, propagate = rule
+    enough, propagate = rule
     buffer = np.zeros((np.diff(needs).max(), LANES), weights.dtype)
     # rows that are no multiple of a page apart do not push each other out of the cache
     sums = np.empty((LANES, np.diff(rows).max() + LANES), weights.dtype)
@@ -201,9 +202,10 @@ def apply_tiles(starts, weights, tiles, usual, expected, fields, result, rule):
         _gather_valid(fields, cells, valid, buffer, flags, not propagate)
         _sums(starts, weights, slots, first, last, buffer, sums)
         _sums(starts, weights, slots, first, last, flags, parts)
-        _divide_masked(sums, parts, usual[first:last], target, least, propagate)
+        _divide_masked(sums, parts, usual[first:last], target, enough[first:last], propagate)
         for cell in range(last - first):
-            by[cell] = _divisor(parts[0, cell], usual[first + cell], least, propagate)
+            row = first + cell
+            by[cell] = _divisor(parts[0, cell], usual[row], enough[row], propagate)
 
 
 @numba.njit(nogil=True)
@@ -231,7 +233,7 @@ def apply_rows(starts, weights, sources, usual, fields, result, rule):
     usual, fields, result, rule
         As for `apply_tiles`.
     """
-    least, propagate = rule
+    enough, propagate = rule
     for f in range(fields.shape[0]):
         field = fields[f]
         for row in range(usual.size):
@@ -243,7 +245,7 @@ def apply_rows(starts, weights, sources, usual, fields, result, rule):
                 total, part = _masked_sum(
                     weights[first:last], sources[first:last], field, propagate
                 )
-                by = _divisor(part, by, least, propagate)
+                by = _divisor(part, by, enough[row], propagate)
             result[f, row] = total / by
 
 

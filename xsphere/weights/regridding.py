@@ -7,11 +7,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from xsphere.cache import SharedEntries, cached_arrays, content_key
-from xsphere.grids import Grid
+from xsphere.grids import Grid, PointGrid
 from xsphere.weights.conservative import conservative_weights
-from xsphere.weights.interpolation import bilinear_weights, nearest_weights
+from xsphere.weights.interpolation import (
+    bilinear_weights,
+    inverse_distance_weights,
+    nearest_weights,
+)
+from xsphere.weights.second_order import SecondOrderWeights, second_order_weights
 
-Method = Literal["nearest", "bilinear", "conservative"]
+Method = Literal["nearest", "bilinear", "conservative", "inverse_distance"]
 
 # Part of every key: raise it when a method's weights change.
 VERSION = 1
@@ -20,6 +25,7 @@ _METHODS: dict[str, Callable[[Grid, Grid], sparse.csr_array]] = {
     "nearest": nearest_weights,
     "bilinear": bilinear_weights,
     "conservative": conservative_weights,
+    "inverse_distance": inverse_distance_weights,
 }
 _matrices = SharedEntries(16)
 
@@ -33,8 +39,9 @@ def regridding_weights(source: Grid, target: Grid, *, method: Method) -> sparse.
     ----------
     source, target : Grid
         Cells from and to which values go.
-    method : {"nearest", "bilinear", "conservative"}
-        See `nearest_weights`, `bilinear_weights`, `conservative_weights`.
+    method : {"nearest", "bilinear", "conservative", "inverse_distance"}
+        See `nearest_weights`, `bilinear_weights`, `conservative_weights`,
+        `inverse_distance_weights`.
 
     Returns
     -------
@@ -54,14 +61,14 @@ def regridding_weights(source: Grid, target: Grid, *, method: Method) -> sparse.
     """
     if method not in _METHODS:
         raise ValueError(f"method must be one of {list(get_args(Method))}, got {method!r}")
-    key = content_key(VERSION, source.fingerprint, target.fingerprint, method)
+    key = _key(source, target, method)
 
     def build() -> dict[str, NDArray[Any]]:
         matrix = _METHODS[method](source, target)
         return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
 
     def load() -> sparse.csr_array:
-        arrays = cached_arrays("weights", key, build, about=f"{source} to {target}, {method}")
+        arrays = cached_arrays("weights", key, build, about=_title(source, target, method))
         parts = (arrays["data"], arrays["indices"], arrays["indptr"])
         matrix = sparse.csr_array(parts, shape=(target.n_cells, source.n_cells))
         # found by a look at every entry: known here, and asked before every product
@@ -70,3 +77,71 @@ def regridding_weights(source: Grid, target: Grid, *, method: Method) -> sparse.
 
     matrix: sparse.csr_array = _matrices.fetch(key, load)
     return matrix
+
+
+def regridding_pieces(source: Grid, target: Grid) -> SecondOrderWeights:
+    """Second-order weights from one grid to another, read from the cache or built and stored.
+
+    Parameters
+    ----------
+    source, target : Grid
+        See `second_order_weights`.
+
+    Returns
+    -------
+    SecondOrderWeights
+        Its arrays are read-only and shared.
+
+    Raises
+    ------
+    ValueError
+        If there are none between such grids.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid
+    >>> regridding_pieces(HealpixGrid(0), HealpixGrid(1)).shape
+    (48, 12)
+    """
+    key = _key(source, target, "conservative2")
+
+    def load() -> SecondOrderWeights:
+        about = _title(source, target, "conservative2")
+        arrays = cached_arrays(
+            "weights", key, lambda: second_order_weights(source, target).to_arrays(), about=about
+        )
+        return SecondOrderWeights.from_arrays(arrays)
+
+    pieces: SecondOrderWeights = _matrices.fetch(key, load)
+    return pieces
+
+
+def shares_areas(source: Grid, target: Grid) -> bool:
+    """Whether there are conservative weights between two grids.
+
+    Parameters
+    ----------
+    source, target : Grid
+        Any grids.
+
+    Returns
+    -------
+    bool
+        False for points without cell bounds, and between two unstructured grids.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid, PointGrid
+    >>> shares_areas(HealpixGrid(1), PointGrid([0.0], [0.0]))
+    False
+    """
+    points = [grid for grid in (source, target) if isinstance(grid, PointGrid)]
+    return not points or (len(points) == 1 and points[0].has_bounds)
+
+
+def _key(source: Grid, target: Grid, method: str) -> str:
+    return content_key(VERSION, source.fingerprint, target.fingerprint, method)
+
+
+def _title(source: Grid, target: Grid, method: str) -> str:
+    return f"{source} to {target}, {method}"

@@ -1,0 +1,115 @@
+"""Vectors taken from one grid to another: in space, where east and north do not turn."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsphere.cache import SharedEntries
+from xsphere.grids import Grid, tangent_vectors
+from xsphere.weights.apply import Missing, result_dtype
+from xsphere.weights.fields import FieldMethod, regrid_fields
+
+# Fields at a time: their three components fill the lanes of a product.
+VECTORS_AT_ONCE = 5
+
+_frames = SharedEntries(4)
+
+
+def regrid_vectors(
+    east: NDArray[Any],
+    north: NDArray[Any],
+    source: Grid,
+    target: Grid,
+    *,
+    method: FieldMethod,
+    missing: Missing = "renormalize",
+    min_valid_fraction: float = 0.5,
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Vectors on another grid, given by their components towards the east and the north.
+
+    Next to a pole, neighbours name one direction differently. So vectors are regridded as three
+    Cartesian components, and what comes out is seen along the east and north of the target cell.
+    The part that stands out of the sphere, small as the square of the cells, is left.
+
+    Parameters
+    ----------
+    east, north : arrays of real numbers, shape (..., n_source)
+        Components; a vector is missing where either of them is.
+    source, target : Grid
+        Cells from and to which values go.
+    method : {"nearest", "bilinear", "conservative", "conservative2", "inverse_distance"}
+        See `regrid_fields`.
+    missing, min_valid_fraction
+        See `apply_weights`.
+
+    Returns
+    -------
+    east, north : arrays of float, shape (..., n_target)
+        In the type that `apply_weights` gives.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or the method is not possible between these grids.
+
+    Examples
+    --------
+    Flow across the pole is northward on one side and southward on the other:
+
+    >>> from xsphere.grids import LatLonGrid, PointGrid
+    >>> ring = LatLonGrid(lon=[0, 90, 180, 270], lat=[80], lat_bounds=[[70, 90]])
+    >>> east, north = regrid_vectors(
+    ...     np.array([0.0, 1.0, 0.0, -1.0]), np.array([1.0, 0.0, -1.0, 0.0]),
+    ...     ring, PointGrid([0.0], [89.0]), method="bilinear",
+    ... )
+    >>> east.round(2) + 0, north.round(2)
+    (array([0.]), array([0.99]))
+    """
+    east, north = np.asarray(east), np.asarray(north)
+    if east.shape != north.shape:
+        raise ValueError(
+            f"components of vectors must have one shape, got {east.shape} and {north.shape}"
+        )
+    dtype = np.promote_types(result_dtype(east.dtype), result_dtype(north.dtype))
+    from_frame, to_frame = _frame(source, dtype), _frame(target, dtype)
+    leading = east.shape[:-1]
+    flat = [component.reshape(-1, source.n_cells) for component in (east, north)]
+    result = np.empty((2, len(flat[0]), target.n_cells), dtype)
+    for start in range(0, len(flat[0]), VECTORS_AT_ONCE):
+        part = slice(start, start + VECTORS_AT_ONCE)
+        moved = regrid_fields(
+            _in_space(flat[0][part], flat[1][part], from_frame),
+            source,
+            target,
+            method=method,
+            missing=missing,
+            min_valid_fraction=min_valid_fraction,
+        )
+        for component, direction in zip(result, to_frame, strict=True):
+            component[part] = moved[0] * direction[0] + moved[1] * direction[1]
+            component[part] += moved[2] * direction[2]
+    shaped = result.reshape(2, *leading, target.n_cells)
+    return shaped[0], shaped[1]
+
+
+def _in_space(
+    east: NDArray[Any], north: NDArray[Any], frame: NDArray[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    """Cartesian components, shape (3, n_fields, n_source), all missing where one is."""
+    components = np.empty((3, *east.shape), frame.dtype)
+    for axis in range(3):
+        components[axis] = east * frame[0, axis]
+        components[axis] += north * frame[1, axis]
+    return components
+
+
+def _frame(grid: Grid, dtype: np.dtype[Any]) -> NDArray[np.floating[Any]]:
+    """East and north of every cell, shape (2, 3, n_cells)."""
+
+    def make() -> NDArray[np.floating[Any]]:
+        frame = np.stack(tangent_vectors(*grid.centre_lonlat))
+        return np.ascontiguousarray(np.moveaxis(frame, -1, 1), dtype)
+
+    frame: NDArray[np.floating[Any]] = _frames.fetch(f"{grid.fingerprint} {dtype}", make)
+    return frame
