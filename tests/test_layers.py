@@ -10,19 +10,20 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xsphere"
 LAYERS = (
-    {"cache", "config", "housekeeping"},
+    {"cache", "config", "housekeeping", "notices"},
     {"grids"},
     {"graph", "weights", "metrics"},
     {"nn"},
     {"model", "conventions"},
     {"regridding", "store", "sample"},
-    {"segmentation", "fitting", "regions", "plotting"},
+    {"segmentation", "fitting", "regions", "plotting", "pyramids"},
     {"accessor", "reports", "doctor", "demo", "cli", "__init__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # within one layer, who may use whom
 SIDEWAYS = {
     ("cache", "config"),
+    ("cache", "notices"),
     ("housekeeping", "cache"),
     ("accessor", "__init__"),
     ("demo", "reports"),

@@ -12,8 +12,11 @@ from .model import ModelSpec as ModelSpec
 from .model import Variable as Variable
 from .model import bundled_models as bundled_models
 from .plotting import plot as plot
+from .pyramids import write_pyramid as write_pyramid
 from .regions import events as events
 from .regions import events_to_csv as events_to_csv
+from .regridding import coarsen as coarsen
+from .regridding import refine as refine
 from .regridding import regrid as regrid
 from .regridding import to_healpix as to_healpix
 from .regridding import to_latlon as to_latlon

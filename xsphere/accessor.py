@@ -9,6 +9,7 @@ import xsphere
 
 if TYPE_CHECKING:
     from xsphere.conventions import HorizontalGrid
+    from xsphere.grids import Grid
     from xsphere.model import Model
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
@@ -32,6 +33,22 @@ class _Accessor(Generic[Labelled]):
     def to_latlon(self, resolution: float | None = None, **options: Any) -> Labelled:
         """Regridded onto longitude and latitude, see `xsphere.to_latlon`."""
         return xsphere.to_latlon(self._obj, resolution, **options)
+
+    def coarsen(self, level: int | None = None, **options: Any) -> Labelled:
+        """HEALPix fields at a coarser level, see `xsphere.coarsen`."""
+        return xsphere.coarsen(self._obj, level, **options)
+
+    def refine(self, level: int | None = None, **options: Any) -> Labelled:
+        """HEALPix fields at a finer level, see `xsphere.refine`."""
+        return xsphere.refine(self._obj, level, **options)
+
+    def regrid(self, target: "Grid", **options: Any) -> Labelled:
+        """Regridded onto any grid, see `xsphere.regrid`."""
+        return xsphere.regrid(self._obj, target, **options)
+
+    def to_pyramid(self, path: "str | Path", **options: Any) -> Path:
+        """Written at several HEALPix levels, see `xsphere.write_pyramid`."""
+        return xsphere.write_pyramid(self._obj, path, **options)
 
 
 @xr.register_dataset_accessor("sphere")  # type: ignore[no-untyped-call]

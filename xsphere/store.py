@@ -4,17 +4,29 @@ import os
 import shutil
 import uuid
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xsphere.conventions import NOT_COMPUTED, horizontal_grid
+from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
+from xsphere.conventions.healpix import INDEX
+from xsphere.grids import HealpixGrid
 
 # what a task holds at a time, per variable
 BLOCK_BYTES = 64 * 2**20
+
+MULTISCALES_CONVENTION = {
+    "uuid": "d35379db-88df-4056-af3a-620245f8e347",
+    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v1/"
+    "schema.json",
+    "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v1/README.md",
+    "name": "multiscales",
+    "description": "Multiscale layout of zarr datasets",
+}
 
 
 class UnreadableFileError(ValueError):
@@ -124,26 +136,166 @@ def write_whole(
     path = Path(path)
     if path.suffix not in (".zarr", ".nc"):
         raise ValueError(f"the output must end in '.zarr' or '.nc', got {str(path)!r}")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is there already; choose another name or overwrite it")
     ds = obj.to_dataset() if isinstance(obj, xr.DataArray) else obj
     ds = ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
+    with _replaced(path, overwrite) as beside, _bar(progress):
+        if path.suffix == ".nc":
+            ds.to_netcdf(beside, encoding=_encoding(ds, "nc"))
+        else:
+            _to_zarr(ds, beside)
+    return path
+
+
+def write_levels(
+    levels: Mapping[int, xr.Dataset],
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: str | None = None,
+) -> Path:
+    """Write datasets of several HEALPix levels to one Zarr store, whole or not at all.
+
+    Blocks that levels share are computed once.
+
+    Parameters
+    ----------
+    levels : mapping of int to Dataset
+        By refinement level.
+    path : str or Path
+        Ends in ``.zarr``. Each level is a group named by its number; the attributes follow the
+        Zarr conventions ``multiscales`` [1]_ and, in each group, ``dggs``.
+    overwrite : bool
+        Whether to replace what is there.
+    progress : str, optional
+        Title of a progress bar; none is shown if not given.
+
+    Returns
+    -------
+    Path
+        Where it is.
+
+    Raises
+    ------
+    ValueError
+        If the name has another ending, or there are no levels.
+    FileExistsError
+        If something is there and `overwrite` is not set.
+
+    References
+    ----------
+    .. [1] https://github.com/zarr-conventions/multiscales
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from xsphere.conventions import describe_healpix
+    >>> from xsphere.grids import HealpixGrid
+    >>> ds = describe_healpix(xr.Dataset({"t": ("cells", np.zeros(12))}), HealpixGrid(0))
+    >>> path = write_levels({0: ds}, tempfile.mkdtemp() + "/x.zarr")
+    >>> xr.open_zarr(path, group="0").sizes
+    Frozen({'cells': 12})
+    """
+    import zarr
+
+    path = Path(path)
+    if path.suffix != ".zarr" or not levels:
+        raise ValueError(
+            f"expected one level or more and an output that ends in '.zarr', got the levels "
+            f"{list(levels)} and {str(path)!r}"
+        )
+    with _replaced(path, overwrite) as beside, _bar(progress):
+        zarr.create_group(beside, attributes=_multiscales(sorted(levels, reverse=True)))
+        for level, ds in levels.items():
+            titled = ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
+            _to_zarr(titled, beside, group=str(level))
+        _fill_together({str(level): ds for level, ds in levels.items()}, beside)
+        with _whatever_the_format():
+            zarr.consolidate_metadata(str(beside))
+    return path
+
+
+def _multiscales(levels: Sequence[int]) -> dict[str, Any]:
+    """Attributes of a group whose children are levels, the finest first."""
+    finest = levels[0]
+    layout = [
+        {
+            "asset": str(level),
+            "refinement_level": level,
+            "transform": {"scale": [2.0 ** (finest - level)]},
+        }
+        | ({"derived_from": str(finest)} if level != finest else {})
+        for level in levels
+    ]
+    return {
+        "zarr_conventions": [MULTISCALES_CONVENTION],
+        "multiscales": {"layout": layout, "resampling_method": "average"},
+    }
+
+
+@contextmanager
+def _replaced(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A place to write to, beside `path`, that takes its place if all goes well."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is there already; choose another name or overwrite it")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with _bar(progress):
-            if path.suffix == ".nc":
-                ds.to_netcdf(beside, encoding=_encoding(ds, "nc"))
-            else:
-                with warnings.catch_warnings():
-                    # readers look for consolidated metadata, whatever the format's authors say
-                    warnings.filterwarnings("ignore", message="Consolidated metadata")
-                    ds.to_zarr(beside, mode="w", encoding=_encoding(ds, "zarr"))
+        yield beside
         _remove(path)
         os.replace(beside, path)
     finally:
         _remove(beside)
-    return path
+
+
+def _fill_together(groups: Mapping[str, xr.Dataset], path: Path) -> None:
+    """Compute and write the lazy variables of all groups in one graph.
+
+    One by one, as xarray would do it, each group would compute anew what they share.
+    """
+    import dask.array as da
+    import zarr
+
+    lazy = {
+        f"{group}/{name}": variable
+        for group, ds in groups.items()
+        for name, variable in ds.variables.items()
+        if variable.chunks is not None
+    }
+    if lazy:
+        store = zarr.open_group(path, mode="r+")
+        encoded = [xr.conventions.encode_cf_variable(v, name=n).data for n, v in lazy.items()]
+        targets: list[Any] = [store[name] for name in lazy]
+        da.store(encoded, targets, lock=False)
+
+
+def _to_zarr(ds: xr.Dataset, path: Path, group: str | None = None) -> Any:
+    """Write a dataset; in a group everything but its lazy variables."""
+    with _whatever_the_format():
+        declared, encoding = _declared(ds), _encoding(ds, "zarr")
+        if group is None:
+            return declared.to_zarr(path, mode="w", encoding=encoding)
+        return declared.to_zarr(
+            path, group=group, mode="w", encoding=encoding, compute=False, consolidated=False
+        )
+
+
+def _declared(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset with the attributes of the Zarr DGGS convention, if it is on HEALPix."""
+    try:
+        found = horizontal_grid(ds)
+    except ValueError:
+        return ds
+    if not isinstance(found.grid, HealpixGrid) or INDEX not in ds.coords:
+        return ds
+    return describe_healpix(ds, found.grid, dim=found.dims[0], dggs=True)
+
+
+@contextmanager
+def _whatever_the_format() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # readers look for consolidated metadata, whatever the format's authors say
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        yield
 
 
 def _bar(title: str | None) -> AbstractContextManager[Any]:

@@ -8,13 +8,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions import event_classes_of
+from xsphere.conventions import event_classes_of, horizontal_grid
 from xsphere.conventions.masks import BACKGROUND
 from xsphere.grids import HealpixGrid
 from xsphere.model import ModelSpec, Variable
 from xsphere.model.catalogue import VARIABLES
-from xsphere.model.inputs import matched_variables
+from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.regridding import regrid
+from xsphere.regridding.methods import method_from
 
 CLASS_DIMS = ("class", "event", "classes", "events", "label")
 MAX_SAMPLES_IN_MEMORY = 8 * 2**30
@@ -62,8 +63,6 @@ def input_variables(
 ) -> tuple[Variable, ...]:
     """Variables to learn from, given by name or description, or all on the dataset's grid."""
     if variables is None:
-        from xsphere.conventions import horizontal_grid
-
         dims = set(horizontal_grid(ds).dims)
         variables = [str(name) for name, array in ds.data_vars.items() if dims <= set(array.dims)]
     missing = [v for v in variables if isinstance(v, str) and v not in VARIABLES and v not in ds]
@@ -98,18 +97,26 @@ def gathered_samples(
 
     grid = HealpixGrid(spec.level)
     matches = matched_variables(ds, spec)
+    method = method_from(horizontal_grid(matches[0].array).grid, spec.regridding)
     shape = (len(times), grid.n_cells)
     _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
     fields = np.empty((*shape, len(spec.variables)), np.float32)
     targets = np.empty((*shape, len(spec.classes) + 1), np.float32)
     blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
     for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
-        for index, match in enumerate(matches):
-            raw = match.array.sel(time=times[block]).drop_attrs(deep=False)
-            values = regrid(raw.astype(np.float64), grid, method=spec.regridding)
-            fields[block, :, index] = _plain(values) * match.factor + match.offset
+        converted = {index: _converted(match, times[block]) for index, match in enumerate(matches)}
+        regridded = regrid(xr.Dataset(converted), grid, method=method, vectors=spec.vectors)
+        for index in converted:
+            fields[block, :, index] = _plain(regridded[index])
         targets[block] = _targets(labels.sel(time=times[block]), grid, spec.classes)
     return Samples(times, fields, targets)
+
+
+def _converted(match: MatchedVariable, times: NDArray[Any]) -> xr.DataArray:
+    """Fields of some times in the model's units, without what they were in."""
+    raw = match.array.sel(time=times).drop_attrs(deep=False).astype(np.float64)
+    converted: xr.DataArray = raw * match.factor + match.offset
+    return converted
 
 
 def _plain(values: xr.DataArray) -> NDArray[Any]:

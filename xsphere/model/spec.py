@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from xsphere.graph import LaplacianType, Weights
 from xsphere.grids import HealpixGrid
 from xsphere.model.derived import DERIVED, derived_field
-from xsphere.weights import Method
+from xsphere.weights import FieldMethod
 
 FORMAT = 1
 MAX_LEVEL = 12
@@ -229,7 +229,7 @@ class ModelSpec:
         What it is and what it is not, in a sentence or two.
     regridding : str
         Method that brings other grids to the model's: ``"conservative"`` or another of
-        `xsphere.to_healpix`.
+        `xsphere.weights.regrid_fields`.
     training : dict
         Record of the training: data, options, versions.
     scores : dict
@@ -266,7 +266,7 @@ class ModelSpec:
     network: dict[str, Any]
     graph: GraphSpec
     description: str = ""
-    regridding: Method = "conservative"
+    regridding: FieldMethod = "conservative"
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
@@ -296,8 +296,10 @@ class ModelSpec:
             problems.append(
                 f"unknown architecture {self.network.get('architecture')!r}; known are ['unet']"
             )
-        if self.regridding not in get_args(Method):
-            problems.append(f"unknown regridding {self.regridding!r}; known are {get_args(Method)}")
+        if self.regridding not in get_args(FieldMethod):
+            problems.append(
+                f"unknown regridding {self.regridding!r}; known are {get_args(FieldMethod)}"
+            )
         return problems
 
     def _name_problems(self) -> list[str]:
@@ -317,6 +319,20 @@ class ModelSpec:
         if not all(type(name) is str and name for name in self.classes):
             problems.append(f"classes must be names, got {self.classes!r}")
         return problems
+
+    @property
+    def vectors(self) -> tuple[tuple[int, int], ...]:
+        """Positions of the variables that are components of one vector, east before north."""
+        known = [(v.standard_name or "", v.pressure) for v in self.variables]
+        partners = [
+            (name.replace("eastward", "northward"), pressure) if "eastward" in name else None
+            for name, pressure in known
+        ]
+        return tuple(
+            (east, known.index(partner))
+            for east, partner in enumerate(partners)
+            if partner is not None and known.count(partner) == 1 and partners.count(partner) == 1
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

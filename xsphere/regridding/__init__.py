@@ -5,7 +5,18 @@ Weights are looked up where the node runs, once per process, and never travel wi
 the weights are is the business of `xsphere.weights`.
 """
 
-from xsphere.regridding.functions import regrid, to_healpix, to_latlon
+from xsphere.regridding.functions import coarsen, refine, regrid, to_healpix, to_latlon
 from xsphere.regridding.node import MissingPolicy, RegridMethod
+from xsphere.regridding.vectors import LoneComponentWarning, Vectors
 
-__all__ = ["MissingPolicy", "RegridMethod", "regrid", "to_healpix", "to_latlon"]
+__all__ = [
+    "LoneComponentWarning",
+    "MissingPolicy",
+    "RegridMethod",
+    "Vectors",
+    "coarsen",
+    "refine",
+    "regrid",
+    "to_healpix",
+    "to_latlon",
+]

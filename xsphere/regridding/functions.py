@@ -4,12 +4,13 @@ from typing import cast
 
 import xarray as xr
 
-from xsphere.conventions import horizontal_grid
+from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import Labelled
 from xsphere.grids import Grid, HealpixGrid, IndexingScheme, LatLonGrid
 from xsphere.regridding.labelled import regridded
 from xsphere.regridding.node import MissingPolicy, RegridMethod, Rules
 from xsphere.regridding.places import checked_level, equiangular, in_scheme, place_like, place_on
+from xsphere.regridding.vectors import Vectors
 
 
 def regrid(
@@ -17,6 +18,7 @@ def regrid(
     target: Grid,
     *,
     method: RegridMethod = "auto",
+    vectors: Vectors = "auto",
     missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
 ) -> Labelled:
@@ -30,12 +32,22 @@ def regrid(
         through; bounds and other coordinates along them are dropped.
     target : Grid
         Where values go.
-    method : {"auto", "nearest", "bilinear", "conservative", "mode"}
-        ``"conservative"`` keeps area integrals, ``"bilinear"`` is more accurate for smooth fields
-        where the target is not coarser, ``"mode"`` takes the class that covers most of a cell.
+    method : {"auto", "conservative", "conservative2", "bilinear", "nearest", \
+"inverse_distance", "mode"}
+        ``"conservative"`` keeps area integrals; ``"conservative2"`` does so too, more accurately
+        for smooth fields and without new extremes, but takes several times as long.
+        ``"bilinear"`` is the most accurate for smooth fields where the target is not coarser.
+        ``"inverse_distance"`` weighs the four nearest centres, and serves points; ``"nearest"``
+        takes one; ``"mode"`` takes the class that covers most of a cell.
         ``"auto"`` chooses for every variable: mode for booleans and variables with
-        ``flag_values``, nearest from points, conservative for fluxes, precipitation and sums (by
-        ``standard_name`` and ``cell_methods``) and where the target is coarser, else bilinear.
+        ``flag_values``; from points without cell bounds nearest; conservative for fluxes,
+        precipitation and sums (by ``standard_name`` and ``cell_methods``) and where the target is
+        coarser; else bilinear, from points with bounds inverse_distance.
+    vectors : "auto", sequence of pairs of names, or None
+        Variables that are the components of a vector towards the east and the north: they are
+        regridded together, in space, since neighbours near a pole disagree about what east is.
+        ``"auto"`` finds them by ``standard_name``, such as ``eastward_wind`` and
+        ``northward_wind``.
     missing : {"renormalize", "propagate"}
         Whether a cell that misses some source values gets the mean of the others or NaN.
     min_valid_fraction : float
@@ -57,7 +69,13 @@ def regrid(
         If a variable to regrid holds neither numbers nor booleans.
     ValueError
         If no grid is found, horizontal dimensions are split into chunks, the method is not
-        possible between these grids, or flags would be averaged.
+        possible between these grids, flags would be averaged, or vectors do not fit.
+
+    Warns
+    -----
+    LoneComponentWarning
+        If one component of a vector is to be regridded without the other, on a grid that comes
+        near a pole.
 
     Examples
     --------
@@ -69,7 +87,7 @@ def regrid(
     (Frozen({'cells': 192}), dtype('float32'))
     """
     rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
-    return regridded(obj, horizontal_grid(obj), place_on(target), rules)
+    return regridded(obj, horizontal_grid(obj), place_on(target), rules, vectors)
 
 
 def to_healpix(
@@ -78,6 +96,7 @@ def to_healpix(
     *,
     nside: int | None = None,
     method: RegridMethod = "auto",
+    vectors: Vectors = "auto",
     missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
     indexing_scheme: IndexingScheme = "nested",
@@ -93,7 +112,7 @@ def to_healpix(
         Refinement level: ``12 * 4**level`` cells.
     nside : int, optional
         ``2**level``, instead of `level`.
-    method, missing, min_valid_fraction
+    method, vectors, missing, min_valid_fraction
         As for `regrid`.
     indexing_scheme : {"nested", "ring"}
         Order of the cells.
@@ -120,11 +139,132 @@ def to_healpix(
     ('cells',)
     """
     rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
-    grid = HealpixGrid(checked_level(level, nside), indexing_scheme)
+    grid = HealpixGrid(checked_level(level, nside, "to_healpix"), indexing_scheme)
     source = horizontal_grid(obj)
     if isinstance(source.grid, HealpixGrid) and not source.grid.is_global:
         grid = in_scheme(source.grid.at_level(grid.level), indexing_scheme)
-    return regridded(obj, source, place_on(grid), rules)
+    return regridded(obj, source, place_on(grid), rules, vectors)
+
+
+def coarsen(
+    obj: Labelled,
+    level: int | None = None,
+    *,
+    nside: int | None = None,
+    vectors: Vectors = "auto",
+    missing: MissingPolicy = "renormalize",
+    min_valid_fraction: float = 0.5,
+) -> Labelled:
+    """The same HEALPix fields at a coarser level: each cell the exact mean of its children.
+
+    Booleans and variables with ``flag_values`` get the class that most of the children have.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        On a HEALPix grid, in either scheme, the whole sphere or a part of it.
+    level : int, optional
+        Refinement level, at most that of the data.
+    nside : int, optional
+        ``2**level``, instead of `level`.
+    vectors, missing, min_valid_fraction
+        As for `regrid`.
+
+    Returns
+    -------
+    Dataset or DataArray
+        As from `to_healpix`, in the scheme of the data. A part of the sphere becomes all cells
+        that it touches.
+
+    Raises
+    ------
+    ValueError
+        If the data are not on a HEALPix grid, or their level is coarser, or as for `regrid`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xsphere.conventions import describe_healpix
+    >>> field = describe_healpix(xr.DataArray(np.arange(48.0), dims="cells"), HealpixGrid(1))
+    >>> coarsen(field, level=0).values[:3]
+    array([1.5, 5.5, 9.5])
+    """
+    source, grid = _nested_grids(obj, checked_level(level, nside, "coarsen"), "coarsen")
+    rules = Rules(
+        # the same cells: a look-up
+        method="nearest" if grid == source.grid else "auto",
+        missing=missing,
+        min_valid_fraction=min_valid_fraction,
+    )
+    return regridded(obj, source, place_on(grid), rules, vectors)
+
+
+def refine(
+    obj: Labelled,
+    level: int | None = None,
+    *,
+    nside: int | None = None,
+    method: RegridMethod = "auto",
+    vectors: Vectors = "auto",
+    missing: MissingPolicy = "renormalize",
+    min_valid_fraction: float = 0.5,
+) -> Labelled:
+    """The same HEALPix fields at a finer level.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        On a HEALPix grid, in either scheme, the whole sphere or a part of it.
+    level : int, optional
+        Refinement level, at least that of the data.
+    nside : int, optional
+        ``2**level``, instead of `level`.
+    method : str
+        As for `regrid`. ``"conservative"`` gives the children the value of their parent,
+        ``"conservative2"`` a slope between them whose mean is that value, ``"bilinear"`` (what
+        ``"auto"`` takes for smooth fields) interpolates, and does not keep means.
+    vectors, missing, min_valid_fraction
+        As for `regrid`.
+
+    Returns
+    -------
+    Dataset or DataArray
+        As from `to_healpix`, in the scheme of the data.
+
+    Raises
+    ------
+    ValueError
+        If the data are not on a HEALPix grid, or their level is finer, or as for `regrid`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xsphere.conventions import describe_healpix
+    >>> field = describe_healpix(xr.DataArray(np.arange(12.0), dims="cells"), HealpixGrid(0))
+    >>> refine(field, level=1, method="conservative").values[:6]
+    array([0., 0., 0., 0., 1., 1.])
+    """
+    source, grid = _nested_grids(obj, checked_level(level, nside, "refine"), "refine")
+    rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
+    return regridded(obj, source, place_on(grid), rules, vectors)
+
+
+def _nested_grids(
+    obj: xr.Dataset | xr.DataArray, level: int, wish: str
+) -> tuple[HorizontalGrid, HealpixGrid]:
+    """The HEALPix grid of an object and that of another level, in the same scheme."""
+    source = horizontal_grid(obj)
+    if not isinstance(source.grid, HealpixGrid):
+        raise ValueError(  # noqa: TRY004 - the object is right, its grid is not
+            f"{wish}() is for fields on a HEALPix grid, got {source.grid}; use to_healpix({level})"
+        )
+    have = source.grid.level
+    if (level > have) if wish == "coarsen" else (level < have):
+        bound, other = ("at most", "refine") if wish == "coarsen" else ("at least", "coarsen")
+        raise ValueError(
+            f"{wish}() needs {bound} the level {have} of the data, got {level}; use {other}()"
+        )
+    return source, in_scheme(source.grid.at_level(level), source.grid.indexing_scheme)
 
 
 def to_latlon(
@@ -133,6 +273,7 @@ def to_latlon(
     *,
     like: xr.Dataset | xr.DataArray | LatLonGrid | None = None,
     method: RegridMethod = "auto",
+    vectors: Vectors = "auto",
     missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
 ) -> Labelled:
@@ -147,7 +288,7 @@ def to_latlon(
         from the meridian of Greenwich; centres are half a cell off the poles and the meridian.
     like : Dataset, DataArray or LatLonGrid, optional
         Whose grid to take instead, with its names.
-    method, missing, min_valid_fraction
+    method, vectors, missing, min_valid_fraction
         As for `regrid`.
 
     Returns
@@ -181,4 +322,4 @@ def to_latlon(
         place = place_like(like)
     else:
         place = place_on(like if like is not None else equiangular(cast("float", resolution)))
-    return regridded(obj, horizontal_grid(obj), place, rules)
+    return regridded(obj, horizontal_grid(obj), place, rules, vectors)

@@ -10,26 +10,43 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xsphere.conventions import HorizontalGrid
+from xsphere.conventions import HorizontalGrid, without_dggs
 from xsphere.conventions.base import Labelled, check_one_chunk, related
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.regridding.methods import covers_sphere, definite_methods
-from xsphere.regridding.node import RegridNode, Rules
+from xsphere.regridding.node import RegridNode, Rules, VectorNode
 from xsphere.regridding.places import Place
+from xsphere.regridding.vectors import Vectors, check_vector_methods, vector_pairs
 
-_CELL_METHODS = {"conservative": "mean", "bilinear": "point", "nearest": "point", "mode": "mode"}
-_STALE_ATTRIBUTES = {"grid_mapping", "cell_measures", "coordinates", "bounds"}
+_CELL_METHODS = {
+    "conservative": "mean",
+    "conservative2": "mean",
+    "bilinear": "point",
+    "inverse_distance": "point",
+    "nearest": "point",
+    "mode": "mode",
+}
+_STALE_ATTRIBUTES = {
+    "grid_mapping",
+    "cell_measures",
+    "coordinates",
+    "bounds",
+    "mesh",
+    "location",
+}
 _PACKING = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
 
 
-def regridded(obj: Labelled, source: HorizontalGrid, place: Place, rules: Rules) -> Labelled:
+def regridded(
+    obj: Labelled, source: HorizontalGrid, place: Place, rules: Rules, vectors: Vectors = "auto"
+) -> Labelled:
     """The fields of an object on another grid."""
     if isinstance(obj, xr.DataArray):
-        arrays = _regridded_arrays({obj.name: obj}, source, place, rules)
+        arrays = _regridded_arrays({obj.name: obj}, source, place, rules, vectors)
         described: Labelled = place.describe(arrays[obj.name])
         return described
     chosen = _horizontal_variables(obj, source)
-    arrays = _regridded_arrays(chosen, source, place, rules)
+    arrays = _regridded_arrays(chosen, source, place, rules, vectors)
     dataset: Labelled = place.describe(_assembled(obj, arrays, source, place))
     return dataset
 
@@ -49,16 +66,32 @@ def _horizontal_variables(obj: xr.Dataset, source: HorizontalGrid) -> dict[Any, 
 
 
 def _regridded_arrays(
-    variables: Mapping[Any, xr.DataArray], source: HorizontalGrid, place: Place, rules: Rules
+    variables: Mapping[Any, xr.DataArray],
+    source: HorizontalGrid,
+    place: Place,
+    rules: Rules,
+    vectors: Vectors,
 ) -> dict[Any, xr.DataArray]:
     _check_kinds(variables)
     check_one_chunk(variables, source.dims)
     _check_dims(variables, source.dims, place)
     methods = definite_methods(variables, source.grid, place.grid, rules.method)
-    return {
+    pairs = vector_pairs(variables, vectors, source.grid)
+    if isinstance(vectors, str):
+        pairs = [pair for pair in pairs if methods[pair[0]] != "mode"]
+    # components of one vector go one way
+    methods |= {north: methods[east] for east, north in pairs}
+    check_vector_methods(pairs, methods)
+    arrays = {
         name: _regridded_array(variable, source, place, replace(rules, method=methods[name]))
         for name, variable in variables.items()
+        if name not in {name for pair in pairs for name in pair}
     }
+    for pair in pairs:
+        chosen = replace(rules, method=methods[pair[0]])
+        both = [variables[name] for name in pair]
+        arrays |= zip(pair, _regridded_vector(both, source, place, chosen), strict=True)
+    return arrays
 
 
 def _check_kinds(variables: Mapping[Any, xr.DataArray]) -> None:
@@ -89,36 +122,66 @@ def _regridded_array(
     variable: xr.DataArray, source: HorizontalGrid, place: Place, rules: Rules
 ) -> xr.DataArray:
     node, attributes = _node(variable, source.grid, place.grid, rules)
-    scalars = {name: c for name, c in variable.coords.items() if not c.ndim}
-    stale = [n for n, c in scalars.items() if n in source.coords or "grid_mapping_name" in c.attrs]
+    (result,) = _applied(node, [variable], [node.dtype], source, place)
+    result.attrs = attributes
+    result.encoding = _encoding(variable, node.dtype, source.grid, rules)
+    return result
+
+
+def _regridded_vector(
+    components: list[xr.DataArray], source: HorizontalGrid, place: Place, rules: Rules
+) -> list[xr.DataArray]:
+    dtypes = [_result_dtype(v.dtype, rules.method, partial=False) for v in components]
+    node = VectorNode(
+        source=source.grid, target=place.grid, rules=rules, dtypes=(dtypes[0], dtypes[1])
+    )
+    results = _applied(node, components, dtypes, source, place)
+    for result, variable, dtype in zip(results, components, dtypes, strict=True):
+        result.attrs = _attributes(variable, place.grid, f"{rules.method} vector", rules.method)
+        result.encoding = _encoding(variable, dtype, source.grid, rules)
+    return results
+
+
+def _applied(
+    node: RegridNode | VectorNode,
+    variables: list[xr.DataArray],
+    dtypes: list[np.dtype[Any]],
+    source: HorizontalGrid,
+    place: Place,
+) -> list[xr.DataArray]:
+    """What a node makes of variables, one result for each."""
     # names of their own, since a grid may be replaced by another with the same dimensions
     passing = {f"_xsphere_{dim}": dim for dim in place.dims}
-    result: xr.DataArray = xr.apply_ufunc(
+    results = xr.apply_ufunc(
         node,
-        variable.drop_vars(stale),
-        input_core_dims=[list(source.dims)],
-        output_core_dims=[list(passing)],
+        *(_without_grid(variable, source) for variable in variables),
+        input_core_dims=[list(source.dims)] * len(variables),
+        output_core_dims=[list(passing)] * len(variables),
         exclude_dims=set(source.dims),
+        join="exact",
         dask="parallelized",
-        output_dtypes=[node.dtype],
+        output_dtypes=dtypes,
         dask_gufunc_kwargs={
             "output_sizes": dict(zip(passing, place.grid.shape, strict=True)),
         },
         keep_attrs=True,
     )
-    result = result.rename(passing)
-    result.attrs = attributes
-    result.encoding = _encoding(variable, node)
-    return result
+    arrays = [results] if len(variables) == 1 else results
+    return [array.rename(passing) for array in arrays]
+
+
+def _without_grid(variable: xr.DataArray, source: HorizontalGrid) -> xr.DataArray:
+    scalars = {name: c for name, c in variable.coords.items() if not c.ndim}
+    return variable.drop_vars(
+        [n for n, c in scalars.items() if n in source.coords or "grid_mapping_name" in c.attrs]
+    )
 
 
 def _node(
     variable: xr.DataArray, source: Grid, target: Grid, rules: Rules
 ) -> tuple[RegridNode, dict[str, Any]]:
     """The node for a variable, and the attributes of what comes out of it."""
-    attributes = {k: v for k, v in variable.attrs.items() if k not in _STALE_ATTRIBUTES}
-    done = f"area: {_CELL_METHODS[rules.method]} ({rules.method} regridding to {_title(target)})"
-    attributes["cell_methods"] = f"{attributes.get('cell_methods', '')} {done}".strip()
+    attributes = _attributes(variable, target, rules.method, rules.method)
     partial = not covers_sphere(source)
     dtype = _result_dtype(variable.dtype, rules.method, partial)
     if rules.method != "mode":
@@ -132,6 +195,13 @@ def _node(
         source=source, target=target, rules=rules, dtype=dtype, classes=classes, fill=fill
     )
     return node, attributes
+
+
+def _attributes(variable: xr.DataArray, target: Grid, how: str, method: str) -> dict[str, Any]:
+    """Those of the variable that still hold, and what was done."""
+    attributes = {k: v for k, v in variable.attrs.items() if k not in _STALE_ATTRIBUTES}
+    done = f"area: {_CELL_METHODS[method]} ({how} regridding to {_title(target)})"
+    return attributes | {"cell_methods": f"{attributes.get('cell_methods', '')} {done}".strip()}
 
 
 def _title(grid: Grid) -> str:
@@ -171,16 +241,18 @@ def _fill(variable: xr.DataArray, classes: tuple[int, ...] | None) -> int:
     return next(label for label in range(highest, -1, -1) if label not in (classes or ()))
 
 
-def _encoding(variable: xr.DataArray, node: RegridNode) -> dict[str, Any]:
+def _encoding(
+    variable: xr.DataArray, dtype: np.dtype[Any], source: Grid, rules: Rules
+) -> dict[str, Any]:
     """How to store the result: packed like the source, unless values could not be held."""
     kept = {key: variable.encoding[key] for key in _PACKING if key in variable.encoding}
-    if node.dtype.kind != variable.dtype.kind:
+    if dtype.kind != variable.dtype.kind:
         return {}
-    stored = np.dtype(kept.get("dtype", node.dtype))
-    if stored.kind not in "iu" or node.dtype.kind != "f":
+    stored = np.dtype(kept.get("dtype", dtype))
+    if stored.kind not in "iu" or dtype.kind != "f":
         return kept
-    holds_missing = "_FillValue" in kept or "missing_value" in kept or covers_sphere(node.source)
-    holds_fractions = "scale_factor" in kept or node.rules.method in ("mode", "nearest")
+    holds_missing = "_FillValue" in kept or "missing_value" in kept or covers_sphere(source)
+    holds_fractions = "scale_factor" in kept or rules.method in ("mode", "nearest")
     return kept if holds_missing and holds_fractions else {}
 
 
@@ -212,8 +284,7 @@ def _assembled(
         if name not in gone
     }
     result = empty.assign(ordered)
-    # of the source's cells
-    result.attrs = {key: value for key, value in obj.attrs.items() if key != "dggs"}
+    result.attrs = without_dggs(obj.attrs)
     unlimited = set(obj.encoding.get("unlimited_dims", ())) & set(result.dims)
     result.encoding = {"unlimited_dims": unlimited} if unlimited else {}
     return result

@@ -9,6 +9,7 @@ import xarray as xr
 
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.regridding.node import RegridMethod
+from xsphere.weights import FieldMethod, shares_areas
 
 # Sums over time or area, and what flows through an area: their integral is what matters.
 _INTEGRATED = re.compile(
@@ -24,11 +25,12 @@ def definite_method(
         return method
     if variable.dtype.kind == "b" or is_flags(variable):
         return "mode"
-    if isinstance(source, PointGrid):
+    if isinstance(source, PointGrid) and not source.has_bounds:
         return "nearest"
-    if isinstance(target, PointGrid):
-        return "bilinear"
-    return "conservative" if _is_integrated(variable) or _coarser(target, source) else "bilinear"
+    averaged = _is_integrated(variable) or _coarser(target, source)
+    if averaged and shares_areas(source, target):
+        return "conservative"
+    return "inverse_distance" if isinstance(source, PointGrid) else "bilinear"
 
 
 def is_flags(variable: xr.DataArray) -> bool:
@@ -43,6 +45,9 @@ def covers_sphere(grid: Grid) -> bool:
             return grid.is_global
         case LatLonGrid():
             return grid.periodic and all(grid.includes_poles)
+        case PointGrid() if grid.has_bounds:
+            return bool(grid.areas.sum() > 4 * np.pi * (1 - 1e-6))
+    # each point stands for what is nearest to it
     return True
 
 
@@ -57,7 +62,7 @@ def definite_methods(
     averaged = [
         name
         for name, chosen in methods.items()
-        if chosen in ("bilinear", "conservative") and is_flags(variables[name])
+        if chosen not in ("mode", "nearest") and is_flags(variables[name])
     ]
     if averaged:
         raise ValueError(
@@ -65,13 +70,36 @@ def definite_methods(
             "with flag_values; use method='auto' or 'mode'"
         )
     if method == "bilinear" and isinstance(source, PointGrid):
-        raise ValueError(f"method 'bilinear' is not possible from {source}; use 'nearest'")
-    if method == "conservative" and PointGrid in (type(source), type(target)):
         raise ValueError(
-            f"method 'conservative' needs cells with edges, got {source} and {target}; use "
-            "'nearest', or 'bilinear' from a HealpixGrid or LatLonGrid"
+            f"method 'bilinear' is not possible from {source}; use 'inverse_distance' or 'nearest'"
+        )
+    points = isinstance(source, PointGrid) or isinstance(target, PointGrid)
+    if method == "conservative2" and points:
+        raise ValueError(
+            f"method 'conservative2' is between HealpixGrid and LatLonGrid, got {source} and "
+            f"{target}; use 'conservative' where the points have cell bounds"
+        )
+    if method == "conservative" and not shares_areas(source, target):
+        raise ValueError(
+            f"method 'conservative' needs cells with edges, not more than one of the grids "
+            f"unstructured, got {source} and {target}; give a PointGrid lon_bounds and lat_bounds "
+            "(a Dataset holds them as CF bounds or a UGRID mesh, a DataArray loses them), regrid "
+            "over HEALPix, or use 'nearest' or 'inverse_distance'"
         )
     return methods
+
+
+def method_from(source: Grid, wanted: FieldMethod) -> FieldMethod:
+    """The method wanted, or what stands for it where points make it impossible."""
+    if not isinstance(source, PointGrid):
+        return wanted
+    if not source.has_bounds:
+        return "nearest"
+    standing: dict[FieldMethod, FieldMethod] = {
+        "bilinear": "inverse_distance",
+        "conservative2": "conservative",
+    }
+    return standing.get(wanted, wanted)
 
 
 def _is_integrated(variable: xr.DataArray) -> bool:

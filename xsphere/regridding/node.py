@@ -1,22 +1,24 @@
 """What a task runs: it knows two grids and a method, and looks its weights up where it runs."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypedDict, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.conventions import NOT_COMPUTED
-from xsphere.grids import Grid, PointGrid
+from xsphere.grids import Grid
 from xsphere.grids.travel import Travelling
-from xsphere.weights import Method
 from xsphere.weights.apply import Missing, check_missing_policy
+from xsphere.weights.fields import FieldMethod
 
-RegridMethod = Literal["auto", "nearest", "bilinear", "conservative", "mode"]
+RegridMethod = Literal[
+    "auto", "nearest", "bilinear", "conservative", "conservative2", "inverse_distance", "mode"
+]
 MissingPolicy = Missing
 
 # Part of every task's key: raise it when results change for the same weights.
-VERSION = 1
+VERSION = 2
 
 # More values than this are a measurement, not classes.
 MAX_CLASSES = 1000
@@ -28,7 +30,7 @@ class Rules:
 
     Parameters
     ----------
-    method : {"auto", "nearest", "bilinear", "conservative", "mode"}
+    method : str
         As for `regrid`.
     missing : {"renormalize", "propagate"}
         As for `regrid`.
@@ -56,6 +58,22 @@ class Rules:
                 f"method must be one of {list(get_args(RegridMethod))}, got {self.method!r}"
             )
         check_missing_policy(self.missing, self.min_valid_fraction)
+
+    def options(self) -> "Options":
+        """As arguments of `regrid_fields`; the method must be one of fields."""
+        return Options(
+            method=cast("FieldMethod", self.method),
+            missing=self.missing,
+            min_valid_fraction=self.min_valid_fraction,
+        )
+
+
+class Options(TypedDict):
+    """What `regrid_fields` and `regrid_vectors` take."""
+
+    method: FieldMethod
+    missing: MissingPolicy
+    min_valid_fraction: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,38 +125,20 @@ class RegridNode(Travelling):
         return result.astype(self.dtype, copy=False).reshape(shape)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        from xsphere.weights import regridding
-
-        grids = self.source.fingerprint, self.target.fingerprint
-        rules = tuple(getattr(self.rules, field.name) for field in fields(self.rules))
-        versions = VERSION, regridding.VERSION
-        return (
-            "xsphere.regrid",
-            *versions,
-            *grids,
-            *rules,
-            self.dtype.str,
-            self.classes,
-            self.fill,
-        )
+        content = _content(self.source, self.target, self.rules)
+        return ("xsphere.regrid", *content, self.dtype.str, self.classes, self.fill)
 
     def _means(self, values: NDArray[Any]) -> NDArray[Any]:
-        from xsphere.weights import apply_weights, regridding_weights
+        from xsphere.weights import regrid_fields
 
-        method = cast("Method", self.rules.method)
-        return apply_weights(
-            regridding_weights(self.source, self.target, method=method),
-            values,
-            missing=self.rules.missing,
-            min_valid_fraction=self.rules.min_valid_fraction,
-        )
+        return regrid_fields(values, self.source, self.target, **self.rules.options())
 
     def _modes(self, values: NDArray[Any]) -> NDArray[Any]:
-        from xsphere.weights import apply_mode, regridding_weights
+        from xsphere.weights import apply_mode, regridding_weights, shares_areas
 
-        points = isinstance(self.source, PointGrid) or isinstance(self.target, PointGrid)
+        overlap = shares_areas(self.source, self.target)
         matrix = regridding_weights(
-            self.source, self.target, method="nearest" if points else "conservative"
+            self.source, self.target, method="conservative" if overlap else "nearest"
         )
         labels = self._labels(values)
         classes = self.classes or tuple(np.unique(labels).tolist())
@@ -179,3 +179,71 @@ class RegridNode(Travelling):
                 f"{values[fractions][0]}; use 'conservative' or 'bilinear'"
             )
         return labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorNode(Travelling):
+    """What a task runs for two components of a vector: both in, both out.
+
+    Parameters
+    ----------
+    source, target : Grid
+        As for `RegridNode`.
+    rules : Rules
+        With a definite method other than ``"mode"``.
+    dtypes : tuple of dtype
+        Of the components towards the east and the north.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid
+    >>> node = VectorNode(
+    ...     source=HealpixGrid(1), target=HealpixGrid(0),
+    ...     rules=Rules(method="conservative"), dtypes=(np.dtype("f4"),) * 2,
+    ... )
+    >>> [part.shape for part in node(np.ones((2, 48), "f4"), np.ones((2, 48), "f4"))]
+    [(2, 12), (2, 12)]
+    """
+
+    __name__ = "xsphere_regrid_vectors"
+
+    source: Grid
+    target: Grid
+    rules: Rules
+    dtypes: tuple[np.dtype[Any], np.dtype[Any]]
+
+    def __call__(
+        self, east: NDArray[Any], north: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Components of shape (..., *target.shape) for those of shape (..., *source.shape)."""
+        leading = east.shape[: east.ndim - len(self.source.shape)]
+        shape = (*leading, *self.target.shape)
+        if east.size == 0:
+            return np.empty(shape, self.dtypes[0]), np.empty(shape, self.dtypes[1])
+        from xsphere.weights import regrid_vectors
+
+        flat = (*leading, self.source.n_cells)
+        moved = regrid_vectors(
+            east.reshape(flat),
+            north.reshape(flat),
+            self.source,
+            self.target,
+            **self.rules.options(),
+        )
+        first, second = (
+            part.astype(dtype, copy=False).reshape(shape)
+            for part, dtype in zip(moved, self.dtypes, strict=True)
+        )
+        return first, second
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        content = _content(self.source, self.target, self.rules)
+        return ("xsphere.regrid_vectors", *content, *(dtype.str for dtype in self.dtypes))
+
+
+def _content(source: Grid, target: Grid, rules: Rules) -> tuple[Any, ...]:
+    """All that a result depends on, beside the data and what is one node's own."""
+    from xsphere.weights import regridding
+
+    options = tuple(getattr(rules, field.name) for field in fields(rules))
+    return VERSION, regridding.VERSION, source.fingerprint, target.fingerprint, *options

@@ -38,7 +38,7 @@ def place_on(grid: Grid) -> Place:
             return Place(
                 grid=grid,
                 dims=tuple(dict.fromkeys(dims)),
-                describe=lambda obj: obj.assign_coords(coords),
+                describe=lambda obj: _with_bounds(obj.assign_coords(coords), grid),
             )
     raise TypeError(
         "target must be a HealpixGrid, LatLonGrid or PointGrid, got "
@@ -59,15 +59,25 @@ def place_like(like: xr.Dataset | xr.DataArray) -> Place:
     return Place(grid=found.grid, dims=found.dims, describe=lambda obj: obj.assign_coords(coords))
 
 
+def _with_bounds(obj: Any, grid: Grid) -> Any:
+    """A Dataset with the corners of unstructured cells; an array has no place for them."""
+    if not (isinstance(obj, xr.Dataset) and isinstance(grid, PointGrid) and grid.has_bounds):
+        return obj
+    for axis, bounds in (("lat", grid.lat_bounds), ("lon", grid.lon_bounds)):
+        obj = obj.assign_coords({f"{axis}_bounds": (("points", "vertices"), np.array(bounds))})
+        obj[axis].attrs["bounds"] = f"{axis}_bounds"
+    return obj
+
+
 def _axis_attributes(name: str, direction: str, axis: str) -> dict[str, str]:
     return {"standard_name": name, "units": f"degrees_{direction}", "axis": axis}
 
 
-def checked_level(level: int | None, nside: int | None) -> int:
+def checked_level(level: int | None, nside: int | None, wish: str) -> int:
     """The level that a caller means by exactly one of the two."""
     if (level is None) == (nside is None):
         raise ValueError(
-            "to_healpix() needs either level=<0 to 29> or nside=2**level, got "
+            f"{wish}() needs either level=<0 to 29> or nside=2**level, got "
             f"{'neither' if level is None else f'level={level!r} and nside={nside!r}'}"
         )
     name, given = ("level", level) if nside is None else ("nside", nside)
@@ -78,6 +88,8 @@ def checked_level(level: int | None, nside: int | None) -> int:
 
 def in_scheme(grid: HealpixGrid, scheme: IndexingScheme) -> HealpixGrid:
     """The same cells in the same order, numbered by a scheme."""
+    if grid.indexing_scheme == scheme:
+        return grid
     if scheme == "nested":
         return HealpixGrid(grid.level, scheme, grid.nested_ids)
     import healpy

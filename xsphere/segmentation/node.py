@@ -14,7 +14,7 @@ from xsphere.conventions import INVALID
 from xsphere.grids import Grid
 from xsphere.grids.travel import Travelling
 from xsphere.model import Model, ModelFileError
-from xsphere.weights import Method
+from xsphere.regridding.methods import method_from
 
 Output = Literal["mask", "probability"]
 
@@ -176,10 +176,7 @@ class SegmentNode(Travelling):
 
     def _segmented(self, model: Model, fields: list[NDArray[Any]]) -> NDArray[Any]:
         """One batch: fields (n, source cells) to the result (n, [classes,] cells)."""
-        on_model_grid = [
-            self._regridded(model, values, factor, offset)
-            for values, (factor, offset) in zip(fields, self.conversions, strict=True)
-        ]
+        on_model_grid = self._regridded(model, fields)
         # on a CPU one sample at a time: nothing is gained by more, and no bit can depend on others
         step = 1 if self._device() == "cpu" else self.batch_size
         parts = [
@@ -199,19 +196,29 @@ class SegmentNode(Travelling):
             return np.where(valid, probability.argmax(axis=1), INVALID).astype(np.uint8)
         return probability
 
-    def _regridded(
-        self, model: Model, values: NDArray[Any], factor: float, offset: float
-    ) -> NDArray[Any]:
-        from xsphere.weights import apply_weights, regridding_weights
+    def _regridded(self, model: Model, fields: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Fields in the model's units on its grid, winds as vectors."""
+        from xsphere.weights import regrid_fields, regrid_vectors
 
-        dtype = np.float64 if values.dtype.itemsize > 4 else np.float32
-        # Python numbers leave float32 what it is
-        converted: NDArray[np.floating] = values.astype(dtype)
-        converted = converted * factor + offset
+        converted = [
+            _converted(values, *conversion)
+            for values, conversion in zip(fields, self.conversions, strict=True)
+        ]
         if self.source == model.grid:
             return converted
-        weights = regridding_weights(self.source, model.grid, method=_method(model, self.source))
-        return apply_weights(weights, converted)
+        source, target = self.source, model.grid
+        method = method_from(source, model.spec.regridding)
+        pairs = model.spec.vectors
+        moved = {
+            index: regrid_fields(values, source, target, method=method)
+            for index, values in enumerate(converted)
+            if index not in {index for pair in pairs for index in pair}
+        }
+        for east, north in pairs:
+            moved[east], moved[north] = regrid_vectors(
+                converted[east], converted[north], source, target, method=method
+            )
+        return [moved[index] for index in range(len(fields))]
 
     def _probability(self, model: Model, channels: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
@@ -235,17 +242,15 @@ class SegmentNode(Travelling):
         return apply_weights(weights, values)
 
 
+def _converted(values: NDArray[Any], factor: float, offset: float) -> NDArray[np.floating]:
+    dtype = np.float64 if values.dtype.itemsize > 4 else np.float32
+    # Python numbers leave float32 what it is
+    converted: NDArray[np.floating] = values.astype(dtype)
+    return converted * factor + offset
+
+
 def _in_dask_task() -> bool:
     """Whether this code runs inside a dask computation."""
     import threading
 
     return threading.current_thread() is not threading.main_thread()
-
-
-def _method(model: Model, source: Grid) -> Method:
-    from xsphere.grids import PointGrid
-
-    # points have no area that could be conserved
-    if isinstance(source, PointGrid):
-        return "nearest"
-    return model.spec.regridding

@@ -1,0 +1,129 @@
+"""The benchmarks run, print every row, and do without the peers; their scores are what they say."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+import healpy
+import numpy as np
+import pytest
+from scipy import integrate
+
+from xsphere.grids import HealpixGrid
+from xsphere.weights import Method
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+PEERS = {
+    "healpix_resample": "healpix-resample",
+    "xarray_regrid": "xarray-regrid",
+    "skyborn_cdo": "skyborn-cdo",
+}
+FIELDS = ("sinusoid", "harmonic", "vortex", "smooth", "polar")
+
+
+def output_of(script: str, *options: str) -> str:
+    """What a script prints in a process of its own, where no peer is found."""
+    code = (
+        "import importlib.util as u, runpy, sys\n"
+        f"found, sys.argv = u.find_spec, {[script, *options]}\n"
+        f"u.find_spec = lambda name, *a: None if name in {list(PEERS)} else found(name, *a)\n"
+        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        f"runpy.run_path({str(BENCHMARKS / script)!r}, run_name='__main__')\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CDO"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def fields() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_fields", BENCHMARKS / "fields.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_costs_are_printed_for_every_method_without_peers() -> None:
+    options = ("--case", "18:1", "--latlon", "10:30", "--fields", "2", "--repeat", "1")
+    printed = output_of("regrid.py", *options)
+    for method in get_args(Method):
+        assert re.search(rf"^  xsphere {method} +\d+\.\d+ +\d+\.\d+ +\d+\.\d+", printed, re.M)
+    for row in ("SciPy product, columns", "SciPy product, rows", "limit of the machine"):
+        assert row in printed
+    for row in ("10 deg to 30 deg", "cache empty", "cache filled"):
+        assert row in printed
+    for package in PEERS.values():
+        assert f"pip install {package}" in printed
+
+
+def test_memory_is_reported_by_a_process_of_its_own() -> None:
+    printed = output_of("regrid.py", "--peak", "18:1")
+    assert re.fullmatch(r'\{"imports": .*"weights": \d+, "apply": .*\}\n', printed)
+
+
+def test_errors_are_printed_for_every_method_and_field(tmp_path: Path) -> None:
+    picture = tmp_path / "errors.png"
+    printed = output_of("regrid_errors.py", "--case", "9:3", "--plot", str(picture))
+    for direction in ("9 deg to level 3", "level 3 to 9 deg"):
+        for field in FIELDS:
+            for method in get_args(Method):
+                row = rf"^\| {direction} \| {field} \| xsphere {method} (\| \S+ ){{6}}\|$"
+                assert re.search(row, printed, re.M), (direction, field, method)
+    assert "L1, 36 deg to 1 | L1, 18 deg to 2 | L1, 9 deg to 3 | order" in printed
+    assert "pip install skyborn-cdo" in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_true_means_over_boxes_are_integrals(fields: ModuleType, name: str) -> None:
+    grid, cell = fields.latlon(2.0), 89 * 180 + 5  # touches the north pole
+    field: Callable[..., float] = fields.FIELDS[name]
+    total = integrate.dblquad(
+        lambda lat, lon: float(field(np.array(lon), np.array(lat))) * np.cos(lat),
+        *np.deg2rad(grid.lon_bounds[5]),
+        *np.deg2rad(grid.lat_bounds[89]),
+    )[0]
+    assert np.isclose(fields.true_means(grid)[name][cell], total / grid.areas[cell], rtol=1e-3)
+
+
+def test_true_means_over_healpix_cells_are_means_of_finer_ones(fields: ModuleType) -> None:
+    found = fields.true_means(HealpixGrid(3, "ring"))
+    lon, lat = np.deg2rad(healpy.pix2ang(2**8, np.arange(12 * 4**8), lonlat=True))
+    for name, field in fields.FIELDS.items():
+        expected = healpy.ud_grade(field(lon, lat), 8)
+        assert np.allclose(found[name], expected, rtol=2e-3, atol=1e-5), name
+
+
+def test_scores_of_a_shifted_field(fields: ModuleType) -> None:
+    source, target = fields.latlon(30.0), HealpixGrid(1)
+    given, truth = np.full(source.n_cells, 1.0), np.full(target.n_cells, 2.0)
+    given[source.n_cells // 2 :] = 4.0  # the northern half: 2.5 in the mean
+    result = truth.copy()
+    result[:2], result[2] = 5.0, -1.0
+    score = fields.scores(result, truth, given, source, target)
+    assert np.isclose(score.conservation, (2.5 - (2 + (3 + 3 - 3) / 48)) / 2)
+    assert np.isclose(score.l1, 9 / 48 / 2)
+    assert np.isclose(score.l2, np.sqrt(27 / (48 * 4)))
+    assert np.isclose(score.linf, 1.5)
+    assert np.isclose(score.overshoot, 1 / 3)
+    assert np.isclose(score.undershoot, 2 / 3)
+
+
+def test_a_step_that_leaves_a_gap_is_refused(fields: ModuleType) -> None:
+    with pytest.raises(ValueError, match="step must divide 180 degrees, got 7"):
+        fields.latlon(7.0)

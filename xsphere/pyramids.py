@@ -1,0 +1,105 @@
+"""Fields at many HEALPix levels in one store, for maps that zoom and models that look far."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from xsphere.conventions import horizontal_grid
+from xsphere.grids import HealpixGrid
+from xsphere.regridding import MissingPolicy, RegridMethod, Vectors, coarsen, to_healpix
+from xsphere.store import write_levels
+
+
+def write_pyramid(
+    obj: xr.Dataset | xr.DataArray,
+    path: str | Path,
+    *,
+    levels: Iterable[int] | None = None,
+    method: RegridMethod = "auto",
+    vectors: Vectors = "auto",
+    missing: MissingPolicy = "renormalize",
+    min_valid_fraction: float = 0.5,
+    overwrite: bool = False,
+    progress: str | None = None,
+) -> Path:
+    """Write fields at several HEALPix levels to one Zarr store.
+
+    The source is read, and regridded to the finest level, once: block by block, the coarser
+    levels are exact means of the finest (for classes the class of most cells), not of each other.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        On any grid that `xsphere.horizontal_grid` finds. Fields that are on HEALPix already are
+        only made coarser.
+    path : str or Path
+        Ends in ``.zarr``. There or not there as a whole: a run that dies leaves what was before.
+    levels : iterable of int, optional
+        Refinement levels to write. For fields on HEALPix, every level from theirs to 0 if not
+        given.
+    method, vectors, missing, min_valid_fraction
+        As for `xsphere.regrid`.
+    overwrite : bool
+        Whether to replace what is there.
+    progress : str, optional
+        Title of a progress bar; none is shown if not given.
+
+    Returns
+    -------
+    Path
+        Where it is. ``xr.open_zarr(path, group="6")`` reads a level, ``xr.open_datatree(path)``
+        all of them.
+
+    Raises
+    ------
+    ValueError
+        If no levels are given for fields that are not on HEALPix, there are none, they repeat or
+        are finer than the HEALPix fields, the name does not end in ``.zarr``, or as for
+        `xsphere.regrid`.
+    FileExistsError
+        If something is there and `overwrite` is not set.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xsphere
+    >>> path = tempfile.mkdtemp() + "/pyramid.zarr"
+    >>> ds = xsphere.sample_dataset()[["TMQ"]]
+    >>> xr.open_zarr(write_pyramid(ds, path, levels=[4, 3, 2]), group="3").sizes["cells"]
+    768
+    """
+    ds = obj.to_dataset() if isinstance(obj, xr.DataArray) else obj
+    grid = horizontal_grid(ds).grid
+    chosen = _checked_levels(levels, grid if isinstance(grid, HealpixGrid) else None)
+    options: dict[str, Any] = {
+        "vectors": vectors,
+        "missing": missing,
+        "min_valid_fraction": min_valid_fraction,
+    }
+    if isinstance(grid, HealpixGrid):
+        finest = ds if grid.level == chosen[0] else coarsen(ds, chosen[0], **options)
+    else:
+        finest = to_healpix(ds, chosen[0], method=method, **options)
+    coarser = {level: coarsen(finest, level, **options) for level in chosen[1:]}
+    return write_levels({chosen[0]: finest} | coarser, path, overwrite=overwrite, progress=progress)
+
+
+def _checked_levels(levels: Iterable[int] | None, grid: HealpixGrid | None) -> list[int]:
+    """Levels to write, the finest first."""
+    if levels is None and grid is None:
+        raise ValueError(
+            "write_pyramid() needs levels=[...] for fields that are not on HEALPix, got none; "
+            "levels=range(7), for example"
+        )
+    chosen = list(range(grid.level + 1) if levels is None and grid is not None else levels or ())
+    bad = [level for level in chosen if isinstance(level, bool) or not isinstance(level, int)]
+    if not chosen or bad or len(set(chosen)) < len(chosen) or min(chosen) < 0:
+        raise ValueError(f"levels must be different integers from 0 on, got {chosen}")
+    if grid is not None and max(chosen) > grid.level:
+        raise ValueError(
+            f"levels must be at most {grid.level}, the level of the data, got {sorted(chosen)}; "
+            "call refine() first"
+        )
+    return sorted(chosen, reverse=True)

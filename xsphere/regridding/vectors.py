@@ -1,0 +1,197 @@
+"""Which variables of a dataset are components of vectors: told, or found by standard_name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import xarray as xr
+
+from xsphere.grids import Grid
+from xsphere.notices import warn_user
+
+Pairs = Sequence[tuple[Any, Any]]
+Vectors = Literal["auto"] | Pairs | None
+
+# Poleward of this the east of neighbouring cells differs noticeably.
+POLEWARD = 75.0
+# How names of components differ where several pairs share a standard name.
+_LETTERS = (("u", "v"), ("x", "y"), ("e", "n"), ("zonal", "meridional"), ("east", "north"))
+
+
+class LoneComponentWarning(UserWarning):
+    """One component of a vector was regridded without the other.
+
+    Examples
+    --------
+    >>> issubclass(LoneComponentWarning, UserWarning)
+    True
+    """
+
+
+def vector_pairs(
+    variables: Mapping[Any, xr.DataArray], vectors: Vectors, source: Grid
+) -> list[tuple[Any, Any]]:
+    """Names of components towards the east and the north that belong together.
+
+    Parameters
+    ----------
+    variables : mapping of name to DataArray
+        What is to be regridded.
+    vectors : "auto", sequence of pairs, or None
+        Pairs told, or ``"auto"``: by ``standard_name`` (``eastward_wind`` and ``northward_wind``,
+        and whatever else has these words). Where several variables share a standard name, those
+        belong together whose dimensions and single coordinates are equal and, if that leaves a
+        choice, whose names differ as u and v do.
+    source : Grid
+        Grid of the data.
+
+    Returns
+    -------
+    list of tuple
+        Each variable at most once.
+
+    Raises
+    ------
+    TypeError
+        If the pairs are no pairs.
+    ValueError
+        If a pair names a variable that is not there, one twice, or two of different dimensions.
+
+    Warns
+    -----
+    LoneComponentWarning
+        If a component stays alone and the grid comes near a pole.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid
+    >>> u, v = (
+    ...     xr.DataArray([0.0], dims="x", attrs={"standard_name": f"{way}ward_wind"})
+    ...     for way in ("east", "north")
+    ... )
+    >>> vector_pairs({"u": u, "v": v}, "auto", HealpixGrid(0))
+    [('u', 'v')]
+    """
+    if vectors is None:
+        return []
+    if isinstance(vectors, str):
+        if vectors != "auto":
+            raise ValueError(f"vectors must be 'auto', None or pairs of names, got {vectors!r}")
+        pairs = list(_found(variables))
+        _warn_of_lone_components(variables, pairs, source)
+        return pairs
+    return _checked(variables, vectors)
+
+
+def check_vector_methods(pairs: list[tuple[Any, Any]], methods: Mapping[Any, str]) -> None:
+    """Refuse components whose method is one of classes."""
+    classes = [pair for pair in pairs if methods[pair[0]] == "mode"]
+    if classes:
+        raise ValueError(
+            f"method 'mode' is for classes, not for vectors, but {classes} are vectors; choose "
+            "another method, or say vectors=None"
+        )
+
+
+def _checked(variables: Mapping[Any, xr.DataArray], vectors: Pairs) -> list[tuple[Any, Any]]:
+    given: Sequence[Any] = vectors
+    pairs = [tuple(pair) if isinstance(pair, tuple | list) else (pair,) for pair in given]
+    if any(len(pair) != 2 for pair in pairs):
+        raise TypeError(
+            f"vectors must be pairs of names such as [('u', 'v')], got {list(vectors)!r}"
+        )
+    names = [name for pair in pairs for name in pair]
+    problems = [
+        f"{name!r} is not among the variables to regrid {list(variables)}"
+        for name in dict.fromkeys(names)
+        if name not in variables
+    ]
+    problems += [
+        f"{n!r} is named more than once" for n in dict.fromkeys(names) if names.count(n) > 1
+    ]
+    problems += [
+        f"{east!r} has dimensions {dict(variables[east].sizes)}, {north!r} "
+        f"{dict(variables[north].sizes)}"
+        for east, north in pairs
+        if {east, north} <= set(variables)
+        and dict(variables[east].sizes) != dict(variables[north].sizes)
+    ]
+    if problems:
+        raise ValueError(
+            f"vectors must name components that belong together: {'; '.join(problems)}"
+        )
+    return [(east, north) for east, north in pairs]
+
+
+def _found(variables: Mapping[Any, xr.DataArray]) -> Iterator[tuple[Any, Any]]:
+    taken: set[Any] = set()
+    for east, variable in variables.items():
+        wanted = _partner_name(variable)
+        if wanted is None:
+            continue
+        partners = [
+            name
+            for name, other in variables.items()
+            if name not in taken
+            and other.attrs.get("standard_name") == wanted
+            and _alike(variable, other)
+        ]
+        if len(partners) > 1:
+            partners = [name for name in partners if _names_match(str(east), str(name))]
+        if len(partners) == 1:
+            taken.add(partners[0])
+            yield east, partners[0]
+
+
+def _partner_name(variable: xr.DataArray) -> str | None:
+    """Standard name of the northward component, for an eastward one."""
+    name = str(variable.attrs.get("standard_name", ""))
+    return name.replace("eastward", "northward") if "eastward" in name else None
+
+
+def _alike(one: xr.DataArray, other: xr.DataArray) -> bool:
+    scalars = [
+        {name: c.values[()] for name, c in array.coords.items() if not c.ndim}
+        for array in (one, other)
+    ]
+    shared = set(scalars[0]) & set(scalars[1])
+    return dict(one.sizes) == dict(other.sizes) and all(
+        bool(scalars[0][name] == scalars[1][name]) for name in shared
+    )
+
+
+def _names_match(east: str, north: str) -> bool:
+    return any(
+        east.lower().replace(a, b, 1) == north.lower()
+        or _last_replaced(east, a, b) == north.lower()
+        for a, b in _LETTERS
+    )
+
+
+def _last_replaced(name: str, old: str, new: str) -> str:
+    head, found, tail = name.lower().rpartition(old)
+    return head + new + tail if found else name.lower()
+
+
+def _warn_of_lone_components(
+    variables: Mapping[Any, xr.DataArray], pairs: list[tuple[Any, Any]], source: Grid
+) -> None:
+    paired = {name for pair in pairs for name in pair}
+    lone = [
+        name
+        for name, variable in variables.items()
+        if name not in paired
+        and any(
+            way in str(variable.attrs.get("standard_name", "")) for way in ("eastward", "northward")
+        )
+    ]
+    if lone and _nears_a_pole(source):
+        warn_user(
+            f"{lone} are components of vectors whose other component was not found: regridded as "
+            "scalars, they are wrong near the poles. Regrid both together in one Dataset, name "
+            "them with vectors=[('u', 'v')], or say vectors=None",
+            LoneComponentWarning,
+        )
+
+
+def _nears_a_pole(grid: Grid) -> bool:
+    return bool(abs(grid.centre_lonlat[1]).max() > POLEWARD)
