@@ -37,14 +37,12 @@ class Regridder(NamedTuple):
 
 def xsphere_methods() -> dict[str, Regridder]:
     """Every method that `xsphere.weights` names."""
-    return {name: _regridder(name) for name in get_args(weights.Method)}
+    return {name: _regridder(name) for name in get_args(weights.FieldMethod)}
 
 
 def _regridder(method: str) -> Regridder:
     if method == "conservative2":  # no matrix: its gradients depend on the values
-        from xsphere.weights.second_order import apply_second_order, second_order_weights
-
-        return Regridder(second_order_weights, apply_second_order)
+        return Regridder(weights.second_order_weights, weights.apply_second_order)
     return Regridder(getattr(weights, f"{method}_weights"), weights.apply_weights)
 
 

@@ -731,3 +731,19 @@ def test_centres_of_healpix_cells_lie_between_the_corners_of_their_boxes() -> No
     centres = matrix @ lonlat_to_vectors(*source.centre_lonlat)
     angles = np.arccos((centres * target.centres).sum(-1) / np.linalg.norm(centres, axis=-1))
     assert np.rad2deg(angles).max() < 0.5
+
+
+def test_compiling_leaves_the_options_of_numba_alone() -> None:
+    import numba
+
+    from xsphere.weights.compiled import compiled
+
+    def function(x: Any) -> Any:
+        return x + 1
+
+    before = numba.config.SLP_VECTORIZE
+    assert compiled(function)(np.int16(3)) == 4
+    assert numba.config.SLP_VECTORIZE == before
+    with pytest.raises(numba.TypingError):
+        compiled(function)("no number")
+    assert numba.config.SLP_VECTORIZE == before

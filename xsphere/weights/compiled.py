@@ -1,7 +1,7 @@
 """How loops become machine code here. Imports numba: import it, and what uses it, in functions."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numba
 
@@ -30,7 +30,25 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     # a check for zero at every division would keep loops from becoming vector instructions
     options: Any = {"nogil": True, "error_model": "numpy"}
     try:
-        machine_code: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+        machine_code: Any = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor a user's can be written
         machine_code = numba.njit(**options)(function)
-    return machine_code
+    machine_code.compile = _with_vectors(machine_code.compile)
+    return cast("Callable[..., Any]", machine_code)
+
+
+def _with_vectors(compile_for: Callable[..., Any]) -> Callable[..., Any]:
+    """Compilation in which straight code becomes vector instructions as well as loops.
+
+    Compilers do so by default. Numba does by an option of the whole process, which is set for the
+    time of a compilation of ours; it changes no results.
+    """
+
+    def compile_with_vectors(*arguments: Any) -> Any:
+        before, numba.config.SLP_VECTORIZE = numba.config.SLP_VECTORIZE, 1
+        try:
+            return compile_for(*arguments)
+        finally:
+            numba.config.SLP_VECTORIZE = before
+
+    return compile_with_vectors

@@ -16,7 +16,7 @@ from xsphere.weights.compiled import compiled
 # Fields side by side: two registers of the widest kind hold their sums.
 LANES = 16
 # Target cells of a tile, and most source cells (one row may have more): half a second-level cache.
-TILE_ROWS = 2048
+TILE_ROWS = 4096
 TILE_SOURCES = 8192
 
 
@@ -77,14 +77,16 @@ def tiles_of(starts, sources, n_source):
 @numba.njit(nogil=True)
 def _gather(fields, cells, expected, buffer):
     """Values of the cells expected to be valid, else 0; whether all others are missing."""
+    for i in range(cells.size):
+        cell = cells[i]
+        for field in range(fields.shape[0]):
+            buffer[i, field] = fields[field, cell]
+    if expected.all():
+        return True
     n_valid = 0
     for i in range(cells.size):
-        if expected[i]:
-            for field in range(fields.shape[0]):
-                buffer[i, field] = fields[field, cells[i]]
-        else:
-            for field in range(fields.shape[0]):
-                n_valid += np.isfinite(fields[field, cells[i]])
+        if not expected[i]:
+            n_valid += np.isfinite(buffer[i, : fields.shape[0]]).sum()
             buffer[i] = 0.0
     return n_valid == 0
 
@@ -144,23 +146,27 @@ def _divisor(part, usual, enough, propagate):
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _divide(sums, usual, result):
-    """Fills result; whether all sums are finite."""
+def _divide(sums, usual, result, first, last):
+    """Fills columns of result; whether all sums are finite."""
     n_bad = 0
+    by = usual[first:last]
     for field in range(result.shape[0]):
-        for cell in range(result.shape[1]):
-            x = sums[field, cell]
-            result[field, cell] = x / usual[cell]
-            n_bad += (x - x) != 0
+        # whole rows: their numbers lie side by side, as vector instructions want them
+        x, quotient = sums[field], result[field, first:last]
+        for cell in range(last - first):
+            quotient[cell] = x[cell] / by[cell]
+            n_bad += (x[cell] - x[cell]) != 0
     return n_bad == 0
 
 
 @numba.njit(nogil=True, error_model="numpy")
-def _divide_masked(sums, parts, usual, result, enough, propagate):
+def _divide_masked(sums, parts, usual, result, first, last, rule):
+    enough, propagate = rule
     for field in range(result.shape[0]):
-        for cell in range(result.shape[1]):
-            by = _divisor(parts[field, cell], usual[cell], enough[cell], propagate)
-            result[field, cell] = sums[field, cell] / by
+        for cell in range(first, last):
+            part = parts[field, cell - first]
+            by = _divisor(part, usual[cell], enough[cell], propagate)
+            result[field, cell] = sums[field, cell - first] / by
 
 
 @compiled
@@ -185,27 +191,24 @@ def apply_tiles(starts, weights, tiles, usual, expected, fields, result, rule):
         cell missing.
     """
     rows, needs, needed, slots = tiles
-    enough, propagate = rule
     buffer = np.zeros((np.diff(needs).max(), LANES), weights.dtype)
     # rows that are no multiple of a page apart do not push each other out of the cache
     sums = np.empty((LANES, np.diff(rows).max() + LANES), weights.dtype)
     flags, parts = np.zeros_like(buffer), np.empty_like(sums)
     for tile in range(rows.size - 1):
         cells = needed[needs[tile] : needs[tile + 1]]
-        valid = expected[0][needs[tile] : needs[tile + 1]]
-        first, last = rows[tile], rows[tile + 1]
-        target, by = result[:, first:last], expected[1][first:last]
+        valid, first, last = expected[0][needs[tile] : needs[tile + 1]], rows[tile], rows[tile + 1]
         as_expected = _gather(fields, cells, valid, buffer)
         _sums(starts, weights, slots, first, last, buffer, sums)
-        if _divide(sums, by, target) and as_expected:
+        if _divide(sums, expected[1], result, first, last) and as_expected:
             continue
-        _gather_valid(fields, cells, valid, buffer, flags, not propagate)
+        _gather_valid(fields, cells, valid, buffer, flags, not rule[1])
         _sums(starts, weights, slots, first, last, buffer, sums)
         _sums(starts, weights, slots, first, last, flags, parts)
-        _divide_masked(sums, parts, usual[first:last], target, enough[first:last], propagate)
-        for cell in range(last - first):
-            row = first + cell
-            by[cell] = _divisor(parts[0, cell], usual[row], enough[row], propagate)
+        _divide_masked(sums, parts, usual, result, first, last, rule)
+        for row in range(first, last):
+            by = _divisor(parts[0, row - first], usual[row], rule[0][row], rule[1])
+            expected[1][row] = by
 
 
 @numba.njit(nogil=True)
