@@ -1,6 +1,8 @@
 """The cache: complete entries or none, corrupt ones rebuilt, no folder no harm."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -92,6 +94,26 @@ def test_many_writers_leave_one_sound_entry(cache_folder: Path) -> None:
     folder = entry_path("k", KEY)
     assert folder is not None
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_many_processes_leave_one_sound_entry(cache_folder: Path) -> None:
+    code = (
+        "import sys; from xsphere.config import set_options; set_options(cache_dir=sys.argv[1]);"
+        "from xsphere.grids import *; from xsphere.weights import regridding_weights;"
+        "matrix = regridding_weights(HealpixGrid(5), HealpixGrid(2), method='conservative');"
+        "print(matrix.sum())"
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, str(cache_folder)], stdout=subprocess.PIPE
+        )
+        for _ in range(4)
+    ]
+    sums = [float(process.communicate(timeout=120)[0]) for process in running]
+    assert [process.returncode for process in running] == [0] * 4
+    assert sums == [192.0] * 4
+    (entry,) = cache_folder.glob("v1/weights/*/*")
+    assert (entry / "manifest.json").exists()
 
 
 def test_an_entry_that_appears_meanwhile_is_no_corrupt_one(

@@ -190,3 +190,23 @@ def test_the_cache_is_listed_verified_and_cleared(run, cache_folder: Path) -> No
     assert "it has ['weights']" in errors
     assert run("cache", "clear", "weights")[1].startswith("1 entries removed")
     assert not file.exists()
+
+
+def test_regridding_goes_both_ways_and_to_many_levels(run, tmp_path: Path, data: Path) -> None:
+    code, text, errors = run(
+        "regrid", data, tmp_path / "hp.zarr", "--level", 3, "--method", "conservative2"
+    )
+    assert code == 0, errors
+    assert text.strip() == str(tmp_path / "hp.zarr")
+    code, _, errors = run("regrid", tmp_path / "hp.zarr", tmp_path / "back.nc", "--resolution", 30)
+    assert code == 0, errors
+    with xr.open_dataset(tmp_path / "back.nc") as back:
+        assert back.sizes == {"time": 3, "lat": 6, "lon": 12}
+    code, _, errors = run("regrid", data, tmp_path / "x.nc", "--level", 3, "--resolution", 30)
+    assert code == 1
+    assert "got both" in errors
+    code, _, errors = run(
+        "pyramid", tmp_path / "hp.zarr", tmp_path / "p.zarr", "--level", 2, "--level", 0
+    )
+    assert code == 0, errors
+    assert sorted(xr.open_datatree(tmp_path / "p.zarr").children) == ["0", "2"]

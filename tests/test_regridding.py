@@ -253,6 +253,36 @@ def test_cells_beyond_a_region_are_missing():
     assert np.isfinite(result.values[:, inside]).all()
 
 
+@pytest.mark.parametrize("level", [3, 7])
+@pytest.mark.parametrize("scheme", ["nested", "ring"])
+def test_a_region_may_have_its_own_cells_alone(level, scheme):
+    region = field("f8").isel(time=[0, 1]).sel(lat=slice(70, -20)).isel(lon=slice(3, 9))
+    whole = to_healpix(region, level, method="conservative", indexing_scheme=scheme)
+    part = to_healpix(region, level, method="conservative", extent="source", indexing_scheme=scheme)
+    grid, found = horizontal_grid(region).grid, horizontal_grid(part).grid
+    assert found.indexing_scheme == scheme
+    inside = grid.cells_at(*HealpixGrid(level, scheme).centre_lonlat) >= 0
+    np.testing.assert_array_equal(np.sort(found.ids), np.flatnonzero(inside))
+    np.testing.assert_allclose(part, whole.values[:, found.ids], atol=1e-12)
+    if level == 7:
+        assert np.isfinite(part).mean() > 0.99
+
+
+def test_a_global_source_has_all_cells_in_any_extent():
+    xr.testing.assert_identical(to_healpix(field(), 2, extent="source"), to_healpix(field(), 2))
+
+
+def test_a_region_that_holds_no_centre_is_refused():
+    small = field().sel(lat=[80.0, 60.0]).isel(lon=slice(1, 3))
+    small = small.assign_coords(lat=[11.0, 10.99], lon=[20.0, 20.01])
+    with pytest.raises(ValueError, match="covers the centre of no cell at level 0; choose a finer"):
+        to_healpix(small, 0, extent="source")
+    with pytest.raises(
+        ValueError, match=r"extent must be one of .*, got 'all'"
+    ):
+        to_healpix(field(), 0, extent="all")
+
+
 # --- classes
 
 

@@ -743,7 +743,7 @@ def test_compiling_leaves_the_options_of_numba_alone() -> None:
 
     before = numba.config.SLP_VECTORIZE
     assert compiled(function)(np.int16(3)) == 4
-    assert numba.config.SLP_VECTORIZE == before
+    assert before == numba.config.SLP_VECTORIZE
     with pytest.raises(numba.TypingError):
         compiled(function)("no number")
-    assert numba.config.SLP_VECTORIZE == before
+    assert before == numba.config.SLP_VECTORIZE

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,19 +50,59 @@ def demo(
 def regrid(
     source: Input,
     out: Output,
+    *,
     level: Annotated[int | None, typer.Option(help="HEALPix refinement level.")] = None,
     nside: Annotated[int | None, typer.Option(help="The same as 2**level.")] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Degrees, for longitude and latitude instead.")
+    ] = None,
     method: Annotated[
-        str, typer.Option(help="auto, nearest, bilinear, conservative or mode.")
+        str,
+        typer.Option(
+            help="auto, conservative, conservative2, bilinear, nearest, inverse_distance or mode."
+        ),
     ] = "auto",
+    missing: Annotated[str, typer.Option(help="renormalize or propagate.")] = "renormalize",
+    min_valid_fraction: Annotated[
+        float, typer.Option(help="Part of a cell that must have values, for renormalize.")
+    ] = 0.5,
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a dataset onto the HEALPix grid."""
-    from xsphere import to_healpix
+    """Bring a dataset onto the HEALPix grid, or onto longitude and latitude."""
+    from xsphere import to_healpix, to_latlon
     from xsphere.store import open_lazily, write_whole
 
-    result = to_healpix(open_lazily(source), level, nside=nside, method=method)  # type: ignore[arg-type]
+    if resolution is not None and (level is not None or nside is not None):
+        raise ValueError("expected --level or --resolution, got both; give one of them")
+    ds = open_lazily(source)
+    options: dict[str, Any] = {
+        "method": method,
+        "missing": missing,
+        "min_valid_fraction": min_valid_fraction,
+    }
+    if resolution is not None:
+        result = to_latlon(ds, resolution, **options)
+    else:
+        result = to_healpix(ds, level, nside=nside, **options)
     print(write_whole(result, out, overwrite=overwrite, progress="regridding"))
+
+
+@app.command()
+def pyramid(
+    source: Input,
+    out: Annotated[Path, typer.Argument(help="Store to write (.zarr).", show_default=False)],
+    levels: Annotated[
+        list[int] | None,
+        typer.Option("--level", help="HEALPix level to write; give it once for each level."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write fields at several HEALPix levels to one store."""
+    from xsphere import write_pyramid
+    from xsphere.store import open_lazily
+
+    ds = open_lazily(source)
+    print(write_pyramid(ds, out, levels=levels, overwrite=overwrite, progress="regridding"))
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """The functions that users call."""
 
-from typing import cast
+from typing import Literal, cast, get_args
 
 import xarray as xr
 
@@ -8,9 +8,19 @@ from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import Labelled
 from xsphere.grids import Grid, HealpixGrid, IndexingScheme, LatLonGrid
 from xsphere.regridding.labelled import regridded
+from xsphere.regridding.methods import covers_sphere
 from xsphere.regridding.node import MissingPolicy, RegridMethod, Rules
-from xsphere.regridding.places import checked_level, equiangular, in_scheme, place_like, place_on
+from xsphere.regridding.places import (
+    checked_level,
+    covered_cells,
+    equiangular,
+    in_scheme,
+    place_like,
+    place_on,
+)
 from xsphere.regridding.vectors import Vectors
+
+Extent = Literal["global", "source"]
 
 
 def regrid(
@@ -100,6 +110,7 @@ def to_healpix(
     missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
     indexing_scheme: IndexingScheme = "nested",
+    extent: Extent = "global",
 ) -> Labelled:
     """The same fields on a HEALPix grid, lazily if they are dask arrays.
 
@@ -116,6 +127,9 @@ def to_healpix(
         As for `regrid`.
     indexing_scheme : {"nested", "ring"}
         Order of the cells.
+    extent : {"global", "source"}
+        Which cells the result has: all of the sphere, missing beyond a regional source, or those
+        alone whose centres the source covers.
 
     Returns
     -------
@@ -141,8 +155,12 @@ def to_healpix(
     rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
     grid = HealpixGrid(checked_level(level, nside, "to_healpix"), indexing_scheme)
     source = horizontal_grid(obj)
+    if extent not in get_args(Extent):
+        raise ValueError(f"extent must be one of {list(get_args(Extent))}, got {extent!r}")
     if isinstance(source.grid, HealpixGrid) and not source.grid.is_global:
         grid = in_scheme(source.grid.at_level(grid.level), indexing_scheme)
+    elif extent == "source" and not covers_sphere(source.grid):
+        grid = in_scheme(covered_cells(source.grid, grid.level), indexing_scheme)
     return regridded(obj, source, place_on(grid), rules, vectors)
 
 

@@ -12,6 +12,9 @@ from xsphere.conventions import describe_healpix, horizontal_grid
 from xsphere.conventions.base import variables_of
 from xsphere.grids import Grid, HealpixGrid, IndexingScheme, LatLonGrid, PointGrid, level_from_nside
 
+# Level at which the part of the sphere that a region touches is found first.
+COARSE_LEVEL = 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -95,6 +98,26 @@ def in_scheme(grid: HealpixGrid, scheme: IndexingScheme) -> HealpixGrid:
     import healpy
 
     return HealpixGrid(grid.level, scheme, healpy.nest2ring(grid.nside, grid.nested_ids))
+
+
+def covered_cells(source: Grid, level: int) -> HealpixGrid:
+    """Nested cells of a level whose centres a regional source covers."""
+    from xsphere.weights import conservative_weights
+
+    coarse = HealpixGrid(min(level, COARSE_LEVEL))
+    touched = np.diff(conservative_weights(source, coarse).indptr) > 0
+    fine = HealpixGrid(coarse.level, "nested", np.flatnonzero(touched)).at_level(level)
+    if isinstance(source, LatLonGrid):
+        inside = source.cells_at(*fine.centre_lonlat) >= 0
+    else:
+        # cells of polygons are found by their overlaps: half of a cell is its centre, nearly
+        inside = conservative_weights(source, fine).sum(axis=1) >= 0.5
+    if not inside.any():
+        raise ValueError(
+            f"{source} covers the centre of no cell at level {level}; choose a finer level, or "
+            "extent='global'"
+        )
+    return HealpixGrid(level, "nested", fine.nested_ids[inside])
 
 
 def equiangular(resolution: float) -> LatLonGrid:

@@ -228,7 +228,7 @@ def _apply(
             apply_tiles(matrix.indptr, weights, tiles, usual, expected, batch, into, rule)
 
 
-def _transposed(rows: NDArray[Any]) -> NDArray[Any]:
+def transposed(rows: NDArray[Any]) -> NDArray[Any]:
     """Copy of fields (n_fields, n_cells) with the fields as columns."""
     columns = np.empty(rows.shape[::-1], rows.dtype)
     for start in range(0, rows.shape[1], CELLS_AT_ONCE):
@@ -248,6 +248,6 @@ def _mode_of_batch(
     for code, number in enumerate(classes):
         np.putmask(codes, labels == number, code)
     found = largest_overlaps(
-        matrix.indptr, matrix.indices, matrix.data, _transposed(codes), classes.size
+        matrix.indptr, matrix.indices, matrix.data, transposed(codes), classes.size
     )
     result[...] = choices[found].T

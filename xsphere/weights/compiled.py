@@ -43,12 +43,13 @@ def _with_vectors(compile_for: Callable[..., Any]) -> Callable[..., Any]:
     Compilers do so by default. Numba does by an option of the whole process, which is set for the
     time of a compilation of ours; it changes no results.
     """
+    config: Any = numba.config
 
     def compile_with_vectors(*arguments: Any) -> Any:
-        before, numba.config.SLP_VECTORIZE = numba.config.SLP_VECTORIZE, 1
+        before, config.SLP_VECTORIZE = config.SLP_VECTORIZE, 1
         try:
             return compile_for(*arguments)
         finally:
-            numba.config.SLP_VECTORIZE = before
+            config.SLP_VECTORIZE = before
 
     return compile_with_vectors

@@ -119,10 +119,10 @@ def _shared_areas(boxes: LatLonGrid, healpix: HealpixGrid) -> sparse.csr_array:
     """Areas that boxes (rows) and HEALPix cells (columns) share, in HEALPix cells."""
     from xsphere.weights.overlap import box_overlaps
 
-    rows, row_starts = _row_pieces(boxes)
-    columns, column_starts = _column_pieces(boxes)
+    rows, row_starts = row_pieces(boxes)
+    columns, column_starts = column_pieces(boxes)
     starts, cells, areas = box_overlaps(
-        healpix.nside, rows, row_starts, columns, column_starts, _touching(boxes, healpix)
+        healpix.nside, rows, row_starts, columns, column_starts, touching_boxes(boxes, healpix)
     )
     positions = healpix.positions_of(cells)
     if not healpix.is_global:
@@ -133,7 +133,7 @@ def _shared_areas(boxes: LatLonGrid, healpix: HealpixGrid) -> sparse.csr_array:
     return sparse.csr_array((areas, positions.astype(np.int32), starts), shape=shape)
 
 
-def _touching(boxes: LatLonGrid, healpix: HealpixGrid) -> NDArray[np.bool_]:
+def touching_boxes(boxes: LatLonGrid, healpix: HealpixGrid) -> NDArray[np.bool_]:
     """Boxes that may touch a cell of the grid: all, but for a part of a fine sphere."""
     if healpix.is_global or healpix.level <= COARSE_LEVEL:
         return np.ones(boxes.shape, bool)
@@ -141,7 +141,7 @@ def _touching(boxes: LatLonGrid, healpix: HealpixGrid) -> NDArray[np.bool_]:
     return (np.diff(coarse.indptr) > 0).reshape(boxes.shape)
 
 
-def _row_pieces(grid: LatLonGrid) -> tuple[Floats, NDArray[np.int64]]:
+def row_pieces(grid: LatLonGrid) -> tuple[Floats, NDArray[np.int64]]:
     """Rows cut at |sin lat| = 2/3, as (zone, low, high) for `box_overlaps`, and their starts."""
     from xsphere.weights.overlap import BELT, NORTH_CAP, SOUTH_CAP
 
@@ -161,7 +161,7 @@ def _cap_distance(lat: Floats) -> Floats:
     return np.asarray(np.sqrt(6.0) * np.sin(np.deg2rad(90.0 - lat) / 2)).clip(max=1.0)
 
 
-def _column_pieces(grid: LatLonGrid) -> tuple[Floats, NDArray[np.int64]]:
+def column_pieces(grid: LatLonGrid) -> tuple[Floats, NDArray[np.int64]]:
     """Columns cut at quarter turns, as (quarter, west, east) for `box_overlaps`; their starts."""
     assert grid.lon_bounds is not None
     west, east = (bound[:, None] for bound in grid.lon_bounds.T)
@@ -228,19 +228,19 @@ def _latlon_to_latlon(source: LatLonGrid, target: LatLonGrid) -> sparse.csr_arra
     first = np.floor((target.lon_bounds.min() - source.lon_bounds.max()) / 360.0)
     last = np.ceil((target.lon_bounds.max() - source.lon_bounds.min()) / 360.0)
     turns = [source.lon_bounds + 360.0 * turn for turn in np.arange(first, last + 1)]
-    along_lon = _axis_shares(np.concatenate(turns), target.lon_bounds, np.subtract)
+    along_lon = axis_shares(np.concatenate(turns), target.lon_bounds, np.subtract)
     along_lon = along_lon @ sparse.vstack([sparse.eye_array(source.lon.size)] * len(turns))
-    along_lat = _axis_shares(source.lat_bounds, target.lat_bounds, _height)
+    along_lat = axis_shares(source.lat_bounds, target.lat_bounds, sine_height)
     return sparse.kron(along_lat, along_lon, format="csr")
 
 
-def _height(north: Floats, south: Floats) -> Floats:
+def sine_height(north: Floats, south: Floats) -> Floats:
     """sin(north) - sin(south) of degrees, without the cancellation near a pole."""
     middle, half = np.deg2rad(north + south) / 2, np.deg2rad(north - south) / 2
     return 2 * np.cos(middle) * np.sin(half)
 
 
-def _axis_shares(
+def axis_shares(
     source: Floats, target: Floats, length: Callable[[Floats, Floats], Floats]
 ) -> sparse.csr_array:
     """Part of every target interval (rows) in every source interval (columns)."""

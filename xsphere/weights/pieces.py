@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.weights.conservative import (
-    _axis_shares,
-    _column_pieces,
-    _height,
-    _row_pieces,
-    _touching,
+    axis_shares,
+    column_pieces,
+    row_pieces,
+    sine_height,
+    touching_boxes,
 )
 from xsphere.weights.slopes import box_centroids, cell_centroids
 
@@ -135,8 +135,10 @@ def _shared_pieces(
     """Box, nested id, area in HEALPix cells, and centroid of what boxes and the sphere share."""
     from xsphere.weights.overlap import box_pieces
 
-    axes = (*_row_pieces(boxes), *_column_pieces(boxes))
-    starts, cells, areas, centroids = box_pieces(healpix.nside, *axes, _touching(boxes, healpix))
+    axes = (*row_pieces(boxes), *column_pieces(boxes))
+    starts, cells, areas, centroids = box_pieces(
+        healpix.nside, *axes, touching_boxes(boxes, healpix)
+    )
     return np.repeat(np.arange(boxes.n_cells), np.diff(starts)), cells, areas, centroids
 
 
@@ -171,7 +173,7 @@ def _latlon_to_latlon(source: LatLonGrid, target: LatLonGrid) -> Pieces:
         np.concatenate(turns), target.lon_bounds, np.subtract
     )
     lat_to, lat_from, lat_shares, lat_shared = _axis_pieces(
-        source.lat_bounds, target.lat_bounds, _height
+        source.lat_bounds, target.lat_bounds, sine_height
     )
     lon_from = lon_from % source.lon.size
     return Pieces(
@@ -186,7 +188,7 @@ def _axis_pieces(
     source: Floats, target: Floats, length: Callable[[Floats, Floats], Floats]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats, Floats]:
     """Target and source interval, part of the target, and edges of what they share."""
-    shares = _axis_shares(source, target, length).tocoo()
+    shares = axis_shares(source, target, length).tocoo()
     to, come_from = (index.astype(np.int64) for index in shares.coords)
     low = np.maximum(target[to, 0], source[come_from, 0])
     high = np.minimum(target[to, 1], source[come_from, 1])

@@ -20,9 +20,9 @@ from xsphere.weights.apply import (
     FIELDS_AT_ONCE,
     PART_TOLERANCE,
     Missing,
-    _transposed,
     check_missing_policy,
     result_dtype,
+    transposed,
 )
 from xsphere.weights.pieces import Pieces, shared_pieces
 from xsphere.weights.slopes import cell_centroids, surrounding_cells
@@ -270,7 +270,7 @@ def _apply_batch(
     sums = np.zeros((n_target + 1, len(values)), values.dtype)
     stencils = (pieces.sources, pieces.neighbours, pieces.slopes)
     entries = (pieces.starts, pieces.targets, pieces.weights, pieces.offsets)
-    second_order_sums(*entries, stencils, _transposed(values), sums)
+    second_order_sums(*entries, stencils, transposed(values), sums)
     for start in range(0, n_target, CELLS_AT_ONCE):
         cells = slice(start, min(start + CELLS_AT_ONCE, n_target))
         result[:, cells] = (sums[cells] / divisor[cells][:, mask_of]).T
