@@ -277,9 +277,7 @@ def test_a_region_that_holds_no_centre_is_refused():
     small = small.assign_coords(lat=[11.0, 10.99], lon=[20.0, 20.01])
     with pytest.raises(ValueError, match="covers the centre of no cell at level 0; choose a finer"):
         to_healpix(small, 0, extent="source")
-    with pytest.raises(
-        ValueError, match=r"extent must be one of .*, got 'all'"
-    ):
+    with pytest.raises(ValueError, match=r"extent must be one of .*, got 'all'"):
         to_healpix(field(), 0, extent="all")
 
 
