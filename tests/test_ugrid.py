@@ -8,6 +8,7 @@ import xarray as xr
 
 from xsphere.conventions import horizontal_grid
 from xsphere.grids import HealpixGrid, PointGrid
+from xsphere.regridding import regrid, to_healpix
 from xsphere.weights import conservative_weights
 
 # a square pyramid upside down: four octants of the north, and the southern cap in one piece
@@ -227,3 +228,67 @@ def test_real_files_without_a_grid_say_so(test_data: Path):
         pytest.raises(ValueError, match="no latitude and no longitude was found"),
     ):
         horizontal_grid(ds)
+
+
+# --- regridding of labelled fields on meshes
+
+
+def test_fields_on_faces_are_averaged_and_what_described_the_mesh_goes():
+    ds = mesh_dataset()
+    ds["t"][:] = np.arange(5.0)
+    # a second connectivity along the faces is no field
+    ds["face_edges"] = (("face", "three"), np.zeros((5, 3), int), {"cf_role": "face_edge"})
+    ds["names"] = ("time", [1.0, 2.0])
+    result = to_healpix(ds, 2)
+    assert set(result.data_vars) == {"t", "names"}
+    assert set(result.coords) == {"crs", "cell_ids", "healpix_index"}
+    assert not {"mesh", "location"} & set(result["t"].attrs)
+    # five cells only: every target is finer, and the field is no flux
+    assert "inverse_distance" in result["t"].attrs["cell_methods"]
+    mean = to_healpix(ds, 2, method="conservative")["t"]
+    areas = horizontal_grid(ds).grid.areas
+    np.testing.assert_allclose(mean.mean("cells"), (areas * np.arange(5.0)).sum() / (4 * np.pi))
+
+
+def test_fluxes_on_faces_keep_their_integral_by_default():
+    ds = mesh_dataset()
+    ds["t"].attrs["standard_name"] = "precipitation_flux"
+    assert "conservative" in to_healpix(ds, 2)["t"].attrs["cell_methods"]
+    assert "conservative" in to_healpix(ds, 0)["t"].attrs["cell_methods"]
+
+
+def test_classes_on_faces_go_by_area():
+    ds = mesh_dataset()
+    ds["t"] = ds["t"].astype("u1").assign_attrs(flag_values=[0, 1], flag_meanings="sea land")
+    ds["t"][:, 4] = 1
+    result = to_healpix(ds, 1)["t"]
+    lat = HealpixGrid(1).centre_lonlat[1]
+    np.testing.assert_array_equal(result[0, np.abs(lat) > 40], (lat < 0)[np.abs(lat) > 40])
+
+
+def test_a_regional_mesh_leaves_the_rest_missing():
+    ds = mesh_dataset().isel(face=[0, 1])
+    result = to_healpix(ds, 3, method="conservative")["t"]
+    part = horizontal_grid(ds).grid.areas.sum() / (4 * np.pi)
+    assert np.isfinite(result).mean() == pytest.approx(part, abs=0.02)
+    own = to_healpix(ds, 3, method="conservative", extent="source")["t"]
+    np.testing.assert_array_equal(own, result.values[:, own["cell_ids"]])
+    assert np.isfinite(own).all()
+
+
+def test_an_array_alone_has_lost_its_mesh_and_says_so():
+    ds = mesh_dataset()
+    with pytest.raises(ValueError, match=r"a DataArray loses them"):
+        to_healpix(ds["t"], 2, method="conservative")
+
+
+def test_a_field_goes_onto_the_faces_of_another_dataset():
+    mesh = horizontal_grid(mesh_dataset()).grid
+    lon, lat = np.arange(0, 360, 10.0), np.arange(-85, 90, 10.0)
+    height = np.broadcast_to(np.sin(np.deg2rad(lat))[:, None], (18, 36))
+    source = xr.Dataset({"z": (("lat", "lon"), height)}, {"lat": lat, "lon": lon})
+    result = regrid(source, mesh, method="conservative")
+    assert horizontal_grid(result).grid == mesh
+    areas = horizontal_grid(source).grid.areas
+    kept = (result["z"].values * mesh.areas).sum()
+    assert kept == pytest.approx((height.ravel() * areas).sum(), abs=1e-6)

@@ -55,7 +55,9 @@ def _horizontal_variables(obj: xr.Dataset, source: HorizontalGrid) -> dict[Any, 
     chosen = {
         name: variable
         for name, variable in obj.data_vars.items()
-        if set(source.dims) <= set(variable.dims) and name not in source.coords
+        if set(source.dims) <= set(variable.dims)
+        and name not in source.coords
+        and "cf_role" not in variable.attrs
     }
     if not chosen:
         raise ValueError(
@@ -266,7 +268,7 @@ def _assembled(
         name
         for name, variable in obj.data_vars.items()
         if name in source.coords
-        or "grid_mapping_name" in variable.attrs
+        or {"grid_mapping_name", "cf_role"} & set(variable.attrs)
         or (name in bounds and horizontal & set(variable.dims))
     }
     passing = {name: v for name, v in obj.data_vars.items() if name not in {*gone, *arrays}}

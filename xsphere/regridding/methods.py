@@ -109,11 +109,14 @@ def _is_integrated(variable: xr.DataArray) -> bool:
 
 
 def _coarser(target: Grid, source: Grid) -> bool:
-    """Whether the largest cells grow; those of a longitude-latitude grid are at the equator."""
-    return _largest_area(target) > _largest_area(source) * (1 + 1e-6)
+    """Whether cells grow: typical ones, of a longitude-latitude grid those at the equator."""
+    return _typical_area(target) > _typical_area(source) * (1 + 1e-6)
 
 
-def _largest_area(grid: Grid) -> float:
-    if isinstance(grid, HealpixGrid):
-        return float(4 * np.pi / (12 * 4**grid.level))
-    return float(grid.areas.max())
+def _typical_area(grid: Grid) -> float:
+    match grid:
+        case HealpixGrid():
+            return float(4 * np.pi / (12 * 4**grid.level))
+        case LatLonGrid():
+            return float(grid.areas.max())
+    return float(grid.areas.mean())
