@@ -9,8 +9,7 @@ from pathlib import Path
 
 from xsphere.cache import FORMAT, cache_dir, sound
 
-# what a process that died was building is nobody's any more after a day
-ABANDONED_SECONDS = 86_400.0
+DAY = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,16 +185,16 @@ def size_text(entries: Sequence[CacheEntry]) -> str:
 
 
 def _age_text(seconds: float) -> str:
-    for size, unit in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min")):
+    for size, unit in ((DAY, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
 def _removable(entry: CacheEntry, older_than: float) -> bool:
-    building = entry.key.startswith("tmp-")
-    least = max(86_400.0 * older_than, ABANDONED_SECONDS if building else 0.0)
-    return entry.age_seconds >= least
+    # what a process that died was building is nobody's any more after a day
+    abandoned = DAY if entry.key.startswith("tmp-") else 0.0
+    return entry.age_seconds >= max(DAY * older_than, abandoned)
 
 
 def _folders() -> Iterator[Path]:

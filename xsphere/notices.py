@@ -1,10 +1,12 @@
 """Warnings that point at the user's line, however deep in the package they arise."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
 
-PACKAGE = str(Path(__file__).parent)
+# with the separator, so that a folder whose name goes on is not taken for it
+PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

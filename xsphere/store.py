@@ -136,8 +136,7 @@ def write_whole(
     path = Path(path)
     if path.suffix not in (".zarr", ".nc"):
         raise ValueError(f"the output must end in '.zarr' or '.nc', got {str(path)!r}")
-    ds = obj.to_dataset() if isinstance(obj, xr.DataArray) else obj
-    ds = ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
+    ds = _titled(obj.to_dataset() if isinstance(obj, xr.DataArray) else obj)
     with _replaced(path, overwrite) as beside, _bar(progress):
         if path.suffix == ".nc":
             ds.to_netcdf(beside, encoding=_encoding(ds, "nc"))
@@ -205,10 +204,10 @@ def write_levels(
         )
     with _replaced(path, overwrite) as beside, _bar(progress):
         zarr.create_group(beside, attributes=_multiscales(sorted(levels, reverse=True)))
-        for level, ds in levels.items():
-            titled = ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
-            _to_zarr(titled, beside, group=str(level))
-        _fill_together({str(level): ds for level, ds in levels.items()}, beside)
+        groups = {str(level): _titled(ds) for level, ds in levels.items()}
+        for group, ds in groups.items():
+            _to_zarr(ds, beside, group=group)
+        _fill_together(groups, beside)
         with _whatever_the_format():
             zarr.consolidate_metadata(str(beside))
     return path
@@ -230,6 +229,10 @@ def _multiscales(levels: Sequence[int]) -> dict[str, Any]:
         "zarr_conventions": [MULTISCALES_CONVENTION],
         "multiscales": {"layout": layout, "resampling_method": "average"},
     }
+
+
+def _titled(ds: xr.Dataset) -> xr.Dataset:
+    return ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.cache import SharedEntries, cache_dir, cached_arrays, entry_path, read_arrays
+from xsphere.cache import SharedEntries, cached_arrays, entry_path, read_arrays
 from xsphere.grids.base import Grid
 from xsphere.grids.healpix import HealpixGrid
 from xsphere.grids.latlon import LatLonGrid, is_gaussian
@@ -114,10 +114,10 @@ def _packed(grid: Grid) -> PackedGrid:
     if isinstance(grid, LatLonGrid):
         definition = _short_axes(grid, definition)
     arrays = {k: v for k, v in definition.items() if isinstance(v, np.ndarray)}
-    if sum(array.nbytes for array in arrays.values()) > EMBEDDED_BYTES and cache_dir() is not None:
+    folder = entry_path("grids", grid.fingerprint)
+    if sum(array.nbytes for array in arrays.values()) > EMBEDDED_BYTES and folder is not None:
         cached_arrays("grids", grid.fingerprint, lambda: arrays, about=repr(grid))
-        folder = entry_path("grids", grid.fingerprint)
-        if folder is not None and folder.exists():
+        if folder.exists():
             rest = {k: v for k, v in definition.items() if k not in arrays}
             return PackedGrid(kind, grid.fingerprint, rest, str(folder))
     return PackedGrid(kind, grid.fingerprint, definition)
@@ -163,7 +163,7 @@ def _stored(packed: PackedGrid) -> dict[str, Any]:
         return {}
     own = entry_path("grids", packed.fingerprint)
     for folder in (own, Path(packed.folder)):
-        arrays = None if folder is None or not folder.exists() else read_arrays(folder)
+        arrays = None if folder is None else read_arrays(folder)
         if arrays is not None:
             return dict(arrays)
     raise FileNotFoundError(

@@ -10,6 +10,7 @@ from xsphere.graph import LaplacianType, Weights
 from xsphere.grids import HealpixGrid
 from xsphere.model.derived import DERIVED, derived_field
 from xsphere.weights import FieldMethod
+from xsphere.weights.vectors import northward_name
 
 FORMAT = 1
 MAX_LEVEL = 12
@@ -323,15 +324,15 @@ class ModelSpec:
     @property
     def vectors(self) -> tuple[tuple[int, int], ...]:
         """Positions of the variables that are components of one vector, east before north."""
-        known = [(v.standard_name or "", v.pressure) for v in self.variables]
-        partners = [
-            (name.replace("eastward", "northward"), pressure) if "eastward" in name else None
-            for name, pressure in known
-        ]
+        names = [variable.standard_name or "" for variable in self.variables]
+        pressures = [variable.pressure for variable in self.variables]
+        known: list[tuple[str | None, float | None]] = [*zip(names, pressures, strict=True)]
+        partners = [*zip(map(northward_name, names), pressures, strict=True)]
+        # an unknown name is no partner, since those known are strings
         return tuple(
             (east, known.index(partner))
             for east, partner in enumerate(partners)
-            if partner is not None and known.count(partner) == 1 and partners.count(partner) == 1
+            if known.count(partner) == 1 and partners.count(partner) == 1
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import xarray as xr
 
 from xsphere.grids import Grid
 from xsphere.notices import warn_user
+from xsphere.weights.vectors import northward_name
 
 Pairs = Sequence[tuple[Any, Any]]
 Vectors = Literal["auto"] | Pairs | None
@@ -125,15 +126,13 @@ def _checked(variables: Mapping[Any, xr.DataArray], vectors: Pairs) -> list[tupl
 def _found(variables: Mapping[Any, xr.DataArray]) -> Iterator[tuple[Any, Any]]:
     taken: set[Any] = set()
     for east, variable in variables.items():
-        wanted = _partner_name(variable)
+        wanted = northward_name(_standard_name(variable))
         if wanted is None:
             continue
         partners = [
             name
             for name, other in variables.items()
-            if name not in taken
-            and other.attrs.get("standard_name") == wanted
-            and _alike(variable, other)
+            if name not in taken and _standard_name(other) == wanted and _alike(variable, other)
         ]
         if len(partners) > 1:
             partners = [name for name in partners if _names_match(str(east), str(name))]
@@ -142,10 +141,8 @@ def _found(variables: Mapping[Any, xr.DataArray]) -> Iterator[tuple[Any, Any]]:
             yield east, partners[0]
 
 
-def _partner_name(variable: xr.DataArray) -> str | None:
-    """Standard name of the northward component, for an eastward one."""
-    name = str(variable.attrs.get("standard_name", ""))
-    return name.replace("eastward", "northward") if "eastward" in name else None
+def _standard_name(variable: xr.DataArray) -> str:
+    return str(variable.attrs.get("standard_name", ""))
 
 
 def _alike(one: xr.DataArray, other: xr.DataArray) -> bool:
@@ -180,9 +177,7 @@ def _warn_of_lone_components(
         name
         for name, variable in variables.items()
         if name not in paired
-        and any(
-            way in str(variable.attrs.get("standard_name", "")) for way in ("eastward", "northward")
-        )
+        and any(way in _standard_name(variable) for way in ("eastward", "northward"))
     ]
     if lone and _nears_a_pole(source):
         warn_user(

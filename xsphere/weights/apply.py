@@ -4,7 +4,7 @@ What comes out for one field never depends on which others are in the array, to 
 results do not change with chunks or threads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -26,7 +26,7 @@ CELLS_AT_ONCE = 2048
 PART_TOLERANCE = 1e-6
 COVER_TOLERANCE = 1e-9
 
-_prepared_matrices = SharedEntries(8)
+_prepared_matrices = SharedEntries(16)
 
 
 def apply_weights(
@@ -75,7 +75,7 @@ def apply_weights(
     array([ 2., nan])
     """
     fields = np.asarray(values)
-    _check_fit(matrix, fields, "values")
+    check_fit(matrix.shape[1], fields, "values", "matrix")
     check_missing_policy(missing, min_valid_fraction)
     dtype = result_dtype(fields.dtype)
     prepared = _prepared(matrix, dtype)
@@ -123,7 +123,7 @@ def apply_mode(
     array([  1,   2, 254], dtype=uint8)
     """
     fields = np.asarray(labels)
-    _check_fit(matrix, fields, "labels")
+    check_fit(matrix.shape[1], fields, "labels", "matrix")
     _check_classes(fields.dtype, classes, fill)
     flat = fields.reshape(-1, fields.shape[-1])
     choices = np.array([*sorted(set(classes)), fill], fields.dtype)
@@ -142,11 +142,12 @@ def check_missing_policy(missing: str, min_valid_fraction: float) -> None:
         raise ValueError(f"min_valid_fraction must be from 0 to 1, got {min_valid_fraction!r}")
 
 
-def _check_fit(matrix: sparse.csr_array, fields: NDArray[Any], name: str) -> None:
-    if fields.ndim == 0 or fields.shape[-1] != matrix.shape[1]:
+def check_fit(n_source: int, fields: NDArray[Any], name: str, what: str) -> None:
+    """Refuse fields without one value for each source cell on their last axis."""
+    if fields.ndim == 0 or fields.shape[-1] != n_source:
         raise ValueError(
-            f"{name} must have the {matrix.shape[1]} source cells of the matrix on their last "
-            f"axis, got shape {fields.shape}; flatten (lat, lon) fields first"
+            f"{name} must have the {n_source} source cells of the {what} on their last axis, got "
+            f"shape {fields.shape}; flatten (lat, lon) fields first"
         )
 
 
@@ -172,52 +173,76 @@ def result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if small else np.float64)
 
 
-class Prepared(NamedTuple):
+class _Prepared(NamedTuple):
     """A matrix in the type that fields are computed in, its tiles, and sums of its rows."""
 
     weights: NDArray[np.floating[Any]]
     tiles: tuple[NDArray[Any], ...]
     sums: NDArray[np.floating[Any]]
     parts: NDArray[np.float64]  # the same sums without rounding: what the source covers
-    tolerance: float
     original: sparse.csr_array  # kept alive, so that no other can get its id
 
 
-def _prepared(matrix: sparse.csr_array, dtype: np.dtype[Any]) -> Prepared:
-    def make() -> Prepared:
+class _Divisors(NamedTuple):
+    """What sums are divided by where nothing is missing, and what valid part is enough else."""
+
+    usual: NDArray[np.floating[Any]]
+    enough: NDArray[np.floating[Any]]
+    original: sparse.csr_array  # as above
+
+
+def _kept(matrix: sparse.csr_array, key: str, make: Callable[[], Any]) -> Any:
+    """What was made of a matrix before, if it cannot have changed since."""
+    if matrix.data.flags.writeable:
+        return make()
+    return _prepared_matrices.fetch(f"{id(matrix)} {key}", make)
+
+
+def _prepared(matrix: sparse.csr_array, dtype: np.dtype[Any]) -> _Prepared:
+    def make() -> _Prepared:
         from xsphere.weights.products import row_sums, tiles_of
 
         weights = matrix.data.astype(dtype, copy=False)
         rows, needs, needed, slots = tiles_of(matrix.indptr, matrix.indices, matrix.shape[1])
         if np.diff(needs).max(initial=0) <= np.iinfo(np.uint16).max:
             slots = slots.astype(np.uint16)
-        tolerance = COVER_TOLERANCE if matrix.dtype == np.float64 else PART_TOLERANCE
         parts = row_sums(matrix.indptr, matrix.data.astype(np.float64, copy=False))
         sums = row_sums(matrix.indptr, weights)
-        return Prepared(weights, (rows, needs, needed, slots), sums, parts, tolerance, matrix)
+        return _Prepared(weights, (rows, needs, needed, slots), sums, parts, matrix)
 
-    if matrix.data.flags.writeable:
-        return make()
-    prepared: Prepared = _prepared_matrices.fetch(f"{id(matrix)} {dtype}", make)
+    prepared: _Prepared = _kept(matrix, f"{dtype}", make)
     return prepared
 
 
+def _divisors(prepared: _Prepared, least: float | None) -> _Divisors:
+    """For a valid part of a cell that is enough, or None where missing values propagate."""
+    _, _, sums, parts, matrix = prepared
+
+    def make() -> _Divisors:
+        enough = np.full_like(sums, np.inf)
+        if least is None:
+            tolerance = COVER_TOLERANCE if matrix.dtype == np.float64 else PART_TOLERANCE
+            good = np.abs(parts - 1.0) <= tolerance
+        else:
+            good = (parts >= least - PART_TOLERANCE) & (parts > 0)
+            # a sum of many entries is off by its rounding: so is what it must reach
+            enough[good] = sums[good] / parts[good] * (least - PART_TOLERANCE)
+        usual = np.where(good, sums, np.array(np.nan, sums.dtype))
+        return _Divisors(usual, enough, matrix)
+
+    divisors: _Divisors = _kept(matrix, f"{sums.dtype} {least}", make)
+    return divisors
+
+
 def _apply(
-    prepared: Prepared, fields: NDArray[Any], result: NDArray[Any], least: float | None
+    prepared: _Prepared, fields: NDArray[Any], result: NDArray[Any], least: float | None
 ) -> None:
     """Fills result with regridded fields; least is None where missing values propagate."""
     from xsphere.weights.products import LANES, apply_rows, apply_tiles
 
-    weights, tiles, sums, parts, tolerance, matrix = prepared
-    if least is None:
-        good, enough = np.abs(parts - 1.0) <= tolerance, np.zeros_like(sums)
-    else:
-        good = (parts >= least - PART_TOLERANCE) & (parts > 0)
-        # a sum of many entries is off by its rounding: so is what it must reach
-        enough = np.full_like(sums, np.inf)
-        enough[good] = sums[good] / parts[good] * (least - PART_TOLERANCE)
+    weights, tiles, _, _, matrix = prepared
+    usual, enough, _ = _divisors(prepared, least)
     rule = (enough, least is None)
-    usual = np.where(good, sums, np.array(np.nan, sums.dtype))
     expected = (np.ones(tiles[2].size, np.bool_), usual.copy())
     for start in range(0, len(fields), LANES):
         batch, into = fields[start : start + LANES], result[start : start + LANES]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
-from xsphere.weights.assembly import canonical
+from xsphere.weights.assembly import canonical, present_entries
 from xsphere.weights.polygons import polygon_areas_in_boxes, polygon_areas_in_cells
+from xsphere.weights.projection import belt_height, cap_distance
 
 Floats = NDArray[np.float64]
 
@@ -91,13 +92,18 @@ def _check_bounds(**grids: Grid) -> None:
 
 def _with_cyclic_rows(matrix: sparse.csr_array, target: Grid) -> sparse.csr_array:
     """The matrix, where a repeated column of no width gets the rows of the column it repeats."""
-    if not (isinstance(target, LatLonGrid) and target.has_cyclic_column):
+    if not repeats_first_column(target):
         return matrix
     rows = np.arange(target.n_cells).reshape(target.shape)
-    if (target.areas[rows[:, -1]] > 0).any():
-        return matrix
     rows[:, -1] = rows[:, 0]
     return canonical(matrix[rows.ravel()])
+
+
+def repeats_first_column(grid: Grid) -> bool:
+    """Whether the last column is the first one again, without an area of its own."""
+    if not (isinstance(grid, LatLonGrid) and grid.has_cyclic_column):
+        return False
+    return not (grid.areas.reshape(grid.shape)[:, -1] > 0).any()
 
 
 def _latlon_to_healpix(source: LatLonGrid, target: HealpixGrid) -> sparse.csr_array:
@@ -124,13 +130,8 @@ def _shared_areas(boxes: LatLonGrid, healpix: HealpixGrid) -> sparse.csr_array:
     starts, cells, areas = box_overlaps(
         healpix.nside, rows, row_starts, columns, column_starts, touching_boxes(boxes, healpix)
     )
-    positions = healpix.positions_of(cells)
-    if not healpix.is_global:
-        present = positions >= 0
-        starts = np.concatenate([[0], np.cumsum(present)])[starts]
-        positions, areas = positions[present], areas[present]
     shape = (boxes.n_cells, healpix.n_cells)
-    return sparse.csr_array((areas, positions.astype(np.int32), starts), shape=shape)
+    return present_entries(starts, healpix.positions_of(cells), areas, shape)
 
 
 def touching_boxes(boxes: LatLonGrid, healpix: HealpixGrid) -> NDArray[np.bool_]:
@@ -148,17 +149,12 @@ def row_pieces(grid: LatLonGrid) -> tuple[Floats, NDArray[np.int64]]:
     assert grid.lat_bounds is not None
     south, north = grid.lat_bounds.T
     zones = [
-        (NORTH_CAP, _cap_distance(north), _cap_distance(south)),
-        (BELT, *(0.75 * np.sin(np.deg2rad([south, north]))).clip(-0.5, 0.5)),
-        (SOUTH_CAP, _cap_distance(-south), _cap_distance(-north)),
+        (NORTH_CAP, cap_distance(north), cap_distance(south)),
+        (BELT, *belt_height([south, north])),
+        (SOUTH_CAP, cap_distance(-south), cap_distance(-north)),
     ]
     pieces = np.stack([np.stack(np.broadcast_arrays(*zone), -1) for zone in zones], 1)
     return _kept(pieces)
-
-
-def _cap_distance(lat: Floats) -> Floats:
-    """sqrt(3 (1 - sin lat)), at most 1, without the cancellation near the pole."""
-    return np.asarray(np.sqrt(6.0) * np.sin(np.deg2rad(90.0 - lat) / 2)).clip(max=1.0)
 
 
 def column_pieces(grid: LatLonGrid) -> tuple[Floats, NDArray[np.int64]]:
@@ -221,17 +217,25 @@ def _near(polygons: PointGrid, healpix: HealpixGrid) -> NDArray[np.bool_] | None
 
 
 def _latlon_to_latlon(source: LatLonGrid, target: LatLonGrid) -> sparse.csr_array:
-    assert source.lon_bounds is not None
     assert source.lat_bounds is not None
     assert target.lon_bounds is not None
     assert target.lat_bounds is not None
+    columns = turned_columns(source, target)
+    along_lon = axis_shares(columns, target.lon_bounds, np.subtract)
+    n_turns = len(columns) // source.lon.size
+    along_lon = along_lon @ sparse.vstack([sparse.eye_array(source.lon.size)] * n_turns)
+    along_lat = axis_shares(source.lat_bounds, target.lat_bounds, sine_height)
+    return sparse.kron(along_lat, along_lon, format="csr")
+
+
+def turned_columns(source: LatLonGrid, target: LatLonGrid) -> Floats:
+    """Bounds of the source's columns, all of them again for every turn that the target is in."""
+    assert source.lon_bounds is not None
+    assert target.lon_bounds is not None
     first = np.floor((target.lon_bounds.min() - source.lon_bounds.max()) / 360.0)
     last = np.ceil((target.lon_bounds.max() - source.lon_bounds.min()) / 360.0)
     turns = [source.lon_bounds + 360.0 * turn for turn in np.arange(first, last + 1)]
-    along_lon = axis_shares(np.concatenate(turns), target.lon_bounds, np.subtract)
-    along_lon = along_lon @ sparse.vstack([sparse.eye_array(source.lon.size)] * len(turns))
-    along_lat = axis_shares(source.lat_bounds, target.lat_bounds, sine_height)
-    return sparse.kron(along_lat, along_lon, format="csr")
+    return np.concatenate(turns)
 
 
 def sine_height(north: Floats, south: Floats) -> Floats:

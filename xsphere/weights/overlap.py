@@ -56,7 +56,7 @@ def _spread(bits):
 
 
 @numba.njit(nogil=True)
-def _nested_id(zone, quarter, i, j, nside):
+def nested_id(zone, quarter, i, j, nside):
     """Nested id of the square (i, j) of a facet in the coordinates of `_corners`."""
     if zone == 1:
         face, x, y = quarter, nside - 1 - j, nside - 1 - i
@@ -123,7 +123,7 @@ def _add_piece(zone, quarter, nside, smallest, work, found, count):
                 x_shared, y_shared = x_cell, y_cell
             area = _area(x_shared, y_shared, m)
             if area > smallest:
-                cells[count] = _nested_id(zone, quarter, i, j, nside)
+                cells[count] = nested_id(zone, quarter, i, j, nside)
                 areas[count] = area
                 if count < len(centroids):
                     polygon_centroid(zone, quarter, nside, x_shared, y_shared, m, centroids[count])
@@ -141,18 +141,13 @@ def _room(zone, nside, work):
 
 
 @numba.njit(nogil=True)
-def _grown(found, used, needed):
-    """Cells, areas and centroids (if there are any) with room for what is needed."""
-    cells, areas, centroids = found
-    if needed <= cells.size:
-        return found
-    room = max(needed, 2 * cells.size)
-    more_cells, more_areas = np.empty(room, np.int64), np.empty(room, np.float64)
-    more_centroids = np.empty((room if len(centroids) else 0, 3), np.float64)
-    more_cells[:used], more_areas[:used] = cells[:used], areas[:used]
-    if len(centroids):
-        more_centroids[:used] = centroids[:used]
-    return more_cells, more_areas, more_centroids
+def grown(array, used, needed):
+    """The array, or a longer one with the same first rows."""
+    if needed <= array.shape[0]:
+        return array
+    larger = np.empty((max(needed, 2 * array.shape[0]), *array.shape[1:]), array.dtype)
+    larger[:used] = array[:used]
+    return larger
 
 
 @numba.njit(nogil=True)
@@ -173,12 +168,8 @@ def _pieces(nside, axes, wanted, with_centroids):
     rows, row_starts, columns, column_starts = axes
     n_lat, n_lon = wanted.shape
     starts = np.zeros(n_lat * n_lon + 1, np.int64)
-    room = 1024
-    found = (
-        np.empty(room, np.int64),
-        np.empty(room, np.float64),
-        np.empty((room if with_centroids else 0, 3), np.float64),
-    )
+    cells, areas = np.empty(1024, np.int64), np.empty(1024, np.float64)
+    centroids = np.empty((1024 if with_centroids else 0, 3), np.float64)
     work, count = np.empty((8, 16)), 0
     for box in range(n_lat * n_lon):
         lat, lon = box // n_lon, box % n_lon
@@ -189,10 +180,13 @@ def _pieces(nside, axes, wanted, with_centroids):
             for c in column_pieces:
                 zone, quarter = int(rows[r, 0]), int(columns[c, 0])
                 _corners(zone, rows[r], columns[c], nside, work)
-                found = _grown(found, count, count + _room(zone, nside, work))
+                needed = count + _room(zone, nside, work)
+                cells, areas = grown(cells, count, needed), grown(areas, count, needed)
+                if with_centroids:
+                    centroids = grown(centroids, count, needed)
+                found = (cells, areas, centroids)
                 count = _add_piece(zone, quarter, nside, smallest, work, found, count)
         starts[box + 1] = count
-    cells, areas, centroids = found
     return starts, cells[:count], areas[:count], centroids[:count]
 
 

@@ -13,9 +13,11 @@ from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.weights.conservative import (
     axis_shares,
     column_pieces,
+    repeats_first_column,
     row_pieces,
     sine_height,
     touching_boxes,
+    turned_columns,
 )
 from xsphere.weights.slopes import box_centroids, cell_centroids
 
@@ -85,11 +87,9 @@ def shared_pieces(source: Grid, target: Grid) -> Pieces:
 
 def _with_cyclic_targets(pieces: Pieces, target: Grid) -> Pieces:
     """Pieces, where a repeated column of no width gets those of the column it repeats."""
-    if not (isinstance(target, LatLonGrid) and target.has_cyclic_column):
+    if not repeats_first_column(target):
         return pieces
-    n_lon = target.lon.size
-    if (target.areas.reshape(target.shape)[:, -1] > 0).any():
-        return pieces
+    n_lon = target.shape[1]
     repeated = np.flatnonzero((pieces.targets % n_lon == 0) & (pieces.targets < target.n_cells))
     copies = Pieces(*(part[repeated] for part in pieces))
     copies = copies._replace(targets=copies.targets + (n_lon - 1))
@@ -162,15 +162,11 @@ def _healpix_to_healpix(source: HealpixGrid, target: HealpixGrid) -> Pieces:
 
 
 def _latlon_to_latlon(source: LatLonGrid, target: LatLonGrid) -> Pieces:
-    assert source.lon_bounds is not None
     assert source.lat_bounds is not None
     assert target.lon_bounds is not None
     assert target.lat_bounds is not None
-    first = np.floor((target.lon_bounds.min() - source.lon_bounds.max()) / 360.0)
-    last = np.ceil((target.lon_bounds.max() - source.lon_bounds.min()) / 360.0)
-    turns = [source.lon_bounds + 360.0 * turn for turn in np.arange(first, last + 1)]
     lon_to, lon_from, lon_shares, lon_shared = _axis_pieces(
-        np.concatenate(turns), target.lon_bounds, np.subtract
+        turned_columns(source, target), target.lon_bounds, np.subtract
     )
     lat_to, lat_from, lat_shares, lat_shared = _axis_pieces(
         source.lat_bounds, target.lat_bounds, sine_height

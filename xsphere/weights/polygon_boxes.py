@@ -14,8 +14,8 @@ import numba
 import numpy as np
 
 from xsphere.weights.compiled import compiled
-from xsphere.weights.overlap import BELT, NORTH_CAP, SOUTH_CAP
-from xsphere.weights.polygon_overlap import HALVINGS, SMALLEST_PART, _grown, _ring
+from xsphere.weights.overlap import BELT, NORTH_CAP, SOUTH_CAP, grown
+from xsphere.weights.polygon_overlap import HALVINGS, SMALLEST_PART, polygon_ring
 
 # Steradian per quarter turn and unit of 3/4 z in the belt, of s^2 / 2 in the caps.
 BELT_AREA = math.pi / 2 * 4.0 / 3.0
@@ -111,7 +111,7 @@ def _add_zone(ring, n, zone, rows, columns, smallest, sums, found):
     left = _column_of(ring[:n, 0].min(), columns)
     n_rows = np.searchsorted(heights, highest, side="left") - bottom
     n_columns = _column_of(ring[:n, 0].max(), columns) - left + 1
-    sums = _grown(sums, 0, n_rows * (n_columns + 1))
+    sums = grown(sums, 0, n_rows * (n_columns + 1))
     table = sums[: n_rows * (n_columns + 1)].reshape(n_rows, n_columns + 1)
     table[:] = 0.0
     for k in range(n):
@@ -119,8 +119,8 @@ def _add_zone(ring, n, zone, rows, columns, smallest, sums, found):
         _add_chord(ring[k], following, zone, heights, columns, (bottom, left), table)
     boxes, areas, count = found
     boxes, areas = (
-        _grown(boxes, count, count + table.size),
-        _grown(areas, count, count + table.size),
+        grown(boxes, count, count + table.size),
+        grown(areas, count, count + table.size),
     )
     # the distance from the pole falls to the north
     unit = BELT_AREA if zone == BELT else CAP_AREA
@@ -174,7 +174,7 @@ def polygon_box_overlaps(nodes, faces, sizes, box_size, columns, south, belt, no
     heights = (south, belt, north)
     first_rows = (0, south.size - 1, south.size + belt.size - 2)
     for polygon in range(faces.shape[0]):
-        ring, arc, n = _ring(nodes, faces[polygon], box_size, ring, arc, ends)
+        ring, arc, n = polygon_ring(nodes, faces[polygon], box_size, ring, arc, ends)
         smallest = SMALLEST_PART * min(least, sizes[polygon])
         for zone in (SOUTH_CAP, BELT, NORTH_CAP):
             rows = (heights[zone + 1], first_rows[zone + 1])

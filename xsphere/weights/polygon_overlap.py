@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from xsphere.weights.compiled import compiled
-from xsphere.weights.overlap import BELT, NORTH_CAP, SOUTH_CAP, _nested_id
+from xsphere.weights.overlap import BELT, NORTH_CAP, SOUTH_CAP, grown, nested_id
 
 # Chords leave their great circle by less than this part of the edge and of the cell.
 LARGEST_DEVIATION = 1e-5
@@ -28,16 +28,6 @@ SMALLEST_PART = 1e-12
 RIM = 1e-13
 
 HALVINGS = 40
-
-
-@numba.njit(nogil=True)
-def _grown(array, used, needed):
-    """The array, or a longer one with the same first rows."""
-    if needed <= array.shape[0]:
-        return array
-    larger = np.empty((max(needed, 2 * array.shape[0]), *array.shape[1:]), array.dtype)
-    larger[:used] = array[:used]
-    return larger
 
 
 @numba.njit(nogil=True)
@@ -135,7 +125,7 @@ def _add_chords(a, b, cell_size, arc, n, ends):
     zone, quarter = _facet(middle)
     (u, v), (u_end, v_end) = _flat(a, zone, quarter), _flat(b, zone, quarter)
     allowed = LARGEST_DEVIATION * min(cell_size, math.hypot(u_end - u, v_end - v))
-    start, arc = n, _grown(arc, n, n + 1)
+    start, arc = n, grown(arc, n, n + 1)
     n = _add_vertex(arc, n, u, v, zone, quarter)
     # halves still to do, the next one last: two at least, since a bend can hide in its middle
     left[:], ends[0], ends[1], depth = a, b, middle, 2
@@ -149,7 +139,7 @@ def _add_chords(a, b, cell_size, arc, n, ends):
             ends[depth] = middle
             depth += 1
             continue
-        arc = _grown(arc, n, n + 2)
+        arc = grown(arc, n, n + 2)
         # two chords that hold as much area as the parabola through the three points
         u_tip, v_tip = u_mean + 4.0 / 3.0 * u_off, v_mean + 4.0 / 3.0 * v_off
         n = _add_vertex(arc, n, u_tip, v_tip, zone, quarter)
@@ -183,7 +173,7 @@ def _edge(a, b, cell_size, arc, ends):
 
 
 @numba.njit(nogil=True)
-def _ring(nodes, face, cell_size, ring, arc, ends):
+def polygon_ring(nodes, face, cell_size, ring, arc, ends):
     """Vertices around a polygon, longitudes unrolled; closed over the pole that it holds."""
     n, n_corners = 0, face.size
     for corner in range(n_corners):
@@ -192,7 +182,7 @@ def _ring(nodes, face, cell_size, ring, arc, ends):
             continue
         # from the lower node to the higher, so that both neighbours see one line of chords
         arc, n_arc = _edge(nodes[min(here, there)], nodes[max(here, there)], cell_size, arc, ends)
-        ring = _grown(ring, n, n + n_arc + 2)
+        ring = grown(ring, n, n + n_arc + 2)
         for k in range(n_arc):
             ring[n] = arc[k if here < there else n_arc - 1 - k]
             if n > 0:
@@ -261,14 +251,14 @@ def _summed(ring, n, facet, work):
     zone, quarter, nside = facet
     flat, sums = work
     n_squares = 2 * nside if zone == BELT else nside
-    flat = _grown(flat, 0, n)
+    flat = grown(flat, 0, n)
     for k in range(n):
         flat[k] = _squares_of(ring[k], zone, quarter, nside)
     left = min(int(flat[:n, 0].min()), n_squares - 1)
     bottom = min(int(flat[:n, 1].min()), n_squares - 1)
     n_columns = max(math.ceil(flat[:n, 0].max()) - left, 1)
     n_rows = max(math.ceil(flat[:n, 1].max()) - bottom, 1)
-    sums = _grown(sums, 0, n_rows * (n_columns + 1))
+    sums = grown(sums, 0, n_rows * (n_columns + 1))
     table = sums[: n_rows * (n_columns + 1)].reshape(n_rows, n_columns + 1)
     table[:] = 0.0
     for k in range(n):
@@ -284,8 +274,8 @@ def _add_facet(ring, n, facet, smallest, work, found):
     left, bottom, table, work = _summed(ring, n, facet, work)
     cells, areas, count = found
     cells, areas = (
-        _grown(cells, count, count + table.size),
-        _grown(areas, count, count + table.size),
+        grown(cells, count, count + table.size),
+        grown(areas, count, count + table.size),
     )
     # the plane of the north cap is seen from below
     sign = 1.0 if zone == NORTH_CAP else -1.0
@@ -294,7 +284,7 @@ def _add_facet(ring, n, facet, smallest, work, found):
         for i in range(table.shape[1] - 1):
             total += sign * table[j, i]
             if total > smallest:
-                cells[count] = _nested_id(zone, quarter % 4, left + i, bottom + j, nside)
+                cells[count] = nested_id(zone, quarter % 4, left + i, bottom + j, nside)
                 areas[count] = total
                 count += 1
     return work, (cells, areas, count)
@@ -345,7 +335,7 @@ def polygon_overlaps(nside, nodes, faces, sizes, wanted):
     work = (np.empty((256, 2)), np.empty(256))
     for polygon in range(faces.shape[0]):
         if wanted[polygon]:
-            ring, arc, n = _ring(nodes, faces[polygon], 1.0 / nside, ring, arc, ends)
+            ring, arc, n = polygon_ring(nodes, faces[polygon], 1.0 / nside, ring, arc, ends)
             smallest = SMALLEST_PART * min(1.0, sizes[polygon])
             work, found = _add_polygon(ring, n, nside, smallest, work, found)
         starts[polygon + 1] = found[2]

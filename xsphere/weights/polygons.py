@@ -6,6 +6,8 @@ from scipy import sparse
 
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid, lonlat_to_vectors
 from xsphere.grids.points import polygon_areas
+from xsphere.weights.assembly import present_entries
+from xsphere.weights.projection import belt_height, cap_distance
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -58,13 +60,8 @@ def polygon_areas_in_cells(
         wanted = np.ones(polygons.n_cells, bool)
     starts, cells, areas = polygon_overlaps(healpix.nside, nodes, faces, sizes, wanted)
     totals = _totals(starts, areas)
-    positions = healpix.positions_of(cells)
-    if not healpix.is_global:
-        present = positions >= 0
-        starts = np.concatenate([[0], np.cumsum(present)])[starts]
-        positions, areas = positions[present], areas[present]
     shape = (polygons.n_cells, healpix.n_cells)
-    return sparse.csr_array((areas, positions.astype(np.int32), starts), shape=shape), totals
+    return present_entries(starts, healpix.positions_of(cells), areas, shape), totals
 
 
 def polygon_areas_in_boxes(
@@ -113,18 +110,15 @@ def polygon_areas_in_boxes(
         polygons.areas,
         min(np.ptp(boxes.lon_bounds, axis=-1).max(), np.ptp(boxes.lat_bounds, axis=-1).max()) / 90,
         lon / 90.0,
-        _cap_distance(-south),
-        (0.75 * np.sin(np.deg2rad(belt))).clip(-0.5, 0.5),
-        np.ascontiguousarray(_cap_distance(north)[::-1]),
+        cap_distance(-south),
+        belt_height(belt),
+        np.ascontiguousarray(cap_distance(north)[::-1]),
     )
     rows = np.concatenate([_middles(south), _middles(belt), _middles(north)[::-1]])
     meshed = np.meshgrid(_middles(lon), rows)
     positions = boxes.cells_at(*meshed).ravel()[found]
-    present = positions >= 0
-    totals, kept = _totals(starts, areas), np.concatenate([[0], np.cumsum(present)])[starts]
     shape = (polygons.n_cells, boxes.n_cells)
-    entries = (areas[present], positions[present].astype(np.int32), kept)
-    return sparse.csr_array(entries, shape=shape), totals
+    return present_entries(starts, positions, areas, shape), _totals(starts, areas)
 
 
 def _once(edges: Floats) -> Floats:
@@ -138,11 +132,6 @@ def _once(edges: Floats) -> Floats:
 
 def _middles(edges: Floats) -> Floats:
     return (edges[1:] + edges[:-1]) / 2
-
-
-def _cap_distance(lat: Floats) -> Floats:
-    """sqrt(3 (1 - sin lat)), at most 1, without the cancellation near the pole."""
-    return np.asarray(np.sqrt(6.0) * np.sin(np.deg2rad(90.0 - lat) / 2)).clip(max=1.0)
 
 
 def _totals(starts: Integers, areas: Floats) -> Floats:

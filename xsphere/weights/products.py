@@ -125,16 +125,6 @@ def _sums(starts, weights, slots, first, last, x, out):
 
 
 @numba.njit(nogil=True)
-def _column_sums(starts, weights, slots, first, last, x, out):
-    """The first row of what `_sums` gives."""
-    for row in range(first, last):
-        total = x.dtype.type(0)
-        for entry in range(starts[row], starts[row + 1]):
-            total += weights[entry] * x[slots[entry], 0]
-        out[0, row - first] = total
-
-
-@numba.njit(nogil=True)
 def _divisor(part, usual, enough, propagate):
     """What a sum over a cell with missing values is divided by: NaN where too much is missing.
 

@@ -20,6 +20,7 @@ from xsphere.weights.apply import (
     FIELDS_AT_ONCE,
     PART_TOLERANCE,
     Missing,
+    check_fit,
     check_missing_policy,
     result_dtype,
     transposed,
@@ -200,11 +201,7 @@ def apply_second_order(
     """
     array = np.asarray(values)
     n_target, n_source = weights.shape
-    if array.ndim == 0 or array.shape[-1] != n_source:
-        raise ValueError(
-            f"values must have the {n_source} source cells of the weights on their last axis, got "
-            f"shape {array.shape}; flatten (lat, lon) fields first"
-        )
+    check_fit(n_source, array, "values", "weights")
     check_missing_policy(missing, min_valid_fraction)
     dtype = result_dtype(array.dtype)
     prepared = _prepared(weights, dtype)

@@ -93,6 +93,29 @@ def regrid_vectors(
     return shaped[0], shaped[1]
 
 
+def northward_name(standard_name: str) -> str | None:
+    """Standard name of the northward component that belongs to an eastward one.
+
+    Parameters
+    ----------
+    standard_name : str
+        In the words of CF.
+
+    Returns
+    -------
+    str or None
+        None if the name is not that of an eastward component.
+
+    Examples
+    --------
+    >>> northward_name("surface_downward_eastward_stress")
+    'surface_downward_northward_stress'
+    """
+    if "eastward" not in standard_name:
+        return None
+    return standard_name.replace("eastward", "northward")
+
+
 def _in_space(
     east: NDArray[Any], north: NDArray[Any], frame: NDArray[np.floating[Any]]
 ) -> NDArray[np.floating[Any]]:
