@@ -108,7 +108,9 @@ def test_permuting_the_hierarchy_permutes_the_output_of_the_network() -> None:
     other = SphereUNet(3, 2, moved, SMALL).eval()
     other.load_state_dict(network.state_dict())
     x = torch.randn(2, 192, 3)
-    torch.testing.assert_close(network(x)[:, children], other(x[:, children]), rtol=1e-4, atol=1e-4)
+    # in double precision, where the order of sums means nothing whatever the random weights
+    network, other, x = network.double(), other.double(), x.double()
+    torch.testing.assert_close(network(x)[:, children], other(x[:, children]))
 
 
 def test_turning_the_sphere_by_a_quarter_turns_the_output() -> None:
