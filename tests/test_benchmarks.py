@@ -1,11 +1,12 @@
 """The benchmarks run, print every row, and do without the peers; their scores are what they say."""
 
+import csv
 import importlib.util
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 from scipy import integrate
 
+from xsphere.graph import SphereGraph
+from xsphere.graph.filters import filtered
 from xsphere.grids import HealpixGrid
 from xsphere.weights import Method
 
@@ -23,7 +26,9 @@ PEERS = {
     "healpix_resample": "healpix-resample",
     "xarray_regrid": "xarray-regrid",
     "skyborn_cdo": "skyborn-cdo",
+    "ducc0": "ducc0",
 }
+REGRIDDERS = ("healpix-resample", "xarray-regrid", "skyborn-cdo")
 FIELDS = ("sinusoid", "harmonic", "vortex", "smooth", "polar")
 
 
@@ -49,13 +54,30 @@ def output_of(script: str, *options: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def fields() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_fields", BENCHMARKS / "fields.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script() -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a script as a module."""
+
+    def imported(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(
+            f"benchmark_{name}", BENCHMARKS / f"{name}.py"
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    # scripts import each other, and set the threads of libraries
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            patch.setenv(name, "1")
+        yield imported
+
+
+@pytest.fixture(scope="module")
+def fields(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("fields")
 
 
 def test_costs_are_printed_for_every_method_without_peers() -> None:
@@ -67,7 +89,7 @@ def test_costs_are_printed_for_every_method_without_peers() -> None:
         assert row in printed
     for row in ("10 deg to 30 deg", "cache empty", "cache filled"):
         assert row in printed
-    for package in PEERS.values():
+    for package in REGRIDDERS:
         assert f"pip install {package}" in printed
 
 
@@ -87,6 +109,59 @@ def test_errors_are_printed_for_every_method_and_field(tmp_path: Path) -> None:
     assert "L1, 36 deg to 1 | L1, 18 deg to 2 | L1, 9 deg to 3 | order" in printed
     assert "pip install skyborn-cdo" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_graphs_are_timed_at_every_level_in_one_table_and_in_a_file(tmp_path: Path) -> None:
+    figures = tmp_path / "graph.csv"
+    options = ("--levels", "3", "2", "--k", "6", "--repeat", "1", "--threads", "1")
+    printed = output_of("graph.py", *options, "--csv", str(figures))
+    assert "pip install ducc0" in printed
+    assert "Consistent graph, k = 6: built in 1 threads" in printed
+    number = r" +(\d[\d.e+-]*|inf|nan)"
+    for columns, n_figures in (
+        (r"build s +CPU s +s/Mcell +GiB +load s +s/Mcell +GiB +k-d tree s +CPU s +GiB", 10),
+        (r"5 x 64 +5 x 32 +15 x 64 +15 x 32 +healpy +ducc0", 5),
+        (r"healpy/5x64 +healpy/5x32 +healpy/15x64 +healpy/15x32 +ducc0/5x64 .*", 4),
+    ):
+        rows = rf"2 +192({number}){{{n_figures}}}[ -]*\n +3 +768({number}){{{n_figures}}}[ -]*"
+        assert re.search(rf"^ +level +cells +{columns}\n +{rows}$", printed, re.M), columns
+    assert len(re.findall(r"^ +exponent +-?\d", printed, re.M)) == 2
+    with figures.open() as file:
+        low, high = csv.DictReader(file)
+    assert (low["level"], high["level"]) == ("2", "3")
+    for row in (low, high):
+        graph = SphereGraph(HealpixGrid(int(row["level"])), 6)
+        assert int(row["entries"]) == graph.laplacian.nnz
+        per_million = float(row["build_s"]) / graph.n_cells * 1e6
+        assert np.isclose(float(row["build_s_per_Mcell"]), per_million)
+        ratio = float(row["healpy_s"]) / float(row["filter5_float64_s"])
+        assert np.isclose(float(row["healpy_over_filter5_float64"]), ratio)
+
+
+def test_recursion_in_float32_is_the_filter(script: Callable[[str], ModuleType]) -> None:
+    graph = SphereGraph(HealpixGrid(2))
+    field, terms = np.random.default_rng(0).normal(size=graph.n_cells), np.array([0.5, -1.0, 0.25])
+    expected = filtered(graph.laplacian, graph.lambda_max, terms, field)
+    scaled = graph.scaled_laplacian.astype(np.float32)
+    found = script("graph").in_float32(scaled, terms.astype(np.float32), field.astype(np.float32))
+    assert found.dtype == np.float32
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_published_construction_is_the_gaussian_graph(script: Callable[[str], ModuleType]) -> None:
+    found = script("graph").published_laplacian(3, 8)
+    graph = SphereGraph(HealpixGrid(3), 8, weights="gaussian")
+    assert abs(found - found.T).max() < 1e-14
+    assert np.allclose(found.sum(axis=1), 0, atol=1e-12)
+    # ties are broken otherwise by a tree
+    assert abs(found.nnz - graph.laplacian.nnz) < 0.02 * found.nnz
+
+
+def test_growth_is_the_power_of_the_number_of_cells(script: Callable[[str], ModuleType]) -> None:
+    rows = [{"cells": 12 * 4**level, "a_s": 3.0 * 8**level} for level in range(2, 6)]
+    rows[0]["a_s"] = 100.0  # not among the last three
+    assert script("graph").exponent("a_s", rows) == "1.50"
+    assert script("graph").exponent("a_s", rows[:1]) == ""
 
 
 @pytest.mark.parametrize("name", FIELDS)

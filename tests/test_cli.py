@@ -130,6 +130,10 @@ def test_doctor(run) -> None:
         (("events", "DATA", "o.csv"), "one variable with flag_meanings"),
         (("plot", "DATA", "--variable", "fog"), "there is no variable 'fog'"),
         (("plot", "DATA", "--out", "m.xyz"), "the picture must end in one of"),
+        (("equivariance", "--plot", "m.xyz"), "the picture must end in one of"),
+        (("equivariance", "--degrees", "5-"), "numbers and ranges such as"),
+        (("equivariance", "--level", "2", "--degrees", "12"), "degrees must be from 0 to 11"),
+        (("equivariance", "--weights", "fog"), "weights must be one of"),
     ],
 )
 def test_errors_are_one_line(
@@ -153,7 +157,9 @@ def test_usage_errors_have_their_own_code(run) -> None:
     assert "Missing argument" in errors
 
 
-@pytest.mark.parametrize("command", ["", "demo", "regrid", "segment", "events", "plot", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "demo", "regrid", "segment", "events", "plot", "equivariance", "doctor"]
+)
 def test_every_command_explains_itself(run, command: str) -> None:
     code, text, _ = run(*command.split(), "--help")
     assert code == 0
@@ -169,6 +175,22 @@ def test_installed_command() -> None:
     script = Path(sys.executable).parent / "xsphere"
     done = subprocess.run([script, "--help"], check=True, capture_output=True, text=True)
     assert "demo" in done.stdout
+
+
+def test_equivariance_is_printed_and_drawn(run, tmp_path: Path) -> None:
+    picture = tmp_path / "curves.png"
+    options = ("--level", 2, "--weights", "gaussian", "--weights", "perraudin2019", "--k", 20)
+    code, text, errors = run("equivariance", *options, "--degrees", "2,5-6", "--plot", picture)
+    assert code == 0, errors
+    lines = text.splitlines()
+    assert "not squared" in lines[0]
+    assert lines[1].split("  ")[1:] == ["gaussian k=20", "perraudin2019 k=8", "floor"]
+    assert [line.split()[0] for line in lines[2:-1]] == ["2", "5", "6", "mean"]
+    assert lines[-1] == str(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    rotated = ("--method", "rotations", "--degrees", "5", "--k", 8, "--weights", "gaussian")
+    seeds = [run("equivariance", "--level", 2, *rotated, "--seed", seed)[1] for seed in (1, 1, 2)]
+    assert seeds[0] == seeds[1] != seeds[2]
 
 
 def test_the_cache_is_listed_verified_and_cleared(run, cache_folder: Path) -> None:

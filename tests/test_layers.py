@@ -10,12 +10,12 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xsphere"
 LAYERS = (
-    {"cache", "config", "housekeeping", "notices"},
+    {"cache", "compiled", "config", "housekeeping", "notices"},
     {"grids"},
     {"graph", "weights", "metrics"},
-    {"nn"},
+    {"nn", "equivariance"},
     {"model", "conventions"},
-    {"regridding", "store", "sample"},
+    {"regridding", "filtering", "store", "sample", "blocks"},
     {"segmentation", "fitting", "regions", "plotting", "pyramids"},
     {"accessor", "reports", "doctor", "demo", "cli", "__init__"},
 )
@@ -25,6 +25,7 @@ SIDEWAYS = {
     ("cache", "config"),
     ("cache", "notices"),
     ("housekeeping", "cache"),
+    ("blocks", "store"),
     ("accessor", "__init__"),
     ("demo", "reports"),
     ("cli", "demo"),

@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.toys import storm_model, storm_spec
-from xsphere.model import Channel, Model, ModelFileError, ModelSpec, Variable, derived_field
+from xsphere.model import (
+    Channel,
+    GraphSpec,
+    Model,
+    ModelFileError,
+    ModelSpec,
+    Variable,
+    derived_field,
+)
 from xsphere.model.file import to_bytes
 
 
@@ -64,7 +72,16 @@ def test_one_changed_bit_changes_the_digest() -> None:
 
 
 def test_kernel_widths_are_written_down() -> None:
-    assert len(storm_model().spec.graph.kernel_widths) == 2
+    spec = replace(storm_spec(), graph=GraphSpec(weights="gaussian"))
+    assert len(Model.untrained(spec).spec.graph.kernel_widths) == 2
+
+
+def test_a_consistent_graph_needs_no_width_and_takes_one() -> None:
+    assert storm_model().spec.graph == GraphSpec(weights="consistent")
+    wide = replace(storm_spec(), graph=GraphSpec(kernel_widths=(0.5, 0.9)))
+    assert Model.untrained(wide).spec.graph.kernel_widths == (0.5, 0.9)
+    with pytest.raises(ValueError, match="graph needs 2 kernel_widths, one a level, got 1"):
+        Model.untrained(replace(wide, graph=GraphSpec(kernel_widths=(0.5,))))
 
 
 @pytest.mark.parametrize("keep", [0, 4, 8, 100, -1, -1000])

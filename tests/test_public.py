@@ -10,7 +10,18 @@ from numpydoc.validate import validate
 import xsphere
 
 CHECKS = {"GL03", "GL08", "SS03", "PR01", "PR02", "PR03", "PR05", "RT01", "EX01"}
-PACKAGES = ("grids", "graph", "weights", "nn", "model", "conventions", "regridding", "plotting")
+PACKAGES = (
+    "grids",
+    "graph",
+    "weights",
+    "equivariance",
+    "nn",
+    "model",
+    "conventions",
+    "regridding",
+    "filtering",
+    "plotting",
+)
 
 
 def public_names() -> list[str]:

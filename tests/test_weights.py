@@ -736,7 +736,7 @@ def test_centres_of_healpix_cells_lie_between_the_corners_of_their_boxes() -> No
 def test_compiling_leaves_the_options_of_numba_alone() -> None:
     import numba
 
-    from xsphere.weights.compiled import compiled
+    from xsphere.compiled import compiled
 
     def function(x: Any) -> Any:
         return x + 1

@@ -1,5 +1,11 @@
 from .config import set_options as set_options
 from .conventions import horizontal_grid as horizontal_grid
+from .equivariance import equivariance_error as equivariance_error
+from .filtering import divergence as divergence
+from .filtering import filter as filter
+from .filtering import gradient as gradient
+from .filtering import power_spectrum as power_spectrum
+from .filtering import vorticity as vorticity
 from .fitting import fit as fit
 from .graph import SphereGraph as SphereGraph
 from .grids import HealpixGrid as HealpixGrid

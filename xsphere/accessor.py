@@ -46,6 +46,10 @@ class _Accessor(Generic[Labelled]):
         """Regridded onto any grid, see `xsphere.regrid`."""
         return xsphere.regrid(self._obj, target, **options)
 
+    def filter(self, kernel: Any, **options: Any) -> Labelled:
+        """Filtered by a function of the degree, see `xsphere.filter`."""
+        return xsphere.filter(self._obj, kernel, **options)
+
     def to_pyramid(self, path: "str | Path", **options: Any) -> Path:
         """Written at several HEALPix levels, see `xsphere.write_pyramid`."""
         return xsphere.write_pyramid(self._obj, path, **options)
@@ -65,6 +69,14 @@ class SphereDataset(_Accessor[xr.Dataset]):
     >>> xsphere.sample_dataset().sphere.segment("tc-ar").dtype
     dtype('uint8')
     """
+
+    def divergence(self, **options: Any) -> xr.DataArray:
+        """Divergence of a wind, see `xsphere.divergence`."""
+        return xsphere.divergence(self._obj, **options)
+
+    def vorticity(self, **options: Any) -> xr.DataArray:
+        """Relative vorticity of a wind, see `xsphere.vorticity`."""
+        return xsphere.vorticity(self._obj, **options)
 
     def segment(self, model: "str | Path | Model", **options: Any) -> xr.DataArray:
         """Events in every time step, see `xsphere.segment`."""
@@ -89,6 +101,14 @@ class SphereDataArray(_Accessor[xr.DataArray]):
     >>> xsphere.sample_dataset().PSL.sphere.to_healpix(level=3).sizes["cells"]
     768
     """
+
+    def gradient(self, **options: Any) -> xr.Dataset:
+        """Derivatives towards the east and the north, see `xsphere.gradient`."""
+        return xsphere.gradient(self._obj, **options)
+
+    def power_spectrum(self, max_degree: int | None = None, **options: Any) -> xr.DataArray:
+        """Angular power by degree, see `xsphere.power_spectrum`."""
+        return xsphere.power_spectrum(self._obj, max_degree, **options)
 
     def events(self, fields: xr.Dataset | xr.DataArray | None = None, **options: Any) -> xr.Dataset:
         """Connected regions of a mask as a table, see `xsphere.events`."""

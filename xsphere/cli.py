@@ -177,6 +177,50 @@ def plot(
 
 
 @app.command()
+def equivariance(
+    level: Annotated[int, typer.Option(help="HEALPix refinement level.")] = 5,
+    k: Annotated[
+        list[int] | None,
+        typer.Option(help="Number of neighbours; give it once for each, else 8, 20 and 40."),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="consistent, gaussian or perraudin2019; give it once for each, else consistent."
+        ),
+    ] = None,
+    degrees: Annotated[
+        str | None,
+        typer.Option(help="Degrees of the fields, such as 5,10,20-25; a dozen if not given."),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="schur (exact, no floor) or rotations (random).")
+    ] = "schur",
+    plot: Annotated[Path | None, typer.Option(help="Picture to write (.png, .pdf, .svg).")] = None,
+    seed: Annotated[int, typer.Option(help="Of the random fields and rotations.")] = 0,
+) -> None:
+    """Measure how far graph Laplacians are from commuting with rotations."""
+    from xsphere.equivariance.graphs import degrees_of_text, errors_text, graph_errors
+    from xsphere.grids import HealpixGrid
+    from xsphere.plotting.curves import check_picture_name, write_curves
+
+    if plot is not None:
+        check_picture_name(plot)
+    grid = HealpixGrid(level)
+    errors = graph_errors(
+        grid,
+        degrees_of_text(degrees, grid),
+        neighbours=k or (8, 20, 40),
+        weights=weights or ("consistent",),  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    print(errors_text(errors))
+    if plot is not None:
+        print(write_curves(errors, plot))
+
+
+@app.command()
 def doctor() -> None:
     """Check the installation: versions, cache, devices, bundled models."""
     from xsphere.doctor import installation_report

@@ -51,6 +51,23 @@ def related(variable: xr.Variable, key: str) -> Any:
     return variable.attrs.get(key, variable.encoding.get(key))
 
 
+def horizontal_variables(obj: xr.Dataset, found: HorizontalGrid) -> dict[Any, xr.DataArray]:
+    """Data variables of a Dataset that have its horizontal dimensions."""
+    chosen = {
+        name: variable
+        for name, variable in obj.data_vars.items()
+        if set(found.dims) <= set(variable.dims)
+        and name not in found.coords
+        and "cf_role" not in variable.attrs
+    }
+    if not chosen:
+        raise ValueError(
+            f"expected a variable with the horizontal dimensions {found.dims}, got "
+            f"{ {name: variable.dims for name, variable in obj.data_vars.items()} }"
+        )
+    return chosen
+
+
 def check_one_chunk(variables: Mapping[Any, xr.DataArray], dims: tuple[str, ...]) -> None:
     """Refuse variables whose horizontal dimensions are split, naming the call that joins them."""
     split = {

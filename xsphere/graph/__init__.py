@@ -3,7 +3,6 @@
 from xsphere.graph.derivatives import divergence_matrices, gradient_matrices, vorticity_matrices
 from xsphere.graph.laplacians import LaplacianType, laplacian, spectrum_bound
 from xsphere.graph.neighbours import nearest_neighbours
-from xsphere.graph.pooling import pooling_matrix, unpooling_matrix
 from xsphere.graph.sphere_graph import SphereGraph, Weights
 from xsphere.graph.touching import adjacency
 from xsphere.graph.width import kernel_width
@@ -18,8 +17,6 @@ __all__ = [
     "kernel_width",
     "laplacian",
     "nearest_neighbours",
-    "pooling_matrix",
     "spectrum_bound",
-    "unpooling_matrix",
     "vorticity_matrices",
 ]

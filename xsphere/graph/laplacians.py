@@ -10,6 +10,7 @@ LaplacianType = Literal["combinatorial", "normalized"]
 LAPLACIAN_TYPES: tuple[LaplacianType, ...] = ("combinatorial", "normalized")
 MARGIN = 1.01
 DENSE_LIMIT = 256
+ROWS_AT_ONCE = 1 << 16
 
 
 def laplacian(
@@ -58,22 +59,102 @@ def laplacian(
     if n_cells != n_columns:
         raise ValueError(f"adjacency must be square, got shape {adjacency.shape}")
     diagonal = degrees_of(adjacency)
-    edges = adjacency.tocoo()
-    weights: NDArray[np.float64] = edges.data
-    if laplacian_type == "normalized":
-        divisors = diagonal if degrees is None else degrees
-        inverse = np.zeros(n_cells)
-        np.divide(1.0, divisors, out=inverse, where=divisors > 0)
-        # one product per edge, the same from either end
-        weights = weights * np.sqrt(inverse[edges.row] * inverse[edges.col])
-        diagonal = diagonal * inverse
-    cells = np.arange(n_cells, dtype=edges.row.dtype)
-    rows, columns = np.concatenate([edges.row, cells]), np.concatenate([edges.col, cells])
-    matrix = sparse.csr_array(
-        (np.concatenate([-weights, diagonal]), (rows, columns)), shape=adjacency.shape
+    matrix = _with_diagonal(adjacency, -1.0, diagonal)
+    if laplacian_type == "combinatorial":
+        return matrix
+    return normalized(matrix, diagonal if degrees is None else degrees)
+
+
+def normalized(matrix: sparse.csr_array, degrees: NDArray[np.float64]) -> sparse.csr_array:
+    """Laplacian with row and column i divided by the root of a degree, or by 1 where that is 0.
+
+    Parameters
+    ----------
+    matrix : sparse array of float, shape (n_cells, n_cells)
+        Combinatorial Laplacian.
+    degrees : array of float, shape (n_cells,)
+        Its diagonal, or that of a larger graph.
+
+    Returns
+    -------
+    sparse array of float64, shape (n_cells, n_cells)
+        Symmetric if `matrix` is.
+
+    Examples
+    --------
+    >>> path = sparse.csr_array([[3.0, -3.0], [-3.0, 3.0]])
+    >>> normalized(path, np.full(2, 3.0)).toarray().round(12)
+    array([[ 1., -1.],
+           [-1.,  1.]])
+    """
+    inverse = np.zeros(degrees.size)
+    np.divide(1.0, degrees, out=inverse, where=degrees > 0)
+    rows = np.repeat(np.arange(degrees.size, dtype=np.int32), np.diff(matrix.indptr))
+    # one product per edge, the same from either end
+    data = matrix.data * np.sqrt(inverse[rows] * inverse[matrix.indices])
+    result = sparse.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+    own = rows == matrix.indices
+    data[own] = matrix.data[own] * inverse
+    return result
+
+
+def induced(matrix: sparse.csr_array, cells: NDArray[np.int64]) -> sparse.csr_array:
+    """Laplacian of some cells of a larger graph: edges to others are gone, rows still sum to 0.
+
+    A row that loses edges loses those of the wrong sign (above 0) too: too little may be left to
+    balance them, and eigenvalues would be negative.
+
+    Parameters
+    ----------
+    matrix : sparse array of float, shape (n_cells, n_cells)
+        Laplacian whose rows sum to 0.
+    cells : array of int, shape (n_kept,)
+        Cells to keep, in their order.
+
+    Returns
+    -------
+    sparse array of float64, shape (n_kept, n_kept)
+        In CSR form with sorted indices.
+
+    Examples
+    --------
+    >>> path = sparse.csr_array([[1.0, -1.0, 0.0], [-1.0, 2.0, -1.0], [0.0, -1.0, 1.0]])
+    >>> induced(path, np.array([1, 0])).toarray()
+    array([[ 1., -1.],
+           [-1.,  1.]])
+    """
+    rows = matrix[cells]
+    part = off_diagonal(rows[:, cells])
+    counts = np.diff(part.indptr)
+    cut = counts < np.diff(rows.indptr) - 1
+    part.data[np.repeat(cut, counts) & (part.data > 0)] = 0.0
+    part.eliminate_zeros()
+    return _with_diagonal(part, 1.0, -np.asarray(part.sum(axis=1), np.float64))
+
+
+def off_diagonal(matrix: sparse.csr_array) -> sparse.csr_array:
+    """What of a matrix is not on its diagonal, with sorted indices."""
+    entries = matrix.tocoo()
+    other = entries.row != entries.col
+    result = sparse.csr_array(
+        (entries.data[other], (entries.row[other], entries.col[other])), shape=matrix.shape
     )
-    matrix.sort_indices()
-    return matrix
+    result.sort_indices()
+    return result
+
+
+def _with_diagonal(
+    matrix: sparse.csr_array, factor: float, diagonal: NDArray[np.float64]
+) -> sparse.csr_array:
+    """A factor times a matrix with an empty diagonal, and a diagonal with an entry everywhere."""
+    edges = matrix.tocoo()
+    cells = np.arange(diagonal.size, dtype=edges.row.dtype)
+    rows, columns = np.concatenate([edges.row, cells]), np.concatenate([edges.col, cells])
+    result = sparse.csr_array(
+        (np.concatenate([factor * edges.data, diagonal]), (rows, columns)), shape=matrix.shape
+    )
+    result.sort_indices()
+    return result
 
 
 def degrees_of(adjacency: sparse.csr_array) -> NDArray[np.float64]:
@@ -122,6 +203,38 @@ def spectrum_bound(matrix: sparse.csr_array) -> float:
             matrix, k=1, which="LA", v0=start, ncv=20, tol=1e-3, return_eigenvectors=False
         ).item()
     return _rounded_up(MARGIN * max(largest, 0.0), 4)
+
+
+def gershgorin_bound(matrix: sparse.csr_array, factors: NDArray[np.float64] | None = None) -> float:
+    """Number that no eigenvalue of a matrix exceeds, rounded up to four significant digits.
+
+    The largest sum of absolute values of a row: nothing is iterated, and it scales with the cells
+    exactly as the matrix does.
+
+    Parameters
+    ----------
+    matrix : sparse array of float, shape (n_cells, n_cells)
+        Any real matrix without empty rows.
+    factors : array of float, shape (n_cells,) or (1,), optional
+        What each row is multiplied by.
+
+    Returns
+    -------
+    float
+        The bound; 0 for a matrix of zeros.
+
+    Examples
+    --------
+    >>> gershgorin_bound(sparse.csr_array([[2.0, -2.0], [-1.0, 1.0]]))
+    4.0
+    """
+    n_cells = matrix.shape[0]
+    sums, starts = np.empty(n_cells), matrix.indptr
+    for first in range(0, n_cells, ROWS_AT_ONCE):
+        rows = slice(first, min(first + ROWS_AT_ONCE, n_cells))
+        part = np.abs(matrix.data[starts[first] : starts[rows.stop]])
+        sums[rows] = np.add.reduceat(part, starts[rows] - starts[first])
+    return _rounded_up(float((sums if factors is None else sums * factors).max()), 4)
 
 
 def _rounded_up(value: float, n_digits: int) -> float:

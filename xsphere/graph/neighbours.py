@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.grids import Grid
+from xsphere.graph.links import healpix_nearest
+from xsphere.graph.ties import ROUNDING, TIE_TOLERANCE
+from xsphere.grids import Grid, HealpixGrid
 
-TIE_TOLERANCE = 1e-9
-ROUNDING = 1e-15
 PAIRS_AT_ONCE = 1 << 20
 Nearest = tuple[NDArray[np.int32], NDArray[np.float64]]
 
@@ -48,16 +48,9 @@ def nearest_neighbours(grid: Grid, k: int) -> Nearest:
     array([0.174, 0.174, 0.347])
     """
     check_neighbour_count(grid, k)
+    if isinstance(grid, HealpixGrid) and grid.is_natural and grid.indexing_scheme == "nested":
+        return healpix_nearest(grid.level, k)
     return nearest_points(grid.centres, grid.centres, k, own=np.arange(grid.n_cells))
-
-
-def distinct_places(grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First cell at each place, and the place of each cell, where centres may coincide."""
-    # 1e-9 rad is 6 mm on the Earth
-    _, first, place = np.unique(
-        grid.centres.round(9), axis=0, return_index=True, return_inverse=True
-    )
-    return first, place.ravel()
 
 
 def check_neighbour_count(grid: Grid, k: int) -> None:

@@ -7,9 +7,10 @@ coincide say nothing of a derivative, so these are not the neighbours of a graph
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.graph.neighbours import distinct_places, nearest_points
+from xsphere.graph.neighbours import nearest_points
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.grids.latlon import COORDINATE_TOLERANCE
+from xsphere.grids.voronoi import distinct_places
 
 
 def stencil(grid: Grid, k: int, cells: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -41,7 +42,7 @@ def _distinct(grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First cell at each place, and the place of each cell, both in the order of the cells."""
     if isinstance(grid, HealpixGrid):
         return np.arange(grid.n_cells), np.arange(grid.n_cells)
-    first, place = distinct_places(grid)
+    first, place = distinct_places(grid.centres)
     order = np.argsort(first)
     return first[order].astype(np.int64), np.argsort(order)[place].astype(np.int64)
 
@@ -52,7 +53,7 @@ def _block_stencil(grid: LatLonGrid, k: int) -> NDArray[np.int64]:
     radius = int(np.ceil((np.sqrt(k + 1) - 1) / 2))
     if n_lat < 2 * radius + 1 or n_lon < 2 * radius + 1:
         raise ValueError(
-            f"derivatives from {k} neighbours need at least {2 * radius + 1} rows and columns, got "
+            f"stencils of {k} neighbours need at least {2 * radius + 1} rows and columns, got "
             f"{n_lat} x {n_lon} in {grid!r}"
         )
     offsets = np.arange(-radius, radius + 1)

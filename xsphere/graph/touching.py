@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from xsphere.graph.neighbours import distinct_places
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
+from xsphere.grids.voronoi import distinct_places
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -102,7 +102,7 @@ def _pole_links(grid: LatLonGrid, cells: NDArray[np.int64]) -> list[Pairs]:
 def _voronoi_pairs(grid: Grid) -> Pairs:
     from scipy.spatial import ConvexHull, QhullError
 
-    first, place = distinct_places(grid)
+    first, place = distinct_places(grid.centres)
     if first.size < 4:
         raise ValueError(
             f"touching cells of points need at least 4 distinct places, got {first.size} in "

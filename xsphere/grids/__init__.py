@@ -9,7 +9,7 @@ from xsphere.grids.base import (
 )
 from xsphere.grids.healpix import HealpixGrid, IndexingScheme, level_from_nside
 from xsphere.grids.latlon import LatLonGrid
-from xsphere.grids.points import PointGrid
+from xsphere.grids.points import PointGrid, coarsened_points
 
 __all__ = [
     "EARTH_RADIUS_KM",
@@ -18,6 +18,7 @@ __all__ = [
     "IndexingScheme",
     "LatLonGrid",
     "PointGrid",
+    "coarsened_points",
     "level_from_nside",
     "lonlat_to_vectors",
     "tangent_vectors",

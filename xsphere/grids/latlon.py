@@ -2,17 +2,27 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xsphere.grids.base import Grid, frozen_array
+from xsphere.grids.samplings import gaussian_latitudes, whole_number
 
 # Coordinates stored as float32 are off by up to 1e-5 degrees.
 COORDINATE_TOLERANCE = 1e-4
 # A tenth of a millimetre on the Earth: edges of neighbours that differ by rounding leave no gap.
 EDGE_TOLERANCE = 1e-9
+
+
+# Steps from the north pole to the first row, and steps of all rows but their number.
+_POLES = {"none": (0.5, 0), "north": (0.0, 0), "both": (0.0, -1)}
+
+
+def _columns(n_lat: int, n_lon: int | None) -> NDArray[np.float64]:
+    n_columns = 2 * n_lat if n_lon is None else whole_number("n_lon", n_lon, 1)
+    return np.asarray(np.arange(n_columns) * (360.0 / n_columns))
 
 
 def _longitude_bounds(lon: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -174,6 +184,88 @@ class LatLonGrid(Grid):
             object.__setattr__(self, name, values)
         object.__setattr__(self, "lon_bounds", self._bounds("lon", self.lon_bounds))
         object.__setattr__(self, "lat_bounds", self._bounds("lat", self.lat_bounds))
+
+    @classmethod
+    def equiangular(
+        cls,
+        n_lat: int,
+        n_lon: int | None = None,
+        *,
+        poles: Literal["none", "north", "both"] = "none",
+    ) -> Self:
+        """Rows and columns at equal angles, from north to south and eastward from longitude 0.
+
+        Parameters
+        ----------
+        n_lat : int
+            Number of rows.
+        n_lon : int, optional
+            Number of columns, ``2 * n_lat`` if not given. The 2b x 2b grid of bandwidth b that
+            spherical CNNs use has ``equiangular(2 * b, 2 * b)``, with colatitudes
+            ``pi (2 j + 1) / 4b`` [1]_, or ``pi j / 2b`` as first published [2]_ with
+            ``poles="north"``.
+        poles : {"none", "north", "both"}
+            Where a row is at a pole. Otherwise rows are half a step from it.
+
+        Returns
+        -------
+        LatLonGrid
+            Of the whole sphere.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a number is no integer or too small, or `poles` is unknown.
+
+        References
+        ----------
+        .. [1] Kostelec and Rockmore (2008), https://doi.org/10.1007/s00041-008-9013-5
+        .. [2] Driscoll and Healy (1994), https://doi.org/10.1006/aama.1994.1008
+
+        Examples
+        --------
+        >>> LatLonGrid.equiangular(3).lat
+        array([ 60.,   0., -60.])
+        >>> LatLonGrid.equiangular(3, poles="both").lat
+        array([ 90.,   0., -90.])
+        """
+        if poles not in _POLES:
+            raise ValueError(f"poles must be one of {sorted(_POLES)}, got {poles!r}")
+        n_lat = whole_number("n_lat", n_lat, 2 if poles == "both" else 1)
+        first, n_steps = _POLES[poles]
+        lat = 90.0 - 180.0 * (np.arange(n_lat) + first) / (n_lat + n_steps)
+        edges = np.concatenate([[90.0], (lat[:-1] + lat[1:]) / 2, [-90.0]])
+        bounds = np.stack([edges[1:], edges[:-1]], -1)
+        return cls(_columns(n_lat, n_lon), lat, lat_bounds=bounds)
+
+    @classmethod
+    def gaussian(cls, n_lat: int, n_lon: int | None = None) -> Self:
+        """Rows at the nodes of the Gaussian quadrature, areas its weights.
+
+        Parameters
+        ----------
+        n_lat : int
+            Number of rows, from north to south.
+        n_lon : int, optional
+            Number of columns, eastward from longitude 0; ``2 * n_lat`` if not given.
+
+        Returns
+        -------
+        LatLonGrid
+            Of the whole sphere.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a number is no integer, or less than 1.
+
+        Examples
+        --------
+        >>> LatLonGrid.gaussian(32)
+        LatLonGrid(32 x 64, lat 85.7606..-85.7606, lon 0..354.375)
+        """
+        lat = gaussian_latitudes(n_lat)
+        return cls(_columns(n_lat, n_lon), lat)
 
     def _bounds(self, name: str, given: ArrayLike | None) -> NDArray[np.float64]:
         centres = getattr(self, name)

@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.grids.base import Grid, frozen_array, lonlat_to_vectors
-
-# Points this near to one plane, in radii of the sphere, lie on a circle.
-FLAT = 1e-9
-# Corners nearer than this are one, in radii of the sphere.
-SAME_PLACE = 1e-9
+from xsphere.grids import samplings, voronoi
+from xsphere.grids.base import Grid, frozen_array, lonlat_to_vectors, vectors_to_lonlat
+from xsphere.grids.corners import check_places, checked_corners
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,10 +64,140 @@ class PointGrid(Grid):
         object.__setattr__(self, "lon", lon)
         object.__setattr__(self, "lat", lat)
         if self.lon_bounds is not None or self.lat_bounds is not None:
-            lon_bounds, lat_bounds = _checked_corners(self.lon_bounds, self.lat_bounds, lon.size)
+            lon_bounds, lat_bounds = checked_corners(self.lon_bounds, self.lat_bounds, lon.size)
             object.__setattr__(self, "lon_bounds", lon_bounds)
             object.__setattr__(self, "lat_bounds", lat_bounds)
-            _check_places(self.centres, lonlat_to_vectors(lon_bounds, lat_bounds))
+            check_places(self.centres, lonlat_to_vectors(lon_bounds, lat_bounds))
+
+    @classmethod
+    def icosahedral(cls, level: int) -> Self:
+        """Vertices of an icosahedron whose triangles were divided in four, `level` times.
+
+        Parameters
+        ----------
+        level : int
+            Number of divisions, from 0 to 12; level 5 has 10,242 points.
+
+        Returns
+        -------
+        PointGrid
+            Of ``10 * 4**level + 2`` points, those of the level below first; two are the poles.
+
+        Examples
+        --------
+        >>> PointGrid.icosahedral(5)
+        PointGrid(10242 points)
+        """
+        return cls(*vectors_to_lonlat(samplings.icosahedral_vertices(level)))
+
+    @classmethod
+    def cubed_sphere(cls, n: int) -> Self:
+        """Cells of an equiangular gnomonic cubed sphere, with their corners.
+
+        Parameters
+        ----------
+        n : int
+            Cells along an edge of the cube.
+
+        Returns
+        -------
+        PointGrid
+            Of ``6 * n**2`` cells: four faces around the equator from longitude 0 eastward, then
+            the north and the south one.
+
+        Examples
+        --------
+        >>> PointGrid.cubed_sphere(16)
+        PointGrid(1536 cells of up to 4 corners)
+        """
+        centres, corners = samplings.cubed_sphere_cells(n)
+        return cls(*vectors_to_lonlat(centres), *vectors_to_lonlat(corners))
+
+    @classmethod
+    def fibonacci(cls, n: int) -> Self:
+        """Points of a Fibonacci lattice, of nearly equal areas, from north to south.
+
+        Parameters
+        ----------
+        n : int
+            Number of points.
+
+        Returns
+        -------
+        PointGrid
+            Of `n` points.
+
+        Examples
+        --------
+        >>> PointGrid.fibonacci(1000)
+        PointGrid(1000 points)
+        """
+        return cls(*samplings.fibonacci_places(n))
+
+    @classmethod
+    def random(cls, n: int, seed: int = 0) -> Self:
+        """Independent points, uniform on the sphere.
+
+        Parameters
+        ----------
+        n : int
+            Number of points.
+        seed : int
+            At least 0. The same seed gives the same points.
+
+        Returns
+        -------
+        PointGrid
+            Of `n` points.
+
+        Examples
+        --------
+        >>> PointGrid.random(100) == PointGrid.random(100, seed=0)
+        True
+        """
+        return cls(*samplings.random_places(n, seed))
+
+    @classmethod
+    def reduced_gaussian(cls, n: int) -> Self:
+        """Octahedral reduced Gaussian grid, as O80 of the ECMWF for n = 80.
+
+        Parameters
+        ----------
+        n : int
+            Rows between a pole and the equator; row i from a pole has ``4 i + 16`` points.
+
+        Returns
+        -------
+        PointGrid
+            Of ``4 * n * (n + 9)`` points, row by row from north to south.
+
+        Examples
+        --------
+        >>> PointGrid.reduced_gaussian(80)
+        PointGrid(28480 points)
+        """
+        return cls(*samplings.octahedral_places(n))
+
+    def with_voronoi_bounds(self) -> Self:
+        """The same points, each with the polygon of all that is nearer to it than to the others.
+
+        Returns
+        -------
+        PointGrid
+            Whose cells fill the sphere.
+
+        Raises
+        ------
+        ValueError
+            If points share a place, or leave a hemisphere empty (as three points do, or points
+            on one circle): cells would be no polygons that belong to their points.
+
+        Examples
+        --------
+        >>> PointGrid.icosahedral(1).with_voronoi_bounds()
+        PointGrid(42 cells of up to 6 corners)
+        """
+        return self._voronoi_cells
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,15 +225,13 @@ class PointGrid(Grid):
             return frozen_array(
                 np.abs(polygon_areas(lonlat_to_vectors(self.lon_bounds, self.lat_bounds)))  # type: ignore[arg-type]
             )
-        _, first, inverse, counts = np.unique(
-            self.centres.round(7),
-            axis=0,
-            return_index=True,
-            return_inverse=True,
-            return_counts=True,
-        )
-        cell_areas = _voronoi_areas(self.centres[first])
-        return frozen_array((cell_areas / counts)[inverse.ravel()])
+        first, place = voronoi.distinct_places(self.centres)
+        cell_areas = voronoi.voronoi_areas(self.centres[first])
+        return frozen_array((cell_areas / np.bincount(place))[place])
+
+    @cached_property
+    def _voronoi_cells(self) -> Self:
+        return type(self)(self.lon, self.lat, *voronoi.voronoi_corners(self.centres))
 
     def _definition(self) -> dict[str, Any]:
         centres = {"lon": self.lon, "lat": self.lat}
@@ -118,6 +243,42 @@ class PointGrid(Grid):
         if self.lon_bounds is None:
             return f"PointGrid({self.n_cells} points)"
         return f"PointGrid({self.n_cells} cells of up to {self.lon_bounds.shape[1]} corners)"
+
+
+def coarsened_points(grid: Grid, n_cells: int, *, seed: int = 0) -> PointGrid:
+    """Some of the centres of a grid, well spread over where it has any.
+
+    The coarser levels of a network of stations: each point is chosen as the farthest from those
+    chosen before, so that gaps are filled first and clusters thinned.
+
+    Parameters
+    ----------
+    grid : Grid
+        Any grid.
+    n_cells : int
+        How many of its centres to keep: at least 1, at most its different places.
+    seed : int
+        Chooses the first point. The same seed gives the same points, and with it fewer points
+        are a part of more.
+
+    Returns
+    -------
+    PointGrid
+        Of `n_cells` points at different places, in the order that they have in `grid`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is no integer, or out of range.
+
+    Examples
+    --------
+    >>> coarsened_points(PointGrid.random(1000), 250)
+    PointGrid(250 points)
+    """
+    cells = np.sort(voronoi.well_spread(grid.centres, n_cells, seed))
+    lon, lat = grid.centre_lonlat
+    return PointGrid(lon[cells], lat[cells])
 
 
 def polygon_areas(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -181,103 +342,3 @@ def polygon_centroids(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
     sums = (np.divide(angles, sines, out=np.ones_like(sines), where=sines > 0) * normals).sum(-2)
     sums *= np.sign((sums * vertices.sum(axis=-2)).sum(axis=-1, keepdims=True))
     return np.asarray(sums / np.linalg.norm(sums, axis=-1, keepdims=True))
-
-
-def _checked_corners(
-    lon_bounds: Any, lat_bounds: Any, n_cells: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Corners of every cell, filled up by the last one where a cell has fewer than others."""
-    shapes = [None if bounds is None else np.shape(bounds) for bounds in (lon_bounds, lat_bounds)]
-    first = shapes[0]
-    if shapes[0] != shapes[1] or first is None or len(first) != 2 or first[0] != n_cells:
-        raise ValueError(
-            f"lon_bounds and lat_bounds must both have shape (n_cells, n_vertices) with {n_cells} "
-            f"cells, got {shapes[0]} and {shapes[1]}; give both, transposed if need be, or none"
-        )
-    lon, lat = np.array(lon_bounds, np.float64), np.array(lat_bounds, np.float64)
-    given = ~(np.isnan(lon) & np.isnan(lat))
-    n_given = given.sum(axis=1)
-    gaps = given != (np.arange(lon.shape[1]) < n_given[:, None])
-    wrong = (~np.isfinite(lon) | ~np.isfinite(lat) | (np.abs(lat) > 90)) & given
-    _refuse(
-        (gaps | wrong).any(axis=1),
-        "lon_bounds and lat_bounds must be finite, lat_bounds within -90..90 degrees, and NaN only "
-        "after the last corner of a cell",
-        "correct them, or leave the bounds out",
-    )
-    last = np.minimum(np.arange(lon.shape[1]), (n_given - 1).clip(min=0)[:, None])
-    lon, lat = np.take_along_axis(lon, last, axis=1), np.take_along_axis(lat, last, axis=1)
-    corners = lonlat_to_vectors(lon, lat)
-    steps = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=-1)
-    _refuse(
-        ~((steps > SAME_PLACE).sum(axis=1) >= 3),
-        "every cell must have three corners or more at different places",
-        "drop the cells, or leave the bounds out",
-    )
-    return frozen_array(lon), frozen_array(lat)
-
-
-def _check_places(centres: NDArray[np.float64], corners: NDArray[np.float64]) -> None:
-    """Refuse polygons that no hemisphere holds or that are far from their centres."""
-    sums = corners.sum(axis=1)
-    lengths = np.linalg.norm(sums, axis=-1, keepdims=True)
-    middles = sums / np.where(lengths > 0, lengths, 1.0)
-    _refuse(
-        ~_fit_hemispheres(corners, middles),
-        "every cell must lie within a hemisphere",
-        "split the cells, or leave the bounds out",
-    )
-    radii = np.linalg.norm(corners - middles[:, None], axis=-1).max(axis=1)
-    _refuse(
-        # on the other side of the sphere, however large the cell
-        np.linalg.norm(centres - middles, axis=-1) > np.minimum(2 * radii + 1e-6, np.sqrt(2)),
-        "every cell must be near its centre",
-        "lon, lat and bounds must be in degrees and in one order",
-    )
-
-
-def _fit_hemispheres(
-    corners: NDArray[np.float64], middles: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Whether all corners of each polygon lie on one side of some plane through the centre."""
-    fit = np.zeros(len(corners), bool)
-    rest, directions = np.arange(len(corners)), middles
-    # a perceptron: most need one step, and none that matter hundreds
-    for _ in range(500):
-        heights = (corners[rest] * directions[:, None]).sum(axis=-1)
-        done = heights.min(axis=1) > 0
-        fit[rest[done]] = True
-        rest, directions, lowest = rest[~done], directions[~done], heights[~done].argmin(axis=1)
-        if not rest.size:
-            break
-        directions = directions + corners[rest, lowest]
-    return fit
-
-
-def _refuse(bad: NDArray[np.bool_], expected: str, remedy: str) -> None:
-    if bad.any():
-        cells = np.flatnonzero(bad)
-        others = ", ..." if cells.size > 5 else ""
-        raise ValueError(
-            f"{expected}, got {cells.size} cells that are otherwise, at "
-            f"{', '.join(map(str, cells[:5]))}{others}; {remedy}"
-        )
-
-
-def _voronoi_areas(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Areas of the Voronoi cells of distinct unit vectors, shape (n,)."""
-    if len(points) < 3:
-        return np.full(len(points), 4 * np.pi / len(points))
-    _, spread, axes = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
-    if spread[2] > FLAT:
-        from scipy.spatial import SphericalVoronoi
-
-        areas: NDArray[np.float64] = SphericalVoronoi(points, threshold=1e-10).calculate_areas()
-        return areas
-    # points on one circle: cells are lunes, of twice their angle, between the poles of the circle
-    angle = np.arctan2(points @ axes[1], points @ axes[0])
-    order = np.argsort(angle)
-    gaps = np.diff(angle[order], append=angle[order[0]] + 2 * np.pi)
-    areas = np.empty(len(points))
-    areas[order] = gaps + np.roll(gaps, 1)
-    return areas

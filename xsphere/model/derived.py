@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.cache import SharedEntries
+from xsphere.graph.derivative_cache import Derivative, derivative_matrices
 from xsphere.grids import EARTH_RADIUS_KM, Grid, HealpixGrid
 
 Fields = NDArray[np.float32]
@@ -39,16 +40,13 @@ class Rule:
     make: Callable[..., Fields]
 
 
-def _derivatives(kind: str, grid: Grid) -> tuple[Any, Any]:
-    from xsphere.graph import divergence_matrices, vorticity_matrices
-
-    make = {"vorticity": vorticity_matrices, "divergence": divergence_matrices}[kind]
-    matrices = make(grid)
+def _derivatives(kind: Derivative, grid: Grid) -> tuple[Any, Any]:
+    matrices = derivative_matrices(kind, grid)
     of_u, of_v = ((matrix / (1e3 * EARTH_RADIUS_KM)).astype(np.float32) for matrix in matrices)
     return of_u, of_v
 
 
-def _derivative(kind: str, grid: Grid, u: Fields, v: Fields) -> Fields:
+def _derivative(kind: Derivative, grid: Grid, u: Fields, v: Fields) -> Fields:
     of_u, of_v = _matrices.fetch(f"{kind} {grid.fingerprint}", lambda: _derivatives(kind, grid))
     result: Fields = (of_u @ u.T + of_v @ v.T).T
     return result

@@ -19,9 +19,10 @@ def _graph_grids(spec: ModelSpec, n_levels: int) -> list[HealpixGrid]:
 
 
 def resolve_graph(spec: ModelSpec) -> ModelSpec:
-    """Specification whose graph names the kernel width of every level.
+    """Specification whose graph names the kernel width of every level, if it is Gaussian.
 
     Widths written down keep a model's answers, whatever a later version thinks is best.
+    ``"consistent"`` graphs are defined without one.
 
     Parameters
     ----------
@@ -31,22 +32,20 @@ def resolve_graph(spec: ModelSpec) -> ModelSpec:
     Returns
     -------
     ModelSpec
-        With one kernel width a level.
+        With one kernel width a level, or none.
 
     Examples
     --------
-    >>> len(resolve_graph(example_spec()).graph.kernel_widths)
+    >>> spec = replace(example_spec(), graph=GraphSpec(weights="gaussian"))
+    >>> len(resolve_graph(spec).graph.kernel_widths)
     1
     """
     from xsphere.graph import kernel_width
 
-    layout = _layout(spec)
-    if spec.graph.kernel_widths:
+    grids = _graph_grids(spec, _layout(spec).n_levels)
+    if spec.graph.kernel_widths or spec.graph.weights == "consistent":
         return spec
-    widths = tuple(
-        float(kernel_width(grid, _neighbours(spec.graph, grid)))
-        for grid in _graph_grids(spec, layout.n_levels)
-    )
+    widths = tuple(float(kernel_width(grid, _neighbours(spec.graph, grid))) for grid in grids)
     return replace(spec, graph=replace(spec.graph, kernel_widths=widths))
 
 
@@ -94,7 +93,8 @@ def build_network(spec: ModelSpec) -> "SphereUNet":
     spec = resolve_graph(spec)
     layout, graph = _layout(spec), spec.graph
     grids = _graph_grids(spec, layout.n_levels)
-    if len(graph.kernel_widths) != len(grids):
+    widths = graph.kernel_widths or (None,) * len(grids)
+    if len(widths) != len(grids):
         raise ValueError(
             f"graph needs {len(grids)} kernel_widths, one a level, got {len(graph.kernel_widths)}"
         )
@@ -106,7 +106,7 @@ def build_network(spec: ModelSpec) -> "SphereUNet":
             kernel_width=width,
             laplacian_type=graph.laplacian_type,
         ).scaled_laplacian
-        for grid, width in zip(grids, graph.kernel_widths, strict=True)
+        for grid, width in zip(grids, widths, strict=True)
     ]
     return SphereUNet(len(spec.channels), len(spec.classes) + 1, laplacians, layout)
 

@@ -168,12 +168,13 @@ class GraphSpec:
     ----------
     k : int
         Neighbours of a cell; fewer where a level has too few cells.
-    weights : {"gaussian", "perraudin2019"}
-        Kind of edge weights, see `xsphere.SphereGraph`.
+    weights : {"consistent", "gaussian", "perraudin2019"}
+        Kind of edge weights, see `xsphere.graph.SphereGraph`.
     laplacian_type : {"combinatorial", "normalized"}
         Kind of Laplacian.
     kernel_widths : tuple of float
-        Width of the Gaussian in radian at every level in use, the finest first.
+        Width in radian at every level in use, the finest first; none for the default of the kind
+        of graph.
 
     Raises
     ------
@@ -187,7 +188,7 @@ class GraphSpec:
     """
 
     k: int = 8
-    weights: Weights = "gaussian"
+    weights: Weights = "consistent"
     laplacian_type: LaplacianType = "combinatorial"
     kernel_widths: tuple[float, ...] = ()
 

@@ -1,16 +1,23 @@
-"""U-Net on the nested HEALPix sphere: the published layout, a small one, and any in between."""
+"""U-Net on HEALPix or any other grids: the published layout, a small one, and any in between."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from xsphere.nn.layers import ChebConv, ConvBlock, Pooling, pool, unpool
+from xsphere.graph import SphereGraph
+from xsphere.grids import Grid, HealpixGrid
+from xsphere.nn.layers import ChebConv, ConvBlock, Pooling, WeightedPool, pool, unpool
 from xsphere.nn.operator import SparseOperator
+from xsphere.weights import pooling_matrix, unpooling_matrix
+
+# Matrices of a step between two levels, (coarse, fine) and (fine, coarse); None for a reshape.
+PoolingPair = tuple[sparse.csr_array, sparse.csr_array]
 
 MAX_LAYERS = 24
 MAX_FEATURES = 4096
@@ -30,7 +37,8 @@ class UNetLayout:
     kernel_size : int
         Polynomial terms of all convolutions but the last, which has one.
     pooling : {"mean", "max"}
-        What a parent keeps of its four children.
+        What a coarse cell keeps of its fine ones: on nested HEALPix a parent of its four children,
+        elsewhere as `xsphere.nn.WeightedPool` says.
 
     Raises
     ------
@@ -149,12 +157,31 @@ class _DecoderStage(nn.Module):
         return joined
 
 
+class _Children(nn.Module):
+    """Pooling of the four children of nested cells."""
+
+    def __init__(self, how: Pooling) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pool(x, self.how)
+
+
+class _Copies(nn.Module):
+    """Copies for the four children of nested cells."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return unpool(x)
+
+
 class SphereUNet(nn.Module):
-    """Dense prediction on the nested HEALPix sphere.
+    """Dense prediction on the nested HEALPix sphere, or on any other grids.
 
     An encoder of convolutions that pool to coarser levels, and a decoder that mirrors it: each
     stage convolves, joins what the encoder had at the same level, and convolves again. This is the
-    network that segments climate events in [1]_, with any sizes.
+    network that segments climate events in [1]_, with any sizes. `on_grids` makes one for lat-lon
+    grids, stations or any others; the parameters have the same names and sizes on all of them.
 
     Parameters
     ----------
@@ -162,14 +189,19 @@ class SphereUNet(nn.Module):
         Channels of input and output.
     laplacians : sequence of sparse arrays
         Scaled Laplacian of every level in use, the finest first; each has a quarter of the cells
-        of the one before.
+        of the one before where they are nested.
     layout : UNetLayout or {"deepsphere", "small"}
         Sizes of the layers.
+    poolings : sequence of pairs of sparse arrays, or None, optional
+        For every step to the next level, the matrices that pool, (coarse, fine), and that unpool,
+        (fine, coarse); None where cells are nested and four children stand side by side. By
+        default all are.
 
     Raises
     ------
     ValueError
-        If the layout is unknown, or the Laplacians are not one for each of its levels.
+        If the layout is unknown, or the Laplacians are not one for each of its levels, or the
+        poolings not one for each step between them, of their sizes.
 
     References
     ----------
@@ -191,6 +223,8 @@ class SphereUNet(nn.Module):
         out_channels: int,
         laplacians: Sequence[sparse.csr_array],
         layout: UNetLayout | str = "small",
+        *,
+        poolings: Sequence[PoolingPair | None] | None = None,
     ) -> None:
         super().__init__()
         self.layout = layout = normalize_layout(layout)
@@ -199,6 +233,14 @@ class SphereUNet(nn.Module):
                 f"SphereUNet needs one Laplacian for each of its {layout.n_levels} levels, got "
                 f"{len(laplacians)}"
             )
+        if poolings is not None:
+            _check_poolings(laplacians, poolings)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for pair in poolings or [None] * (layout.n_levels - 1):
+            self.down.append(
+                _Children(layout.pooling) if pair is None else WeightedPool(pair[0], layout.pooling)
+            )
+            self.up.append(_Copies() if pair is None else SparseOperator(pair[1]))
         operators = [SparseOperator(laplacian) for laplacian in laplacians]
         widths = [in_channels, *layout.features]
         self.encoder = nn.ModuleList()
@@ -223,17 +265,124 @@ class SphereUNet(nn.Module):
             below = width
         self.head = ChebConv(below, out_channels, 1, operators[0])
 
+    @classmethod
+    def on_grids(
+        cls,
+        in_channels: int,
+        out_channels: int,
+        grids: Sequence[Grid],
+        layout: UNetLayout | str = "small",
+        *,
+        k: int = 8,
+        **graph_options: Any,
+    ) -> Self:
+        """Network whose levels are grids of any kind.
+
+        Parameters
+        ----------
+        in_channels, out_channels : int
+            Channels of input and output.
+        grids : sequence of Grid
+            Grid of every level in use, the finest first. `xsphere.grids.coarsened_points` makes
+            coarser levels of stations.
+        layout : UNetLayout or {"deepsphere", "small"}
+            Sizes of the layers.
+        k : int
+            Neighbours of a cell in the graphs; fewer where a grid has not so many others.
+        **graph_options
+            Passed to `xsphere.graph.SphereGraph`.
+
+        Returns
+        -------
+        SphereUNet
+            On nested HEALPix grids, one level apart, the same as from their Laplacians alone.
+
+        Raises
+        ------
+        ValueError
+            If the grids are not one for each level, a grid has a single cell, or there is no
+            pooling between two of them.
+
+        Examples
+        --------
+        >>> from xsphere.grids import LatLonGrid
+        >>> grids = [LatLonGrid.equiangular(n) for n in (12, 6)]
+        >>> network = SphereUNet.on_grids(4, 3, grids, UNetLayout(features=(8, 8), depths=(0, 1)))
+        >>> network(torch.zeros(1, 288, 4)).shape
+        torch.Size([1, 288, 3])
+        """
+        layout = normalize_layout(layout)
+        if len(grids) != layout.n_levels:
+            raise ValueError(
+                f"SphereUNet needs one grid for each of its {layout.n_levels} levels, got "
+                f"{len(grids)}"
+            )
+        single = [grid for grid in grids if grid.n_cells < 2]
+        if single:
+            raise ValueError(f"a cell needs neighbours, got grids of a single cell {single}")
+        laplacians = [
+            SphereGraph(grid, k=_possible(k, grid), **graph_options).scaled_laplacian
+            for grid in grids
+        ]
+        poolings = [
+            None
+            if _nests(fine, coarse)
+            else (pooling_matrix(fine, coarse), unpooling_matrix(coarse, fine))
+            for fine, coarse in pairwise(grids)
+        ]
+        return cls(in_channels, out_channels, laplacians, layout, poolings=poolings)
+
     def forward(self, x: Tensor) -> Tensor:
         """Scores of the classes: (batch, cells, in_channels) to (batch, cells, out_channels)."""
         depth, skips = 0, []
         for stage, its_depth in zip(self.encoder, self.layout.depths, strict=True):
             if its_depth > depth:
-                x, depth = pool(x, self.layout.pooling), its_depth
+                x, depth = self.down[depth](x), its_depth
             skips.append(x)
             x = stage(x)
         for stage, its_depth in zip(self.decoder, reversed(self.layout.depths), strict=True):
             if its_depth < depth:
-                x, depth = unpool(x), its_depth
+                x, depth = self.up[its_depth](x), its_depth
             x = stage(x, skips.pop())
         logits: Tensor = self.head(x)
         return logits
+
+
+def _check_poolings(
+    laplacians: Sequence[sparse.csr_array], poolings: Sequence[PoolingPair | None]
+) -> None:
+    sizes = [laplacian.shape[0] for laplacian in laplacians]
+    if len(poolings) != len(sizes) - 1:
+        raise ValueError(
+            f"poolings must be one for each of the {len(sizes) - 1} steps between levels, got "
+            f"{len(poolings)}"
+        )
+    problems = []
+    for step, ((fine, coarse), pair) in enumerate(zip(pairwise(sizes), poolings, strict=True)):
+        expected = [(coarse, fine), (fine, coarse)]
+        if pair is None and fine != 4 * coarse:
+            problems.append(f"None at step {step} from {fine} to {coarse} cells, not a quarter")
+        elif pair is not None and [matrix.shape for matrix in pair] != expected:
+            shapes = [matrix.shape for matrix in pair]
+            problems.append(f"shapes {shapes} at step {step}, not {expected}")
+    if problems:
+        raise ValueError(
+            "poolings must be (pool, unpool) of shapes (coarse, fine) and (fine, coarse), or None "
+            f"where each cell has four children, got {'; '.join(problems)}"
+        )
+
+
+def _possible(k: int, grid: Grid) -> int:
+    """As many neighbours as there are others in the grid, for HEALPix on the whole sphere."""
+    n_cells = 12 * 4**grid.level if isinstance(grid, HealpixGrid) else grid.n_cells
+    return min(k, n_cells - 1)
+
+
+def _nests(fine: Grid, coarse: Grid) -> bool:
+    """Whether four children of each coarse cell stand side by side, in the order of the parents."""
+    if not (isinstance(fine, HealpixGrid) and isinstance(coarse, HealpixGrid)):
+        return False
+    if fine.level != coarse.level + 1:
+        return False
+    parents = np.repeat(coarse.nested_ids, 4)
+    return np.array_equal(fine.nested_ids >> 2, parents)

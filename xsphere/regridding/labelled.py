@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, without_dggs
-from xsphere.conventions.base import Labelled, check_one_chunk, related
+from xsphere.conventions.base import Labelled, check_one_chunk, horizontal_variables, related
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.regridding.methods import covers_sphere, definite_methods
 from xsphere.regridding.node import RegridNode, Rules, VectorNode
@@ -45,26 +45,10 @@ def regridded(
         arrays = _regridded_arrays({obj.name: obj}, source, place, rules, vectors)
         described: Labelled = place.describe(arrays[obj.name])
         return described
-    chosen = _horizontal_variables(obj, source)
+    chosen = horizontal_variables(obj, source)
     arrays = _regridded_arrays(chosen, source, place, rules, vectors)
     dataset: Labelled = place.describe(_assembled(obj, arrays, source, place))
     return dataset
-
-
-def _horizontal_variables(obj: xr.Dataset, source: HorizontalGrid) -> dict[Any, xr.DataArray]:
-    chosen = {
-        name: variable
-        for name, variable in obj.data_vars.items()
-        if set(source.dims) <= set(variable.dims)
-        and name not in source.coords
-        and "cf_role" not in variable.attrs
-    }
-    if not chosen:
-        raise ValueError(
-            f"expected a variable with the horizontal dimensions {source.dims}, got "
-            f"{ {name: variable.dims for name, variable in obj.data_vars.items()} }"
-        )
-    return chosen
 
 
 def _regridded_arrays(

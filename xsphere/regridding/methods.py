@@ -81,10 +81,9 @@ def definite_methods(
         )
     if method == "conservative" and not shares_areas(source, target):
         raise ValueError(
-            f"method 'conservative' needs cells with edges, not more than one of the grids "
-            f"unstructured, got {source} and {target}; give a PointGrid lon_bounds and lat_bounds "
-            "(a Dataset holds them as CF bounds or a UGRID mesh, a DataArray loses them), regrid "
-            "over HEALPix, or use 'nearest' or 'inverse_distance'"
+            f"method 'conservative' needs cells with edges, got {source} and {target}; give a "
+            "PointGrid lon_bounds and lat_bounds (a Dataset holds them as CF bounds or a UGRID "
+            "mesh, a DataArray loses them), or use 'nearest' or 'inverse_distance'"
         )
     return methods
 

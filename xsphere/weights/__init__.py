@@ -1,4 +1,4 @@
-"""Regridding weights: sparse matrices made from two grids, and their application to fields."""
+"""Weights as sparse matrices made from two grids: regridding, pooling, and their application."""
 
 from xsphere.weights.apply import apply_mode, apply_weights
 from xsphere.weights.conservative import conservative_weights
@@ -8,6 +8,7 @@ from xsphere.weights.interpolation import (
     inverse_distance_weights,
     nearest_weights,
 )
+from xsphere.weights.pooling import pooling_matrix, unpooling_matrix
 from xsphere.weights.regridding import Method, regridding_pieces, regridding_weights, shares_areas
 from xsphere.weights.second_order import (
     SecondOrderWeights,
@@ -27,10 +28,12 @@ __all__ = [
     "conservative_weights",
     "inverse_distance_weights",
     "nearest_weights",
+    "pooling_matrix",
     "regrid_fields",
     "regrid_vectors",
     "regridding_pieces",
     "regridding_weights",
     "second_order_weights",
     "shares_areas",
+    "unpooling_matrix",
 ]

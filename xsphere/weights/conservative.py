@@ -2,7 +2,7 @@
 
 Boxes against HEALPix cells by planar clipping in the equal-area projection, boxes against boxes as
 a product of two axes, HEALPix against HEALPix by nesting, polygons of unstructured grids against
-either by `xsphere.weights.polygons`.
+either by `xsphere.weights.polygons`, and against each other by `xsphere.weights.polygon_pairs`.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from scipy import sparse
 
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.weights.assembly import canonical, present_entries
+from xsphere.weights.polygon_pairs import polygon_areas_in_polygons
 from xsphere.weights.polygons import polygon_areas_in_boxes, polygon_areas_in_cells
 from xsphere.weights.projection import belt_height, cap_distance
 
@@ -28,12 +29,13 @@ def conservative_weights(source: Grid, target: Grid) -> sparse.csr_array:
     A field of means regridded with these weights is again a field of means, and its integral is
     kept. Edges of latitude-longitude cells are parallels and meridians, those of HEALPix cells
     their true ones; no polygon of great circles stands for either [1]_. Cells of a `PointGrid` are
-    polygons of great circles; their areas agree to 1e-6 with those that the weights imply.
+    polygons of great circles, convex or not; their areas agree to 1e-6 with those that the weights
+    imply.
 
     Parameters
     ----------
     source, target : HealpixGrid, LatLonGrid or PointGrid
-        Cells from and to which means go; a PointGrid with bounds, and not two of them.
+        Cells from and to which means go; a PointGrid with bounds.
 
     Returns
     -------
@@ -46,7 +48,8 @@ def conservative_weights(source: Grid, target: Grid) -> sparse.csr_array:
     Raises
     ------
     ValueError
-        If a `PointGrid` has no bounds, or there are no such weights between such grids.
+        If a `PointGrid` has no bounds, edges of one of its cells cross where the other grid is a
+        `PointGrid` too, or there are no such weights between such grids.
 
     References
     ----------
@@ -208,6 +211,10 @@ def _latlon_to_points(source: LatLonGrid, target: PointGrid) -> sparse.csr_array
     return _rows_divided(*polygon_areas_in_boxes(target, source))
 
 
+def _points_to_points(source: PointGrid, target: PointGrid) -> sparse.csr_array:
+    return _rows_divided(*polygon_areas_in_polygons(target, source))
+
+
 def _near(polygons: PointGrid, healpix: HealpixGrid) -> NDArray[np.bool_] | None:
     """Polygons that may touch a cell of the grid; None for all, but for a part of a fine sphere."""
     if healpix.is_global or healpix.level <= COARSE_LEVEL:
@@ -273,4 +280,5 @@ _PAIRS: dict[tuple[type[Grid], type[Grid]], Callable[..., sparse.csr_array]] = {
     (HealpixGrid, PointGrid): _healpix_to_points,
     (PointGrid, LatLonGrid): _points_to_latlon,
     (LatLonGrid, PointGrid): _latlon_to_points,
+    (PointGrid, PointGrid): _points_to_points,
 }

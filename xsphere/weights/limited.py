@@ -9,7 +9,7 @@ depend on the others. Everything here is numba: import it inside the functions t
 import numba
 import numpy as np
 
-from xsphere.weights.compiled import compiled
+from xsphere.compiled import compiled
 
 
 @numba.njit(nogil=True)

@@ -5,7 +5,7 @@
 import numba
 import numpy as np
 
-from xsphere.weights.compiled import compiled
+from xsphere.compiled import compiled
 
 # Classes whose overlaps differ by less than this are tied.
 TIE_TOLERANCE = 1e-9

@@ -12,7 +12,7 @@ import math
 import numba
 import numpy as np
 
-from xsphere.weights.compiled import compiled
+from xsphere.compiled import compiled
 
 # Radon's rule of seven points on a triangle: exact for polynomials of degree five.
 _NEAR = (6.0 - math.sqrt(15.0)) / 21.0

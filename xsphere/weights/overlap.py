@@ -11,7 +11,7 @@ the functions that need it.
 import numba
 import numpy as np
 
-from xsphere.weights.compiled import compiled
+from xsphere.compiled import compiled
 from xsphere.weights.moments import polygon_centroid
 
 SOUTH_CAP, BELT, NORTH_CAP = -1, 0, 1

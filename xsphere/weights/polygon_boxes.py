@@ -13,7 +13,7 @@ import math
 import numba
 import numpy as np
 
-from xsphere.weights.compiled import compiled
+from xsphere.compiled import compiled
 from xsphere.weights.overlap import BELT, NORTH_CAP, SOUTH_CAP, grown
 from xsphere.weights.polygon_overlap import HALVINGS, SMALLEST_PART, polygon_ring
 

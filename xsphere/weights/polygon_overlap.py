@@ -15,7 +15,7 @@ import math
 import numba
 import numpy as np
 
-from xsphere.weights.compiled import compiled
+from xsphere.compiled import compiled
 from xsphere.weights.overlap import BELT, NORTH_CAP, SOUTH_CAP, grown, nested_id
 
 # Chords leave their great circle by less than this part of the edge and of the cell.

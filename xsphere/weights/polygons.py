@@ -54,7 +54,7 @@ def polygon_areas_in_cells(
     """
     from xsphere.weights.polygon_overlap import polygon_overlaps
 
-    nodes, faces = _mesh(polygons)
+    nodes, faces = polygon_mesh(polygons)
     sizes = polygons.areas / (4 * np.pi / (12 * 4**healpix.level))
     if wanted is None:
         wanted = np.ones(polygons.n_cells, bool)
@@ -97,7 +97,7 @@ def polygon_areas_in_boxes(
 
     assert boxes.lon_bounds is not None
     assert boxes.lat_bounds is not None
-    nodes, faces = _mesh(polygons)
+    nodes, faces = polygon_mesh(polygons)
     west = _once(boxes.lon_bounds % 360.0)
     lon = np.append(west, west[0] + 360.0)
     rim = np.rad2deg(np.arcsin(2 / 3))
@@ -141,7 +141,7 @@ def _totals(starts: Integers, areas: Floats) -> Floats:
     return np.asarray(np.bincount(polygons, areas, starts.size - 1), np.float64)
 
 
-def _mesh(grid: PointGrid) -> tuple[Floats, Integers]:
+def polygon_mesh(grid: PointGrid) -> tuple[Floats, Integers]:
     """Distinct corners as unit vectors, and the counter-clockwise corners of every polygon."""
     assert grid.lon_bounds is not None
     assert grid.lat_bounds is not None

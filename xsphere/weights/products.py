@@ -11,7 +11,7 @@ they are the same whichever fields go together. Imports numba: import it inside 
 import numba
 import numpy as np
 
-from xsphere.weights.compiled import compiled
+from xsphere.compiled import compiled
 
 # Fields side by side: two registers of the widest kind hold their sums.
 LANES = 16

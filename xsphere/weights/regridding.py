@@ -127,7 +127,7 @@ def shares_areas(source: Grid, target: Grid) -> bool:
     Returns
     -------
     bool
-        False for points without cell bounds, and between two unstructured grids.
+        False where one of them is of points without cell bounds.
 
     Examples
     --------
@@ -135,8 +135,7 @@ def shares_areas(source: Grid, target: Grid) -> bool:
     >>> shares_areas(HealpixGrid(1), PointGrid([0.0], [0.0]))
     False
     """
-    points = [grid for grid in (source, target) if isinstance(grid, PointGrid)]
-    return not points or (len(points) == 1 and points[0].has_bounds)
+    return all(grid.has_bounds for grid in (source, target) if isinstance(grid, PointGrid))
 
 
 def _key(source: Grid, target: Grid, method: str) -> str:

@@ -23,8 +23,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Examples
     --------
-    >>> from xsphere.weights.majority import largest_overlaps
-    >>> bool(largest_overlaps.targetoptions["nogil"])
+    >>> from xsphere.graph.near_cells import nearest_cells
+    >>> bool(nearest_cells.targetoptions["nogil"])
     True
     """
     # a check for zero at every division would keep loops from becoming vector instructions
