@@ -15,7 +15,7 @@ LAYERS = (
     {"graph", "weights", "metrics"},
     {"nn", "equivariance"},
     {"model", "conventions"},
-    {"regridding", "filtering", "store", "sample", "blocks"},
+    {"regridding", "filtering", "store", "sample"},
     {"segmentation", "fitting", "regions", "plotting", "pyramids"},
     {"accessor", "reports", "doctor", "demo", "cli", "__init__"},
 )
@@ -25,7 +25,6 @@ SIDEWAYS = {
     ("cache", "config"),
     ("cache", "notices"),
     ("housekeeping", "cache"),
-    ("blocks", "store"),
     ("accessor", "__init__"),
     ("demo", "reports"),
     ("cli", "demo"),

@@ -24,7 +24,7 @@ from xsphere.grids import (
 )
 from xsphere.weights import conservative_weights
 from xsphere.weights.interpolation import inverse_distance_weights
-from xsphere.weights.polygons import _mesh, polygon_areas_in_boxes, polygon_areas_in_cells
+from xsphere.weights.polygons import polygon_mesh, polygon_areas_in_boxes, polygon_areas_in_cells
 
 Floats = NDArray[np.float64]
 
@@ -231,9 +231,9 @@ def test_corners_written_in_several_ways_are_one() -> None:
     # two octants that share the pole and a meridian, to the precision of float32 radians
     lon = [[-180.0, 90.0, 17.0], [180.000005 + 360.0, 270.0, -44.0]]
     grid = PointGrid([135.0, 225.0], [35.0, 35.0], lon, [[0, 0, 90], [0, 0, 90]])
-    assert len(_mesh(grid)[0]) == 5
+    assert len(polygon_mesh(grid)[0]) == 5
     near = PointGrid([135.0, 225.0], [35.0, 35.0], np.round(lon, 4), [[0, 0, 90], [0, 0, 90]])
-    nodes, faces = _mesh(near)
+    nodes, faces = polygon_mesh(near)
     assert len(nodes) == 4
     assert len(np.intersect1d(*faces)) == 2
     assert (np.linalg.det(nodes[faces]) > 0).all()
