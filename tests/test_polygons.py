@@ -24,7 +24,7 @@ from xsphere.grids import (
 )
 from xsphere.weights import conservative_weights
 from xsphere.weights.interpolation import inverse_distance_weights
-from xsphere.weights.polygons import polygon_mesh, polygon_areas_in_boxes, polygon_areas_in_cells
+from xsphere.weights.polygons import polygon_areas_in_boxes, polygon_areas_in_cells, polygon_mesh
 
 Floats = NDArray[np.float64]
 
