@@ -98,7 +98,7 @@ def scheduler(request: pytest.FixtureRequest) -> Iterator[Any]:
 
     with (
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", processes=True
         ) as cluster,
         Client(cluster),
     ):
