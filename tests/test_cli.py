@@ -88,7 +88,8 @@ def test_segment_events_and_plot(run, tmp_path: Path, data: Path, model: Path) -
     mask = tmp_path / "mask.zarr"
     code, text, errors = run("segment", data, mask, "--model", model)
     assert code == 0, errors
-    assert text.startswith(f"{mask}\nbackground ")
+    assert text.startswith(f"{mask}: complete, ")
+    assert "\nbackground " in text
     expected = xsphere.segment(storm_dataset(), storm_model())
     assert xr.open_zarr(mask)["mask"].equals(expected)
     code, text, errors = run("events", mask, tmp_path / "e.csv", "--min-area", 1e6)

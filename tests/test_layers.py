@@ -15,9 +15,9 @@ LAYERS = (
     {"graph", "weights", "metrics"},
     {"nn", "equivariance"},
     {"model", "conventions"},
-    {"regridding", "filtering", "store", "sample"},
+    {"regridding", "filtering", "store", "sample", "blocks", "sources"},
     {"segmentation", "fitting", "regions", "plotting", "pyramids"},
-    {"accessor", "reports", "doctor", "demo", "cli", "__init__"},
+    {"accessor", "reports", "doctor", "demo", "clusters", "cli", "__init__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # within one layer, who may use whom
@@ -25,11 +25,14 @@ SIDEWAYS = {
     ("cache", "config"),
     ("cache", "notices"),
     ("housekeeping", "cache"),
+    ("blocks", "store"),
+    ("sources", "regridding"),
     ("accessor", "__init__"),
     ("demo", "reports"),
     ("cli", "demo"),
     ("cli", "reports"),
     ("cli", "doctor"),
+    ("cli", "clusters"),
 }
 OWNERS = {"torch": {"nn"}, "cartopy": set(), "matplotlib": set(), "healpy": set(), "pickle": set()}
 XARRAY_FROM = 4

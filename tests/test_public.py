@@ -20,6 +20,8 @@ PACKAGES = (
     "conventions",
     "regridding",
     "filtering",
+    "blocks",
+    "sources",
     "plotting",
 )
 

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xsphere
-from tests.toys import storm_dataset, storm_model
+from tests.toys import storm_dataset, storm_model, storm_spec
 from xsphere.config import set_options
 from xsphere.model import Model, ModelFileError
 from xsphere.segmentation import ModelHandle, SegmentNode, segment
@@ -105,11 +106,17 @@ def scheduler(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield
 
 
-def test_same_bits_on_every_scheduler(scheduler: Any) -> None:
-    model, ds = storm_model(), storm_dataset(n_times=4)
-    expected = segment(ds, model, output="probability")
-    result = segment(ds.chunk(time=1), model, output="probability").compute()
-    assert result.values.tobytes() == expected.values.tobytes()
+def test_same_bits_on_every_scheduler(scheduler: Any, tmp_path: Path) -> None:
+    model, ds = storm_model(), storm_dataset(n_times=7)
+    expected = segment(ds, model, output="probability").values.tobytes()
+    ds.to_zarr(tmp_path / "x.zarr", consolidated=False)
+    results = [segment(ds.chunk(time=2), model, output="probability")]
+    results += [
+        segment(tmp_path / "x.zarr", model, output="probability", block_size=block_size)
+        for block_size in (1, 3, 7)
+    ]
+    for result in dask.compute(*results):
+        assert result.values.tobytes() == expected
 
 
 def test_one_sample_is_the_same_among_others(model: Model) -> None:
@@ -232,15 +239,24 @@ def test_invalid_input_is_never_background(model: Model, bad: float, chunked: bo
     assert grid.n_cells == 19 * 36
 
 
-def test_overflow_in_the_network_is_never_background(model: Model) -> None:
-    ds = storm_dataset().astype(float)
+def test_overflow_in_the_network_is_never_background() -> None:
+    spec = storm_spec()
+    pressure = replace(spec.channels[0], std=0.1)
+    model = Model.untrained(replace(spec, channels=(pressure, *spec.channels[1:])))
+    ds = storm_dataset()
     # normalised it is still finite in float32, but its multiples are not
-    ds["PSL"][1] = 3.3e41
+    ds["PSL"][1] = 3.3e37
     mask = segment(ds, model)
     assert (mask.isel(time=1) == 254).any()
     probability = segment(ds, model, output="probability")
     invalid = np.isnan(probability.values).any(axis=1)
     np.testing.assert_array_equal(invalid, mask.values == 254)
+
+
+def test_what_overflows_float32_is_invalid(model: Model) -> None:
+    ds = storm_dataset().astype(float)
+    ds["PSL"][1] = 3.5e38
+    assert (segment(ds, model).isel(time=1) == 254).all()
 
 
 def test_step_that_is_nowhere_finite_is_invalid(model: Model) -> None:

@@ -1,3 +1,7 @@
+from .blocks import open_mask as open_mask
+from .blocks import repair_store as repair_store
+from .blocks import verify_store as verify_store
+from .blocks import write_blocks as write_blocks
 from .config import set_options as set_options
 from .conventions import horizontal_grid as horizontal_grid
 from .equivariance import equivariance_error as equivariance_error
@@ -28,5 +32,7 @@ from .regridding import to_healpix as to_healpix
 from .regridding import to_latlon as to_latlon
 from .sample import sample_dataset as sample_dataset
 from .segmentation import segment as segment
+from .sources import cache_regridded as cache_regridded
+from .sources import checked as checked
 
 __version__: str

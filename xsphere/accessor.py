@@ -8,6 +8,7 @@ import xarray as xr
 import xsphere
 
 if TYPE_CHECKING:
+    from xsphere.blocks import WriteReport
     from xsphere.conventions import HorizontalGrid
     from xsphere.grids import Grid
     from xsphere.model import Model
@@ -50,6 +51,10 @@ class _Accessor(Generic[Labelled]):
         """Filtered by a function of the degree, see `xsphere.filter`."""
         return xsphere.filter(self._obj, kernel, **options)
 
+    def to_zarr(self, path: "str | Path", **options: Any) -> "WriteReport":
+        """Written block by block, resumably, see `xsphere.write_blocks`."""
+        return xsphere.write_blocks(self._obj, path, **options)
+
     def to_pyramid(self, path: "str | Path", **options: Any) -> Path:
         """Written at several HEALPix levels, see `xsphere.write_pyramid`."""
         return xsphere.write_pyramid(self._obj, path, **options)
@@ -81,6 +86,10 @@ class SphereDataset(_Accessor[xr.Dataset]):
     def segment(self, model: "str | Path | Model", **options: Any) -> xr.DataArray:
         """Events in every time step, see `xsphere.segment`."""
         return xsphere.segment(self._obj, model, **options)
+
+    def cache(self, level: int, **options: Any) -> xr.Dataset:
+        """Regridded onto HEALPix and kept, see `xsphere.cache_regridded`."""
+        return xsphere.cache_regridded(self._obj, level, **options)
 
     def fit(self, labels: xr.DataArray, **options: Any) -> "Model":
         """Model trained on this dataset and labels, see `xsphere.fit`."""

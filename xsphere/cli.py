@@ -1,6 +1,8 @@
 """The command ``xsphere``: each subcommand is one or two calls of plain functions."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +22,11 @@ Input = Annotated[Path, typer.Argument(help="NetCDF file or Zarr store.", show_d
 Output = Annotated[Path, typer.Argument(help="File to write (.zarr or .nc).", show_default=False)]
 ModelName = Annotated[str, typer.Option("--model", "-m", help="Bundled name or model file.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes on this machine; threads of one process if not given."),
+]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to work on.")]
 MinArea = Annotated[float, typer.Option(help="Smallest area of an event in km2.")]
 
 
@@ -109,27 +116,72 @@ def pyramid(
 def segment(
     source: Input,
     out: Output,
+    *,
     model: ModelName = "tc-ar",
     output: Annotated[str, typer.Option(help="mask or probability.")] = "mask",
     grid: Annotated[str, typer.Option(help="healpix or source.")] = "healpix",
+    block_size: Annotated[int | None, typer.Option(help="Maps in a task.")] = None,
     batch_size: Annotated[int, typer.Option(help="Maps a worker handles at a time.")] = 8,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Segment every time step of a dataset."""
+    """Segment every time step of a dataset; call it again to go on after a stop.
+
+    A .zarr output is written block by block with checksums: what is done is not done again.
+    """
     import xsphere
+    from xsphere.clusters import cluster
     from xsphere.reports import class_shares, mask_of, shares_text
     from xsphere.store import open_lazily, write_whole
 
     result = xsphere.segment(
-        open_lazily(source),
+        source,
         model,
         output=output,  # type: ignore[arg-type]
         grid=grid,  # type: ignore[arg-type]
+        block_size=block_size,
         batch_size=batch_size,
     )
-    print(write_whole(result, out, overwrite=overwrite, progress="segmenting"))
+    if out.suffix == ".zarr":
+        with _said_how_to_go_on(), cluster(workers, scheduler) as options:
+            options |= {"overwrite": overwrite, "progress": "segmenting"}
+            print(xsphere.write_blocks(result, out, **options))
+    else:
+        print(write_whole(result, out, overwrite=overwrite, progress="segmenting"))
     if output == "mask":
         print(shares_text(class_shares(mask_of(open_lazily(out)))))
+
+
+@app.command()
+def verify(
+    store: Annotated[Path, typer.Argument(help="What segment wrote (.zarr).", show_default=False)],
+    repair: Annotated[
+        Path | None,
+        typer.Option(help="The input of segment: damaged and missing blocks are computed anew."),
+    ] = None,
+    model: ModelName = "tc-ar",
+    output: Annotated[str, typer.Option(help="For --repair, as for segment.")] = "mask",
+    grid: Annotated[str, typer.Option(help="For --repair, as for segment.")] = "healpix",
+    block_size: Annotated[int | None, typer.Option(help="For --repair, as for segment.")] = None,
+) -> None:
+    """Read every block and compare it with its checksum; fails if one is damaged or missing."""
+    import xsphere
+
+    report = xsphere.verify_store(store)
+    print(report)
+    if repair is not None:
+        result = xsphere.segment(
+            repair,
+            model,
+            output=output,  # type: ignore[arg-type]
+            grid=grid,  # type: ignore[arg-type]
+            block_size=block_size,
+        )
+        with _said_how_to_go_on():
+            print(xsphere.repair_store(store, result, progress="repairing"))
+    elif not report.ok:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -272,6 +324,18 @@ def cache_clear(
 
     removed = clear_cache(kinds or (), older_than=older_than)
     print(f"{len(removed)} entries removed, {size_text(removed)}")
+
+
+@contextmanager
+def _said_how_to_go_on() -> Iterator[None]:
+    """What a run that was stopped says, which the command line would pass over."""
+    from xsphere.blocks import InterruptedRun
+
+    try:
+        yield
+    except InterruptedRun as stop:
+        print(f"xsphere: {stop}", file=sys.stderr)
+        raise typer.Exit(130) from stop
 
 
 def main() -> None:

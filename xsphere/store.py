@@ -59,22 +59,58 @@ def open_lazily(path: str | Path) -> xr.Dataset:
     >>> dict(open_lazily(SAMPLE).chunksizes)
     {'time': (2,), 'lat': (73,), 'lon': (144,)}
     """
+    ds = _opened(path, chunks={})
+    # what a store of blocks keeps for itself is no attribute of the data
+    ds.attrs.pop("xsphere", None)
+    return _in_whole_maps(ds)
+
+
+def open_unread(path: str | Path) -> xr.Dataset:
+    """Dataset of a Zarr store or NetCDF file of which nothing but coordinates is read.
+
+    Parameters
+    ----------
+    path : str or Path
+        A Zarr store (a folder or a URL) or any file that xarray reads.
+
+    Returns
+    -------
+    Dataset
+        Not chunked; what is read of it is not kept.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at `path`.
+    UnreadableFileError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> from xsphere.sample import SAMPLE
+    >>> open_unread(SAMPLE).PSL.chunks is None
+    True
+    """
+    return _opened(path, chunks=None, cache=False)
+
+
+def _opened(path: str | Path, **options: Any) -> xr.Dataset:
+    """What `xarray.open_dataset` gives, or an error that names the file."""
     text = str(path)
     if "://" not in text and not Path(text).exists():
         raise FileNotFoundError(f"there is no file or folder {text!r}")
-    is_zarr = "://" in text or Path(text).is_dir()
+    engine = "zarr" if "://" in text or Path(text).is_dir() else None
     try:
         with warnings.catch_warnings():
             # stores without consolidated metadata are read all the same
             warnings.filterwarnings("ignore", message=".*consolidated metadata")
-            ds = xr.open_dataset(text, engine="zarr" if is_zarr else None, chunks={})
+            return xr.open_dataset(text, engine=engine, **options)
     # every reader has its own kinds of error for a file that is not its own
     except Exception as error:
         raise UnreadableFileError(
             f"{text!r} cannot be read as a dataset ({type(error).__name__}: {error}); NetCDF files "
             "and Zarr stores can"
         ) from error
-    return _in_whole_maps(ds)
 
 
 def _in_whole_maps(ds: xr.Dataset) -> xr.Dataset:
@@ -136,7 +172,7 @@ def write_whole(
     path = Path(path)
     if path.suffix not in (".zarr", ".nc"):
         raise ValueError(f"the output must end in '.zarr' or '.nc', got {str(path)!r}")
-    ds = _titled(obj.to_dataset() if isinstance(obj, xr.DataArray) else obj)
+    ds = with_title(obj.to_dataset() if isinstance(obj, xr.DataArray) else obj)
     with _replaced(path, overwrite) as beside, _bar(progress):
         if path.suffix == ".nc":
             ds.to_netcdf(beside, encoding=_encoding(ds, "nc"))
@@ -204,11 +240,11 @@ def write_levels(
         )
     with _replaced(path, overwrite) as beside, _bar(progress):
         zarr.create_group(beside, attributes=_multiscales(sorted(levels, reverse=True)))
-        groups = {str(level): _titled(ds) for level, ds in levels.items()}
+        groups = {str(level): with_title(ds) for level, ds in levels.items()}
         for group, ds in groups.items():
             _to_zarr(ds, beside, group=group)
         _fill_together(groups, beside)
-        with _whatever_the_format():
+        with whatever_the_format():
             zarr.consolidate_metadata(str(beside))
     return path
 
@@ -231,7 +267,8 @@ def _multiscales(levels: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _titled(ds: xr.Dataset) -> xr.Dataset:
+def with_title(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset with the version of CF that it follows."""
     return ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
 
 
@@ -244,10 +281,10 @@ def _replaced(path: Path, overwrite: bool) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield beside
-        _remove(path)
+        remove_whole(path)
         os.replace(beside, path)
     finally:
-        _remove(beside)
+        remove_whole(beside)
 
 
 def _fill_together(groups: Mapping[str, xr.Dataset], path: Path) -> None:
@@ -273,8 +310,8 @@ def _fill_together(groups: Mapping[str, xr.Dataset], path: Path) -> None:
 
 def _to_zarr(ds: xr.Dataset, path: Path, group: str | None = None) -> Any:
     """Write a dataset; in a group everything but its lazy variables."""
-    with _whatever_the_format():
-        declared, encoding = _declared(ds), _encoding(ds, "zarr")
+    with whatever_the_format():
+        declared, encoding = with_conventions(ds), _encoding(ds, "zarr")
         if group is None:
             return declared.to_zarr(path, mode="w", encoding=encoding)
         return declared.to_zarr(
@@ -282,7 +319,7 @@ def _to_zarr(ds: xr.Dataset, path: Path, group: str | None = None) -> Any:
         )
 
 
-def _declared(ds: xr.Dataset) -> xr.Dataset:
+def with_conventions(ds: xr.Dataset) -> xr.Dataset:
     """The dataset with the attributes of the Zarr DGGS convention, if it is on HEALPix."""
     try:
         found = horizontal_grid(ds)
@@ -294,7 +331,8 @@ def _declared(ds: xr.Dataset) -> xr.Dataset:
 
 
 @contextmanager
-def _whatever_the_format() -> Iterator[None]:
+def whatever_the_format() -> Iterator[None]:
+    """Metadata in one place without a warning that Zarr's third format does not foresee it."""
     with warnings.catch_warnings():
         # readers look for consolidated metadata, whatever the format's authors say
         warnings.filterwarnings("ignore", message="Consolidated metadata")
@@ -310,7 +348,8 @@ def _bar(title: str | None) -> AbstractContextManager[Any]:
     return bar
 
 
-def _remove(path: Path) -> None:
+def remove_whole(path: Path) -> None:
+    """Remove a file or a folder with all in it."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -107,7 +107,7 @@ def _check_dims(
 def _regridded_array(
     variable: xr.DataArray, source: HorizontalGrid, place: Place, rules: Rules
 ) -> xr.DataArray:
-    node, attributes = _node(variable, source.grid, place.grid, rules)
+    node, attributes = regrid_node(variable, source.grid, place.grid, rules)
     (result,) = _applied(node, [variable], [node.dtype], source, place)
     result.attrs = attributes
     result.encoding = _encoding(variable, node.dtype, source.grid, rules)
@@ -163,7 +163,7 @@ def _without_grid(variable: xr.DataArray, source: HorizontalGrid) -> xr.DataArra
     )
 
 
-def _node(
+def regrid_node(
     variable: xr.DataArray, source: Grid, target: Grid, rules: Rules
 ) -> tuple[RegridNode, dict[str, Any]]:
     """The node for a variable, and the attributes of what comes out of it."""

@@ -1,6 +1,24 @@
 """Lazy segmentation: a dataset and a model in, masks or probabilities of events out."""
 
+from xsphere.segmentation.inference import (
+    DeviceMemoryError,
+    DeviceWarning,
+    Inference,
+    Precision,
+)
 from xsphere.segmentation.labelled import OutputGrid, segment
+from xsphere.segmentation.layout import ChunksWarning
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
 
-__all__ = ["ModelHandle", "Output", "OutputGrid", "SegmentNode", "segment"]
+__all__ = [
+    "ChunksWarning",
+    "DeviceMemoryError",
+    "DeviceWarning",
+    "Inference",
+    "ModelHandle",
+    "Output",
+    "OutputGrid",
+    "Precision",
+    "SegmentNode",
+    "segment",
+]

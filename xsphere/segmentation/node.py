@@ -1,8 +1,7 @@
 """What is done to one block of data, wherever it is done: arrays in, classes out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,13 +9,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xsphere.cache import SharedEntries
 from xsphere.conventions import INVALID
 from xsphere.grids import Grid
+from xsphere.grids.healpix import HealpixGrid
 from xsphere.grids.travel import Travelling
 from xsphere.model import Model, ModelFileError
 from xsphere.regridding.methods import method_from
+from xsphere.segmentation.inference import Inference, probabilities
 
 Output = Literal["mask", "probability"]
+
+# Part of every task's key: raise it when results change for the same model and weights.
+VERSION = 2
+
+_checked = SharedEntries(8)
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,10 @@ class ModelHandle:
     ----------
     digest : str
         SHA-256 of the model's file; another content is refused.
+    level : int
+        HEALPix refinement level of the model.
+    n_classes : int
+        Number of its classes, the background included.
     path : str, optional
         A file that holds it.
     content : Model, optional
@@ -39,6 +50,8 @@ class ModelHandle:
     """
 
     digest: str
+    level: int
+    n_classes: int
     path: str | None = None
     content: Model | None = field(default=None, repr=False)
 
@@ -46,20 +59,33 @@ class ModelHandle:
     def of(cls, model: Model) -> "ModelHandle":
         """Handle of a model, by a file where one can be kept."""
         path = model.cached_file()
-        if path is None:
-            return cls(model.digest, content=model)
-        return cls(model.digest, path=str(path))
+        about = (model.digest, model.level, len(model.classes) + 1)
+        return cls(*about, content=model) if path is None else cls(*about, path=str(path))
+
+    @property
+    def grid(self) -> HealpixGrid:
+        """Grid of the model, known without its file."""
+        return HealpixGrid(self.level)
 
     def load(self) -> Model:
-        """The model, checked against the digest; read once per process."""
+        """The model; its file is read and checked against the digest once per process."""
         if self.content is not None:
             return self.content
         assert self.path is not None
-        if not Path(self.path).is_file():
+        try:
+            stat = Path(self.path).stat()
+        except FileNotFoundError:
             raise FileNotFoundError(
                 f"the model file {self.path} cannot be seen by this process; point the cache of "
                 "all workers at one shared folder (XSPHERE_CACHE_DIR)"
-            )
+            ) from None
+        key = f"{self.digest}:{self.path}:{stat.st_mtime_ns}:{stat.st_size}"
+        # under a lock: from Python 3.12 on, threads would each compute a digest of their own
+        model: Model = _checked.fetch(key, self._read)
+        return model
+
+    def _read(self) -> Model:
+        assert self.path is not None
         model = Model.load(Path(self.path))
         if model.digest != self.digest:
             raise ModelFileError(
@@ -69,26 +95,13 @@ class ModelHandle:
         return model
 
 
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Run torch in this thread alone: the same bits however many cores there are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @dataclass(frozen=True)
 class SegmentNode(Travelling):
     """What is done to one block of a dataset: regrid, derive, normalise, infer.
 
     It holds no weights, only names of them, so that a task graph of any length stays small. The
-    result of a sample depends on that sample alone, bit for bit: not on the block it came in.
+    result of a sample depends on that sample alone, bit for bit on a CPU: not on the block it
+    came in. Fields are cast to float32 as soon as they are in the model's units.
 
     Parameters
     ----------
@@ -102,131 +115,144 @@ class SegmentNode(Travelling):
         Classes, or the probability of each.
     target : Grid, optional
         Grid of the result; the model's own if not given.
-    batch_size : int
-        Samples read and regridded at a time.
-    device : str, optional
-        A torch device. Where the node runs it takes a GPU if there is one, else the CPU.
+    inference : Inference
+        How the network is run. As many samples are regridded at a time as it takes in a batch.
+    parallel : bool
+        Whether a call uses all cores itself. Inside a task the scheduler has them.
 
     Examples
     --------
-    >>> from xsphere.grids import HealpixGrid
     >>> model = Model.load("tc-ar")
     >>> node = SegmentNode(ModelHandle.of(model), model.grid, ((1.0, 0.0),) * 4)
     >>> node(*np.full((4, 1, model.grid.n_cells), np.nan, np.float32)).max()
     np.uint8(254)
     """
 
+    # the name of its tasks; dask cannot do with one that has a hyphen, as a repr may have
+    __name__ = "xsphere_segment"
+
     model: ModelHandle
     source: Grid
     conversions: tuple[tuple[float, float], ...]
     output: Output = "mask"
     target: Grid | None = None
-    batch_size: int = 8
-    device: str | None = None
+    inference: Inference = field(default_factory=Inference)
+    parallel: bool = False
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the result."""
+        return np.dtype(np.uint8 if self.output == "mask" else np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the result of one sample: ([classes,] *cells)."""
+        grid = self.target or self.model.grid
+        return (self.model.n_classes, *grid.shape) if self.output == "probability" else grid.shape
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
+        from xsphere.weights import regridding
+
+        versions = (VERSION, regridding.VERSION)
         grids = (self.source.fingerprint, self.target.fingerprint if self.target else None)
-        # neither the batch size nor the device changes what a result means
-        return ("xsphere.SegmentNode", 1, self.model.digest, grids, self.conversions, self.output)
+        # neither batches nor devices nor threads change what a result means
+        options = (self.conversions, self.output, self.inference.precision)
+        return ("xsphere.segment", versions, self.model.digest, grids, *options)
 
     def __call__(self, *fields: NDArray[Any]) -> NDArray[Any]:
-        """Segment a block: each field (..., *horizontal), the result (..., [classes,] cells)."""
+        """Segment a block: each field (..., *horizontal), the result (..., [classes,] *cells)."""
         n_horizontal = len(self.source.shape)
         leading = np.broadcast_shapes(*(values.shape[:-n_horizontal] for values in fields))
-        flat = [
-            np.broadcast_to(values, leading + self.source.shape).reshape(-1, self.source.n_cells)
-            for values in fields
-        ]
+        if any(values.size == 0 for values in fields):
+            return np.empty((*leading, *self.shape), self.dtype)
+        flat = [self.flattened(values, leading) for values in fields]
+        result = self.allocated(len(flat[0]))
         model = self.model.load()
-        result = self._allocated(model, int(np.prod(leading)))
-        starts = range(0, len(result), self.batch_size)
 
-        def run(start: int) -> None:
-            part = slice(start, start + self.batch_size)
-            with _one_torch_thread():
-                result[part] = self._segmented(model, [values[part] for values in flat])
+        def run(part: slice) -> None:
+            chosen = [values[part] for values in flat]
+            result[part] = self.classified(model, self._all_regridded(model, chosen))
 
-        self._run_all(run, starts)
-        shape = (self.target or model.grid).shape
-        return result.reshape(*leading, *result.shape[1:-1], *shape)
+        self._run_all(run, self.batches(len(result)))
+        return result.reshape(*leading, *self.shape)
 
-    def _device(self) -> str:
-        """Chosen where the work is done: a client may have a GPU and its workers not."""
+    def flattened(self, values: NDArray[Any], leading: tuple[int, ...]) -> NDArray[Any]:
+        """A field (..., *horizontal) as one of shape (n, source cells) for all samples."""
+        return np.broadcast_to(values, leading + self.source.shape).reshape(-1, self.source.n_cells)
+
+    def allocated(self, n_samples: int) -> NDArray[Any]:
+        """A result that says that nothing is known, shape (n, *shape)."""
+        fill = INVALID if self.output == "mask" else np.nan
+        return np.full((n_samples, *self.shape), fill, self.dtype)
+
+    def batches(self, n_samples: int) -> list[slice]:
+        """Which samples are handled together."""
+        size = self.inference.batch_size
+        return [slice(start, start + size) for start in range(0, n_samples, size)]
+
+    def groups(self, model: Model) -> list[tuple[int, ...]]:
+        """Variables that are regridded together: components of a vector in pairs, others alone."""
+        pairs = [tuple(pair) for pair in model.spec.vectors]
+        paired = {index for pair in pairs for index in pair}
+        return pairs + [(i,) for i in range(len(self.conversions)) if i not in paired]
+
+    def regridded(
+        self, model: Model, group: tuple[int, ...], fields: Sequence[NDArray[Any]]
+    ) -> list[NDArray[np.float32]]:
+        """Fields (n, source cells) of a group of variables, in the model's units on its grid."""
+        from xsphere.weights import regrid_fields, regrid_vectors
+
+        converted = [
+            _converted(values, *self.conversions[index])
+            for index, values in zip(group, fields, strict=True)
+        ]
+        if self.source == model.grid:
+            return converted
+        method = method_from(self.source, model.spec.regridding)
+        if len(group) == 1:
+            return [regrid_fields(converted[0], self.source, model.grid, method=method)]
+        east, north = converted
+        return list(regrid_vectors(east, north, self.source, model.grid, method=method))
+
+    def classified(self, model: Model, fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Result (n, *shape) of all variables (n, model cells)."""
+        step = self.inference.samples_at_once()
+        parts = [
+            self._inferred(model, [values[start : start + step] for values in fields])
+            for start in range(0, len(fields[0]), step)
+        ]
+        return self._on_target(model, np.concatenate(parts))
+
+    def _all_regridded(self, model: Model, fields: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        moved = {
+            index: values
+            for group in self.groups(model)
+            for index, values in zip(
+                group, self.regridded(model, group, [fields[i] for i in group]), strict=True
+            )
+        }
+        return [moved[index] for index in range(len(fields))]
+
+    def _run_all(self, run: Callable[[slice], None], parts: list[slice]) -> None:
         import torch
 
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-    def _run_all(self, run: Any, starts: range) -> None:
-        import torch
-
-        # inside a dask worker the scheduler owns the threads; eager calls use the cores themselves
-        n_threads = 1 if _in_dask_task() or self._device() != "cpu" else torch.get_num_threads()
-        if n_threads == 1 or len(starts) == 1:
-            for start in starts:
-                run(start)
+        on_cpu = self.inference.chosen_device().type == "cpu"
+        n_threads = torch.get_num_threads() if self.parallel and on_cpu else 1
+        if n_threads == 1 or len(parts) == 1:
+            for part in parts:
+                run(part)
             return
         with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(run, starts))
+            list(pool.map(run, parts))
 
-    def _allocated(self, model: Model, n_samples: int) -> NDArray[Any]:
-        n_cells = (self.target or model.grid).n_cells
-        if self.output == "mask":
-            return np.full((n_samples, n_cells), INVALID, np.uint8)
-        return np.full((n_samples, len(model.classes) + 1, n_cells), np.nan, np.float32)
-
-    def _segmented(self, model: Model, fields: list[NDArray[Any]]) -> NDArray[Any]:
-        """One batch: fields (n, source cells) to the result (n, [classes,] cells)."""
-        on_model_grid = self._regridded(model, fields)
-        # on a CPU one sample at a time: nothing is gained by more, and no bit can depend on others
-        step = 1 if self._device() == "cpu" else self.batch_size
-        parts = [
-            self._classified(model, [values[start : start + step] for values in on_model_grid])
-            for start in range(0, len(on_model_grid[0]), step)
-        ]
-        result = np.concatenate(parts)
-        return self._on_target(model, result)
-
-    def _classified(self, model: Model, fields: list[NDArray[Any]]) -> NDArray[Any]:
+    def _inferred(self, model: Model, fields: list[NDArray[Any]]) -> NDArray[Any]:
         channels, valid = model.channels(*fields)
-        probability = self._probability(model, channels)
+        probability = probabilities(model, channels, self.inference)
         # absurd input can overflow in the network: its NaN would count as the first class
         valid = valid & np.isfinite(probability).all(axis=1)
         probability[~np.broadcast_to(valid[:, None], probability.shape)] = np.nan
         if self.output == "mask":
             return np.where(valid, probability.argmax(axis=1), INVALID).astype(np.uint8)
-        return probability
-
-    def _regridded(self, model: Model, fields: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Fields in the model's units on its grid, winds as vectors."""
-        from xsphere.weights import regrid_fields, regrid_vectors
-
-        converted = [
-            _converted(values, *conversion)
-            for values, conversion in zip(fields, self.conversions, strict=True)
-        ]
-        if self.source == model.grid:
-            return converted
-        source, target = self.source, model.grid
-        method = method_from(source, model.spec.regridding)
-        pairs = model.spec.vectors
-        moved = {
-            index: regrid_fields(values, source, target, method=method)
-            for index, values in enumerate(converted)
-            if index not in {index for pair in pairs for index in pair}
-        }
-        for east, north in pairs:
-            moved[east], moved[north] = regrid_vectors(
-                converted[east], converted[north], source, target, method=method
-            )
-        return [moved[index] for index in range(len(fields))]
-
-    def _probability(self, model: Model, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        import torch
-
-        device = self._device()
-        network = model.shared_network(device)
-        logits = network(torch.from_numpy(channels).to(device))
-        probability: NDArray[np.float32] = logits.softmax(-1).transpose(1, 2).cpu().numpy()
         return probability
 
     def _on_target(self, model: Model, values: NDArray[Any]) -> NDArray[Any]:
@@ -237,20 +263,19 @@ class SegmentNode(Travelling):
         if self.output == "mask":
             # the class of the cell that each point is in: a look-up, exact for classes
             weights = regridding_weights(model.grid, self.target, method="nearest")
-            return values[..., weights.indices]
-        weights = regridding_weights(model.grid, self.target, method="bilinear")
-        return apply_weights(weights, values)
+            moved = values[..., weights.indices]
+        else:
+            weights = regridding_weights(model.grid, self.target, method="bilinear")
+            moved = apply_weights(weights, values)
+        return moved.reshape(-1, *self.shape)
 
 
-def _converted(values: NDArray[Any], factor: float, offset: float) -> NDArray[np.floating]:
+def _converted(values: NDArray[Any], factor: float, offset: float) -> NDArray[np.float32]:
+    """Values in the model's units: what has more digits than float32 loses them last."""
     dtype = np.float64 if values.dtype.itemsize > 4 else np.float32
     # Python numbers leave float32 what it is
-    converted: NDArray[np.floating] = values.astype(dtype)
-    return converted * factor + offset
-
-
-def _in_dask_task() -> bool:
-    """Whether this code runs inside a dask computation."""
-    import threading
-
-    return threading.current_thread() is not threading.main_thread()
+    wide: NDArray[np.floating] = values.astype(dtype)
+    with np.errstate(over="ignore"):
+        # what overflows is infinite, and so invalid
+        converted: NDArray[np.float32] = (wide * factor + offset).astype(np.float32, copy=False)
+    return converted

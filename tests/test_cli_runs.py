@@ -1,0 +1,139 @@
+"""Runs of the command that stop and go on: blocks, resumption, verification, repair."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsphere
+from tests.toys import storm_dataset, storm_model
+from xsphere.blocks import IncompleteStoreError, open_mask, verify_store
+from xsphere.clusters import cluster
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.zarr"
+    storm_dataset(n_times=6).to_zarr(path, consolidated=False, encoding={"time": {"chunks": (6,)}})
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return storm_model().save(tmp_path / "model.safetensors")
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    code = "from xsphere.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+def test_segment_resumes_verifies_and_repairs(tmp_path: Path, data: Path, model: Path) -> None:
+    out = tmp_path / "mask.zarr"
+    options = ("--model", model, "--block-size", 2)
+    first = command("segment", data, out, *options)
+    assert first.returncode == 0, first.stderr
+    assert "3 of them computed now" in first.stdout
+    assert "background" in first.stdout
+    expected = xsphere.segment(storm_dataset(n_times=6), model).values
+    np.testing.assert_array_equal(open_mask(out).values, expected)
+    again = command("segment", data, out, *options)
+    assert "all there before" in again.stdout
+
+    chunk = out / "mask" / "c" / "1" / "0"
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[: len(content) // 2])
+    found = command("verify", out)
+    assert found.returncode == 1
+    assert "cannot be read" in found.stdout
+    mended = command("verify", out, "--repair", data, *options)
+    assert mended.returncode == 0, mended.stderr
+    assert "1 of them computed now" in mended.stdout
+    assert verify_store(out).ok
+    np.testing.assert_array_equal(open_mask(out).values, expected)
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path: Path, data: Path, model: Path) -> None:
+    out = tmp_path / "mask.zarr"
+    assert command("segment", data, out, "--model", model).returncode == 0
+    other = storm_model(seed=1).save(tmp_path / "other.safetensors")
+    refused = command("segment", data, out, "--model", other)
+    assert refused.returncode == 1
+    assert "model" in refused.stderr
+    assert "overwrite" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    replaced = command("segment", data, out, "--model", other, "--overwrite")
+    assert replaced.returncode == 0, replaced.stderr
+
+
+def test_an_edited_source_is_another_run(tmp_path: Path, data: Path, model: Path) -> None:
+    out = tmp_path / "mask.zarr"
+    assert command("segment", data, out, "--model", model).returncode == 0
+    edited = xr.open_zarr(data, consolidated=False, chunks=None)[["PSL"]].load() + 1
+    edited.PSL.attrs = storm_dataset().PSL.attrs
+    edited[["PSL"]].drop_vars(["time", "lat", "lon"]).to_zarr(data, mode="r+", consolidated=False)
+    refused = command("segment", data, out, "--model", model)
+    assert refused.returncode == 1
+    assert "source" in refused.stderr
+
+
+def test_processes_give_the_same_bytes(tmp_path: Path, data: Path, model: Path) -> None:
+    options = ("--model", model, "--block-size", 2)
+    assert command("segment", data, tmp_path / "a.zarr", *options).returncode == 0
+    run = command("segment", data, tmp_path / "b.zarr", *options, "--workers", 2)
+    assert run.returncode == 0, run.stderr
+    for chunk in sorted((tmp_path / "a.zarr" / "mask" / "c").rglob("*")):
+        if chunk.is_file():
+            twin = tmp_path / "b.zarr" / chunk.relative_to(tmp_path / "a.zarr")
+            assert twin.read_bytes() == chunk.read_bytes()
+
+
+def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path) -> None:
+    data, out = tmp_path / "long.zarr", tmp_path / "mask.zarr"
+    storm_dataset(n_times=400).to_zarr(data, consolidated=False)
+    arguments = ["segment", data, out, "--model", model, "--block-size", 1]
+    code = "from xsphere.cli import main; main()"
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    ledger = out / "_xsphere" / "ledger"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and run.poll() is None:
+        if len(list(ledger.glob("c.*"))) >= 2:
+            break
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 130, errors
+    assert "again" in errors or "resume" in errors
+    with pytest.raises(IncompleteStoreError):
+        open_mask(out)
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert open_mask(out).sizes["time"] == 400
+
+
+def test_cluster_options_are_checked() -> None:
+    with (
+        pytest.raises(ValueError, match="--workers or --scheduler, got both"),
+        cluster(2, "tcp://"),
+    ):
+        pass
+    with pytest.raises(ValueError, match="at least 1 process, got 0"), cluster(0, None):
+        pass
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:1"), cluster(None, "tcp://127.0.0.1:1"):
+        pass

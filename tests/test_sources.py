@@ -1,0 +1,727 @@
+"""Where data come from: fingerprints that see every edit, reading that is not fooled."""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numcodecs import Blosc
+from zarr.codecs import BloscCodec, ZstdCodec
+
+from xsphere.sources import (
+    CorruptChunkError,
+    MissingChunkError,
+    SourceError,
+    UnsafeSourceError,
+    checked,
+    fingerprints,
+    places_of,
+    source_of,
+)
+from xsphere.sources.contents import _zarr_pieces
+from xsphere.sources.strict import _codecs
+
+# what is written, by a name: format, codec, shards
+STORES: dict[str, tuple[int, dict[str, Any]]] = {
+    "v2-blosc": (2, {"compressors": (Blosc(cname="lz4"),)}),
+    "v3-zstd": (3, {"compressors": (ZstdCodec(level=1, checksum=True),)}),
+    "v3-blosc": (3, {"compressors": (BloscCodec(cname="lz4"),)}),
+    "v3-shards": (3, {"shards": (4, 5, 7), "compressors": (ZstdCodec(checksum=True),)}),
+    "v3-shards-blosc": (3, {"shards": (4, 5, 7), "compressors": (BloscCodec(),)}),
+}
+CHUNKS = pytest.mark.parametrize("chunks", [None, {}], ids=["lazy", "dask"])
+KINDS = pytest.mark.parametrize("kind", STORES)
+
+
+def example() -> xr.Dataset:
+    rng = np.random.default_rng(1)
+    times = np.datetime64("2000-01-01", "ns") + np.arange(8) * np.timedelta64(6, "h")
+    return xr.Dataset(
+        {
+            "t": (("time", "lat", "lon"), rng.normal(280, 9, (8, 5, 7)).astype("f4")),
+            "q": (("time", "lat", "lon"), rng.random((8, 5, 7)).astype("f4")),
+        },
+        {"time": times, "lat": np.linspace(-60, 60, 5), "lon": np.arange(7) * 50.0},
+    )
+
+
+def written(path: Path, kind: str = "v3-zstd", **encoding: Any) -> Path:
+    fmt, own = STORES[kind]
+    options = {"chunks": (2, 5, 7), **own, **encoding}
+    ds = example()
+    ds.to_zarr(
+        path, zarr_format=fmt, consolidated=False, encoding={"t": options, "q": dict(options)}
+    )
+    return path
+
+
+def opened(path: Path, chunks: Any = None, **options: Any) -> xr.Dataset:
+    return xr.open_zarr(path, chunks=chunks, consolidated=False, **options)
+
+
+def chunk_file(path: Path, number: int, name: str = "t") -> Path:
+    v2 = path / name / f"{number}.0.0"
+    return v2 if v2.exists() else path / name / "c" / str(number) / "0" / "0"
+
+
+def flip(file: Path, position: int, bit: int = 64) -> None:
+    content = bytearray(file.read_bytes())
+    content[position] ^= bit
+    file.write_bytes(content)
+
+
+class NoComputing:
+    """A scheduler that nothing may call."""
+
+    def __call__(self, *_args: object, **_options: object) -> None:
+        raise AssertionError("something was computed")
+
+
+def contents(ds: xr.Dataset, name: str = "t") -> str:
+    found = source_of(ds)
+    assert found is not None
+    return str(found["variables"][name]["contents"])
+
+
+# fingerprints
+
+
+@KINDS
+@CHUNKS
+def test_touching_nothing_changes_nothing(tmp_path: Path, kind: str, chunks: Any) -> None:
+    path = written(tmp_path / "a.zarr", kind)
+    first = source_of(opened(path, chunks))
+    opened(path).load()
+    assert first == source_of(opened(path, chunks))
+    assert first is not None
+    assert first["exact"]
+
+
+@KINDS
+@CHUNKS
+def test_an_edit_in_place_is_seen(tmp_path: Path, kind: str, chunks: Any) -> None:
+    path = written(tmp_path / "a.zarr", kind)
+    before = source_of(opened(path, chunks))
+    array = zarr.open_array(path / "t", mode="r+")
+    array[3] = array[3] + 1
+    after = source_of(opened(path, chunks))
+    assert before is not None
+    assert after is not None
+    assert before["variables"]["t"] != after["variables"]["t"]
+    assert before["variables"]["q"] == after["variables"]["q"]
+
+
+def test_an_edit_in_place_is_seen_under_tasks(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    before = contents(opened(path, {}) * 2)
+    array = zarr.open_array(path / "t", mode="r+")
+    array[0] = 0.5
+    assert contents(opened(path, {}) * 2) != before
+
+
+def test_what_tasks_do_counts(tmp_path: Path) -> None:
+    ds = opened(written(tmp_path / "a.zarr"), {})
+    parts = [
+        ds,
+        ds * 2,
+        ds * 3,
+        ds.isel(time=slice(0, 4)),
+        ds.isel(time=slice(4, 8)),
+        ds.isel(time=slice(None, None, -1)),
+    ]
+    assert len({contents(part) for part in parts}) == len(parts)
+    assert contents(ds * 2) == contents(opened(tmp_path / "a.zarr", {}) * 2)
+    xr.testing.assert_equal(checked(ds * 2).compute(), example() * 2)
+
+
+def test_same_size_and_content_but_touched_is_another(tmp_path: Path) -> None:
+    # whoever touches a chunk may have changed it: nothing is read to see
+    path = written(tmp_path / "a.zarr")
+    before = contents(opened(path))
+    os.utime(chunk_file(path, 0), ns=(1, 1))
+    assert contents(opened(path)) != before
+
+
+def test_lazy_and_chunked_anyhow_are_the_same_source(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    lazy = source_of(opened(path))
+    assert lazy == source_of(opened(path, {}))
+    assert lazy == source_of(opened(path, {"time": 4}).chunk(time=3))
+    assert lazy == source_of(opened(path).chunk(time=3))
+    inline = xr.open_dataset(path, engine="zarr", consolidated=False, chunks={}, inline_array=True)
+    assert lazy == source_of(inline)
+
+
+@CHUNKS
+def test_a_store_is_the_same_by_any_path_and_when_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: Any
+) -> None:
+    path = written(tmp_path / "a.zarr")
+    first = source_of(opened(path, chunks))
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    assert source_of(opened(Path("../a.zarr"), chunks)) == first
+    path.rename(tmp_path / "b.zarr")
+    assert source_of(opened(tmp_path / "b.zarr", chunks)) == first
+    assert places_of(opened(tmp_path / "b.zarr", chunks)) == [
+        str(tmp_path / "b.zarr" / name) for name in "qt"
+    ]
+
+
+def test_fingerprints_are_equal_in_another_process(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr", "v2-blosc", dtype="i2", scale_factor=0.5, _FillValue=-1)
+    code = (
+        "import sys, json, xarray as xr; from xsphere.sources import source_of;"
+        "ds = xr.open_zarr(sys.argv[1], chunks=None, consolidated=False);"
+        "parts = [ds, ds.isel(time=[1, 5]), ds.chunk(time=2) + 1, ds.isel(lat=2).load()];"
+        "print(json.dumps([source_of(part) for part in parts], sort_keys=True))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+    )
+    ds = opened(path)
+    parts = [ds, ds.isel(time=[1, 5]), ds.chunk(time=2) + 1, ds.isel(lat=2).load()]
+    assert json.loads(done.stdout) == [source_of(part) for part in parts]
+
+
+def test_what_is_selected_counts(tmp_path: Path) -> None:
+    ds = opened(written(tmp_path / "a.zarr"))
+    parts = [
+        ds,
+        ds.isel(time=slice(0, 4)),
+        ds.isel(time=slice(4, 8)),
+        ds.isel(time=slice(None, None, -1)),
+        ds.isel(time=[0, 2]),
+        ds.isel(lat=0),
+        ds.isel(lat=slice(None, None, -1)),
+    ]
+    assert len({contents(part) for part in parts}) == len(parts)
+
+
+def test_only_the_chunks_of_a_selection_count(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    part = contents(opened(path).isel(time=slice(0, 4)))
+    whole = contents(opened(path))
+    os.utime(chunk_file(path, 3), ns=(1, 1))
+    assert contents(opened(path).isel(time=slice(0, 4))) == part
+    assert contents(opened(path)) != whole
+
+
+def test_a_store_that_has_grown_is_the_same_for_what_was_there(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    first = source_of(opened(path))
+    later = example().assign_coords(time=example().time + np.timedelta64(2, "D"))
+    later.to_zarr(path, append_dim="time", consolidated=False)
+    assert source_of(opened(path)) != first
+    assert source_of(opened(path).isel(time=slice(0, 8))) == first
+
+
+def test_packing_and_units_count(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr", dtype="i2", scale_factor=0.5, _FillValue=-1)
+    decoded, raw = opened(path), opened(path, mask_and_scale=False)
+    assert source_of(decoded) != source_of(raw)
+    group = zarr.open_group(path, mode="r+")
+    before = source_of(decoded)
+    group["t"].attrs["scale_factor"] = 0.25
+    assert source_of(opened(path)) != before
+    warm = decoded.copy()
+    warm["t"] = warm.t.assign_attrs(units="degC")
+    assert source_of(warm) != source_of(decoded)
+
+
+def test_labels_and_calendars_count() -> None:
+    ds = example()
+    shifted = ds.assign_coords(time=ds.time + np.timedelta64(1, "h"))
+    noleap = ds.convert_calendar("noleap")
+    found = [source_of(part) for part in (ds, shifted, noleap)]
+    assert all(part is not None for part in found)
+    calendars = [part["calendar"] for part in found if part is not None]
+    assert calendars == ["proleptic_gregorian", "proleptic_gregorian", "noleap"]
+    assert len({json.dumps(part, sort_keys=True) for part in found}) == 3
+
+
+def test_the_unit_in_which_times_are_counted_does_not_count() -> None:
+    ds = example()
+    coarse = ds.assign_coords(time=ds.time.values.astype("M8[s]"))
+    assert source_of(ds) == source_of(coarse)
+
+
+def test_files_are_told_by_size_time_and_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.nc"
+    example().to_netcdf(path)
+    with xr.open_dataset(path) as ds:
+        first = source_of(ds)
+        assert first is not None
+        assert first["variables"]["t"]["kind"] == "file"
+        assert source_of(ds[["t"]]) != source_of(ds[["q"]].rename(q="t"))
+        assert places_of(ds) == [str(path)]
+    with xr.open_dataset(path, chunks={}) as ds:
+        assert source_of(ds) == first
+        assert contents(ds.isel(time=[1, 2])) != contents(ds.isel(time=[2, 3]))
+    status = path.stat()
+    flip(path, 20)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    flipped = path.read_bytes()
+    flip(path, 20)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with xr.open_dataset(path) as ds:
+        assert source_of(ds) == first
+        path.write_bytes(flipped)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert source_of(ds) != first
+
+
+def test_each_of_several_files_counts(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    for path, part in zip(paths, (slice(0, 4), slice(4, 8)), strict=True):
+        example().isel(time=part).to_netcdf(path)
+    with xr.open_mfdataset(paths) as ds:
+        first = source_of(ds)
+        assert first is not None
+        assert first["exact"]
+        assert places_of(ds) == [str(path) for path in paths]
+    for path in paths:
+        before = path.stat().st_mtime_ns
+        os.utime(path, ns=(1, 1))
+        with xr.open_mfdataset(paths) as ds:
+            assert source_of(ds) != first
+        os.utime(path, ns=(before, before))
+
+
+def test_memory_is_told_by_its_bytes() -> None:
+    ds = example()
+    changed = ds.copy(deep=True)
+    changed["t"][7, 4, 6] += 1
+    assert source_of(ds) == source_of(ds.copy(deep=True)) != source_of(changed)
+    # the same values in another layout
+    transposed = ds.transpose("lon", "lat", "time").copy(deep=True).transpose("time", "lat", "lon")
+    assert source_of(transposed) == source_of(ds)
+    assert source_of(ds.t) == source_of(ds[["t"]])
+
+
+def test_what_nothing_can_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = xr.Dataset({"t": ("x", np.array([None, {}], dtype=object))})
+    assert source_of(objects) is None
+    monkeypatch.setattr(fingerprints, "MEMORY_LIMIT", 100)
+    assert source_of(example()) is None
+
+
+def test_tasks_without_known_data_are_not_exact() -> None:
+    def unknown(data: Any) -> dict[str, Any] | None:
+        return source_of(xr.Dataset({"t": ("x", data)}))
+
+    made = da.from_delayed(dask.delayed(np.zeros)(3), (3,), "f8")
+    for data, exact in ((made, False), (da.from_array(np.arange(3.0)), True)):
+        found = unknown(data)
+        assert found is not None
+        assert found["exact"] is exact
+        assert found["variables"]["t"]["kind"] == "graph"
+
+
+def test_unknown_names_are_listed() -> None:
+    for function in (source_of, places_of, checked):
+        with pytest.raises(
+            KeyError, match=r"no variables \['x', 'y'\]; the dataset has \['t', 'q'\]"
+        ):
+            function(example(), ["x", "t", "y"])
+
+
+def test_building_and_asking_read_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "a.zarr")
+    for number in range(4):
+        # reading any of these would fail
+        chunk_file(path, number).write_bytes(b"")
+    with dask.config.set(scheduler=NoComputing()):
+        for chunks in (None, {}):
+            ds = checked(opened(path, chunks))
+            assert source_of(ds) is not None
+            assert places_of(ds)
+            assert source_of(ds.isel(time=slice(1, 3)) * 2 if chunks == {} else ds) is not None
+
+
+def test_remote_stores_are_told_by_their_listing() -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    ds = example()
+    ds.to_zarr("memory://xsphere-a.zarr", zarr_format=3, consolidated=False, mode="w")
+    first = source_of(xr.open_zarr("memory://xsphere-a.zarr", chunks=None, consolidated=False))
+    assert first is not None
+    assert first["exact"]
+    again = source_of(xr.open_zarr("memory://xsphere-a.zarr", chunks={}, consolidated=False))
+    assert again == first
+    key = next(name for name in memory.find("/xsphere-a.zarr/t") if "/c/" in name)
+    memory.pipe_file(key, memory.cat_file(key))
+    edited = source_of(xr.open_zarr("memory://xsphere-a.zarr", chunks=None, consolidated=False))
+    assert edited is not None
+    assert edited["variables"]["t"] != first["variables"]["t"]
+    memory.rm("/xsphere-a.zarr", recursive=True)
+
+
+def test_stores_that_list_nothing_are_not_exact(tmp_path: Path) -> None:
+    array = zarr.open_array(written(tmp_path / "a.zarr") / "t", mode="r")
+    other = types.SimpleNamespace(store=types.SimpleNamespace(), path="t", metadata=array.metadata)
+    other.shape, other.chunks, other.shards = array.shape, array.chunks, None
+    assert _zarr_pieces(other, None)[1:] == ([], False)
+
+
+def test_icechunk_is_told_by_its_snapshot(tmp_path: Path) -> None:
+    array = zarr.open_array(written(tmp_path / "a.zarr") / "t", mode="r")
+    session = types.SimpleNamespace(snapshot_id="VY76", has_uncommitted_changes=False)
+    other = types.SimpleNamespace(
+        store=types.SimpleNamespace(session=session), path="t", metadata=array.metadata
+    )
+    other.shape, other.chunks, other.shards = array.shape, array.chunks, None
+    assert _zarr_pieces(other, None) == ("icechunk", ["t VY76"], True)
+    session.has_uncommitted_changes = True
+    assert _zarr_pieces(other, None)[2] is False
+
+
+def test_stores_in_memory_and_zip_files(tmp_path: Path) -> None:
+    store = zarr.storage.MemoryStore()
+    example().to_zarr(store, zarr_format=3, consolidated=False)
+    first = contents(xr.open_zarr(store, chunks=None, consolidated=False))
+    array = zarr.open_array(store, path="t", mode="r+")
+    array[0] = 1.0
+    assert contents(xr.open_zarr(store, chunks=None, consolidated=False)) != first
+    shutil.make_archive(str(tmp_path / "a"), "zip", written(tmp_path / "a.zarr"))
+    with zarr.storage.ZipStore(tmp_path / "a.zip", mode="r") as zipped:
+        before = contents(xr.open_zarr(zipped, chunks=None, consolidated=False))
+        os.utime(tmp_path / "a.zip", ns=(1, 1))
+        assert contents(xr.open_zarr(zipped, chunks=None, consolidated=False)) != before
+
+
+@settings(max_examples=30)
+@given(
+    start=st.integers(0, 7),
+    stop=st.integers(1, 8),
+    step=st.sampled_from([1, 2, 3]),
+    touched=st.integers(0, 3),
+)
+def test_a_touched_chunk_counts_where_its_cells_are_selected(
+    tmp_path_factory: pytest.TempPathFactory, start: int, stop: int, step: int, touched: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "shared.zarr"
+    if not path.exists():
+        written(path)
+    chosen = range(start, stop, step)
+    part = opened(path)[["t"]].isel(time=slice(start, stop, step))
+    before = source_of(part)
+    file = chunk_file(path, touched)
+    os.utime(file, ns=(1, file.stat().st_mtime_ns + 1))
+    assert (source_of(part) != before) == any(index // 2 == touched for index in chosen)
+
+
+# strict reading
+
+
+@KINDS
+@CHUNKS
+def test_checked_data_are_the_same_data(tmp_path: Path, kind: str, chunks: Any) -> None:
+    ds = opened(written(tmp_path / "a.zarr", kind), chunks)
+    strict = checked(ds)
+    assert source_of(strict) == source_of(ds)
+    assert {name: v.chunks for name, v in strict.items()} == {n: v.chunks for n, v in ds.items()}
+    back = pickle.loads(pickle.dumps(strict))
+    selections = [{}, {"time": slice(1, 6, 2)}, {"time": [5, 0], "lat": 2}, {"lon": slice(None, 2)}]
+    for selection in selections:
+        want = example().isel(selection)
+        xr.testing.assert_identical(strict.isel(selection).drop_encoding().compute(), want)
+        xr.testing.assert_identical(back.isel(selection).compute(), want)
+    points = {"time": xr.DataArray([0, 7], dims="p"), "lat": xr.DataArray([1, 2], dims="p")}
+    xr.testing.assert_identical(strict.isel(points).compute(), example().isel(points))
+
+
+@KINDS
+@CHUNKS
+@pytest.mark.parametrize("harm", ["half", "empty", "one byte"])
+def test_a_truncated_chunk_is_named(tmp_path: Path, kind: str, chunks: Any, harm: str) -> None:
+    path = written(tmp_path / "a.zarr", kind)
+    file = chunk_file(path, 1)
+    keep = {"half": file.stat().st_size // 2, "empty": 0, "one byte": file.stat().st_size - 1}
+    file.write_bytes(file.read_bytes()[: keep[harm]])
+    ds = checked(opened(path, chunks))
+    key = "t/1.0.0" if kind.startswith("v2") else "t/c/1/0/0"
+    with pytest.raises(CorruptChunkError) as caught:
+        ds.t.isel(time=slice(2, None)).compute()
+    error = caught.value
+    assert (error.variable, error.key) == ("t", key)
+    first = 4 if "shards" in kind else 2
+    assert error.where.startswith("time[")
+    assert int(error.where[5]) >= first
+    assert "2000-01-0" in error.where
+    assert error.where in str(error)
+    # what is whole can be read, and so can the other variable
+    xr.testing.assert_equal(ds.q.compute(), example().q)
+    intact = {"time": slice(0, first)}
+    xr.testing.assert_equal(ds.t.isel(intact).compute(), example().t.isel(intact))
+
+
+@CHUNKS
+@pytest.mark.parametrize("kind", ["v3-zstd", "v3-shards"])
+def test_flipped_bits_are_noticed_by_checksums(tmp_path: Path, kind: str, chunks: Any) -> None:
+    path = written(tmp_path / "a.zarr", kind)
+    file = chunk_file(path, 1)
+    for position in range(0, file.stat().st_size, 97):
+        flip(file, position)
+        with pytest.raises(CorruptChunkError, match="chunk 't/c/1/0/0'") as caught:
+            checked(opened(path, chunks)).t.compute()
+        assert caught.value.variable == "t"
+        flip(file, position)
+    xr.testing.assert_equal(checked(opened(path, chunks)).t.compute(), example().t)
+
+
+def test_the_error_of_the_codec_is_the_cause(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    flip(chunk_file(path, 0), 30)
+    with pytest.raises(CorruptChunkError, match="cannot be decoded") as caught:
+        checked(opened(path)).t.load()
+    assert isinstance(caught.value.__cause__, RuntimeError | ValueError)
+
+
+def test_every_truncation_of_blosc_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    # in a process of its own: decoding one of these can end it
+    paths = [written(tmp_path / kind, kind) for kind in ("v2-blosc", "v3-blosc", "v3-shards-blosc")]
+    code = """
+import sys, pathlib, xarray as xr
+from xsphere.sources import SourceError, checked
+for path, name in zip(sys.argv[1::2], sys.argv[2::2]):
+    file = pathlib.Path(name); whole = file.read_bytes()
+    for length in range(0, len(whole), 31):
+        file.write_bytes(whole[:length])
+        try:
+            checked(xr.open_zarr(path, chunks=None, consolidated=False)).t.load()
+        except SourceError as error:
+            assert 'Blosc' in str(error) or 'shard' in str(error), error
+            continue
+        raise SystemExit(f'length {length} was read')
+print('all refused')
+"""
+    arguments = [str(x) for path in paths for x in (path, chunk_file(path, 1))]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "all refused"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("position", "told"), [(12, "tells of"), (4, "bytes unpacked, expected 280")]
+)
+def test_a_blosc_header_must_be_right(tmp_path: Path, position: int, told: str) -> None:
+    path = written(tmp_path / "a.zarr", "v2-blosc")
+    flip(chunk_file(path, 2), position, bit=1)
+    with pytest.raises(CorruptChunkError, match=told):
+        checked(opened(path)).t.load()
+
+
+@KINDS
+@CHUNKS
+def test_a_missing_chunk_is_no_data(tmp_path: Path, kind: str, chunks: Any) -> None:
+    path = written(tmp_path / "a.zarr", kind)
+    chunk_file(path, 1).unlink()
+    ds = checked(opened(path, chunks))
+    with pytest.raises(MissingChunkError, match="missing_chunks='fill'") as caught:
+        ds.t.compute()
+    assert caught.value.key in ("t/1.0.0", "t/c/1/0/0")
+    assert "time[" in caught.value.where
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), MissingChunkError)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    xr.testing.assert_equal(
+        ds.t.isel(time=slice(0, 2)).compute(), example().t.isel(time=slice(0, 2))
+    )
+
+
+@CHUNKS
+@pytest.mark.parametrize("kind", ["v2-blosc", "v3-zstd"])
+def test_missing_may_mean_invalid_or_fill(tmp_path: Path, kind: str, chunks: Any) -> None:
+    # neither the fill value nor what means missing is NaN in the store
+    packed = {"dtype": "i2", "scale_factor": 0.5, "add_offset": 200.0, "_FillValue": -9}
+    path = written(tmp_path / "a.zarr", kind, **packed)
+    zarr_fill = zarr.open_array(path / "t", mode="r").fill_value
+    want = opened(path).t.values
+    chunk_file(path, 1).unlink()
+    want[2:4] = np.nan
+    invalid = checked(opened(path, chunks), missing_chunks="invalid").t.compute()
+    np.testing.assert_array_equal(invalid, want)
+    filled = checked(opened(path, chunks), missing_chunks="fill").t.compute()
+    np.testing.assert_array_equal(filled, opened(path).t.load())
+    if kind == "v3-zstd":
+        assert zarr_fill == 0
+        assert (filled[2:4] == 200.0).all()
+
+
+def test_floats_need_no_fill_value_to_be_invalid(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr", fill_value=0.0)
+    chunk_file(path, 1).unlink()
+    assert (opened(path).t.isel(time=2) == 0).all()
+    invalid = checked(opened(path), missing_chunks="invalid").t.load()
+    assert np.isnan(invalid[2:4]).all()
+    assert np.isfinite(invalid[:2]).all()
+
+
+def test_integers_without_a_value_for_missing_cannot_be_invalid(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    ds = (example() * 0).astype("i2") + 1
+    ds.to_zarr(path, zarr_format=3, consolidated=False, encoding={"t": {"chunks": (2, 5, 7)}})
+    strict = checked(opened(path), missing_chunks="invalid")
+    xr.testing.assert_equal(strict.t[:2].load(), ds.t[:2])
+    chunk_file(path, 1).unlink()
+    with pytest.raises(MissingChunkError):
+        strict.t.load()
+    # not even where the file says so, if nothing decodes it
+    group = zarr.open_group(path, mode="r+")
+    group["t"].attrs["_FillValue"] = -1
+    with pytest.raises(MissingChunkError):
+        checked(opened(path, mask_and_scale=False), missing_chunks="invalid").t.load()
+
+
+def test_a_chunk_that_a_shard_lacks_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    ds = example()
+    ds["t"][2:4] = 0.0
+    options = {"chunks": (2, 5, 7), "shards": (4, 5, 7), "fill_value": 0.0}
+    ds.to_zarr(path, zarr_format=3, consolidated=False, encoding={"t": options})
+    with pytest.raises(MissingChunkError, match=r"time\[2:4\] of 8 .*shard does not hold it"):
+        checked(opened(path)).t.load()
+    filled = checked(opened(path), missing_chunks="fill").t.load()
+    np.testing.assert_array_equal(filled, ds.t)
+    assert np.isnan(checked(opened(path), missing_chunks="invalid").t[2:4]).all()
+
+
+def test_transformed_dask_data_are_checked_too(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    ds = (opened(path, {}) * 2).isel(time=slice(1, 7))
+    strict = checked(ds)
+    names = {checked(opened(path, {})).t.data.name for _ in range(2)}
+    assert len(names) == 1
+    assert opened(path, {}).t.data.name not in names
+    xr.testing.assert_equal(strict.compute(), (example() * 2).isel(time=slice(1, 7)))
+    inline = xr.open_dataset(path, engine="zarr", consolidated=False, chunks={}, inline_array=True)
+    xr.testing.assert_equal(checked(inline).compute(), example())
+    chunk_file(path, 1).unlink()
+    for source in (ds, inline + 0, inline):
+        with pytest.raises(MissingChunkError):
+            checked(source).t.compute()
+
+
+def test_what_was_checked_stays_as_it_was_decided(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    chunk_file(path, 0).unlink()
+    twice = checked(checked(opened(path), missing_chunks="invalid"))
+    assert np.isnan(twice.t[:2]).all()
+
+
+def test_other_data_are_kept_as_they_are(tmp_path: Path) -> None:
+    example().to_netcdf(tmp_path / "a.nc")
+    with xr.open_dataset(tmp_path / "a.nc") as ds:
+        xr.testing.assert_identical(checked(ds).load(), ds.load())
+    words = example().assign(word=("time", np.array(["x"] * 8)))
+    words.to_zarr(tmp_path / "w.zarr", zarr_format=2, consolidated=False)
+    assert (checked(opened(tmp_path / "w.zarr")).word == "x").all()
+
+
+def test_disks_and_networks_keep_their_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = checked(opened(written(tmp_path / "a.zarr")))
+
+    async def failing(*_args: object, **_options: object) -> None:
+        raise OSError("the cable is out")
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "get", failing)
+    with pytest.raises(OSError, match="the cable is out"):
+        ds.t.load()
+
+
+def test_absurd_sizes_are_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=3)
+    for name, chunk in (("bomb", 10**5), ("t", 10)):
+        root.create_array(
+            name, shape=(10**7, 10**8), chunks=(chunk, chunk), dtype="f4",
+            dimension_names=("y", "x"),
+        )  # fmt: skip
+    ds = opened(path)
+    assert source_of(ds) is None
+    with pytest.raises(UnsafeSourceError, match=r"'bomb' has chunks .* of 38147 MiB, the limit is"):
+        checked(ds)
+    with pytest.raises(UnsafeSourceError, match=r"one read of variable 't' would take .* GiB"):
+        checked(ds, ["t"]).t.load()
+    small = checked(ds, ["t"], max_read_bytes=100, missing_chunks="fill")
+    with pytest.raises(UnsafeSourceError, match="raise max_read_bytes"):
+        small.t[:10, :10].load()
+    assert small.t[:5, :5].load().shape == (5, 5)
+
+
+def test_codecs_that_run_code_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    v2 = {".zarray": {"filters": [{"id": "pickle"}], "compressor": {"id": "blosc"}}}
+    v3 = {"zarr.json": {"codecs": [{"name": "bytes"}, {"name": "numcodecs.pickle"}]}}
+    told = {".zattrs": {"name": "pickle"}, "zarr.json": {"attributes": {"name": "pickle"}}}
+    assert "pickle" in set(_codecs(v2))
+    assert "numcodecs.pickle" in set(_codecs(v3))
+    assert not list(_codecs(told))
+    ds = opened(written(tmp_path / "a.zarr"))
+    monkeypatch.setattr("xsphere.sources.strict.zarr_metadata", lambda _array: v2)
+    with pytest.raises(UnsafeSourceError, match=r"'q' is stored with the codecs \['pickle'\].*'t'"):
+        checked(ds)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"missing_chunks must be one of \['raise', .* got 'no'"):
+        checked(example(), missing_chunks="no")  # type: ignore[arg-type]
+
+
+def test_axes_without_even_times_are_named_by_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    ds = example().isel(time=[0, 1, 2, 5, 6, 7])
+    ds.to_zarr(path, zarr_format=3, consolidated=False, encoding={"t": {"chunks": (2, 5, 7)}})
+    chunk_file(path, 1).unlink()
+    with pytest.raises(MissingChunkError) as caught:
+        checked(opened(path)).t.load()
+    assert caught.value.where == "time[2:4] of 6"
+    with pytest.raises(MissingChunkError) as caught:
+        checked(opened(path).isel(time=[2, 4, 5])).t.load()
+    assert caught.value.where.startswith("time[2:4] of 6")
+    assert issubclass(MissingChunkError, SourceError)
+
+
+def test_copies_do_not_share_what_they_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    ds = opened(path)
+    strict = checked(ds)
+    ds.t.load()
+    shutil.rmtree(path / "t" / "c")
+    with pytest.raises(MissingChunkError):
+        strict.t.load()
+
+
+def test_a_transposed_array_is_read_within_the_limit(tmp_path: Path) -> None:
+    ds = xr.Dataset({"t": (("time", "member", "x"), np.arange(2.0 * 3 * 500).reshape(2, 3, 500))})
+    ds.to_zarr(tmp_path / "x.zarr", consolidated=False)
+    lazy = xr.open_dataset(tmp_path / "x.zarr", engine="zarr", chunks=None, consolidated=False)
+    # indices of a transposed array are those of points: not as many as their product
+    turned = checked(lazy, max_read_bytes=8 * 3000).transpose("x", "member", "time")
+    np.testing.assert_array_equal(turned.t, ds.t.transpose("x", "member", "time"))
+    with pytest.raises(UnsafeSourceError, match="one read of variable 't' would take"):
+        checked(lazy, max_read_bytes=8 * 2999).transpose("x", "member", "time").t.load()

@@ -1,0 +1,281 @@
+"""A store before its first block: made beside its place, and there as a whole or not at all."""
+
+import os
+import time
+import uuid
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xsphere.blocks.errors import OtherRunError, StoreError
+from xsphere.blocks.identity import described, differences, encoded, summary
+from xsphere.blocks.layout import BlockedVariable, Layout, in_blocks
+from xsphere.blocks.ledger import LEDGER, columns
+from xsphere.blocks.state import State, open_state, set_status, written_in_full
+from xsphere.cache import content_key
+from xsphere.store import remove_whole, whatever_the_format, with_conventions, with_title
+
+SCHEMA = 1
+# entries of a coordinate that a block reads to check its place: 0.5 MB of times
+COORDINATE_CHUNK = 2**16
+# a store takes seconds to make: what is older than this was left by a process that died
+LEFTOVER_SECONDS = 24 * 3600
+
+
+class Plan:
+    """What is to be written: the dataset, its blocks and what they are of."""
+
+    def __init__(self, obj: xr.Dataset | xr.DataArray) -> None:
+        self.ds, self.layout = in_blocks(obj)
+        self.description = described(self.ds, self.layout)
+        self.identity = content_key(self.description)
+        self.array = str(obj.name) if isinstance(obj, xr.DataArray) else None
+
+
+def create_store(plan: Plan, path: Path, *, overwrite: bool) -> None:
+    """Make a store with all but its blocks, in place of what is there only if asked.
+
+    Parameters
+    ----------
+    plan : Plan
+        What will be written.
+    path : Path
+        Where.
+    overwrite : bool
+        Whether to replace what is there.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there, or came there in the meantime.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "x.zarr")
+    >>> create_store(Plan(xr.DataArray(np.zeros(3), name="x")), path, overwrite=False)
+    >>> open_state(path).status
+    'writing'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.init")
+    try:
+        _write_frame(plan, beside)
+        if overwrite and (path.exists() or path.is_symlink()):
+            _put_away(path)
+        elif path.exists():
+            raise FileExistsError(f"{path} is there already; choose another name or overwrite it")
+        # fails where another process was first: only an empty folder is replaced
+        os.rename(beside, path)
+    finally:
+        remove_whole(beside)
+
+
+def _put_away(path: Path) -> None:
+    """Remove what is there, such that a reader never sees half of it."""
+    away = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.init")
+    os.rename(path, away)
+    remove_whole(away)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Stores that were being made at `path` when their process died."""
+    now = time.time()
+    return [
+        other
+        for other in path.parent.glob(f".{_escaped(path.name)}.????????.init")
+        if now - other.stat().st_mtime > LEFTOVER_SECONDS
+    ]
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what dead processes left beside `path`."""
+    for other in leftovers(path):
+        remove_whole(other)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _write_frame(plan: Plan, path: Path) -> None:
+    """A store with coordinates, attributes and an empty ledger, but no blocks."""
+    import zarr
+
+    layout = plan.layout
+    blocked = {variable.name: variable for variable in layout.variables}
+    frame = plan.ds.assign({name: _template(plan.ds[name]) for name in blocked})
+    with whatever_the_format():
+        with_conventions(with_title(frame)).to_zarr(
+            path,
+            mode="w-",
+            compute=False,
+            consolidated=False,
+            zarr_format=3,
+            write_empty_chunks=True,
+            encoding=_encoding(frame, blocked, layout),
+        )
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    names = columns(layout)
+    group.create_array(
+        LEDGER,
+        shape=(len(layout.blocks), len(names)),
+        chunks=(1, len(names)),
+        dtype="u8",
+        fill_value=0,
+        compressors=_checksummed(),
+        # one file a block and no folder: file systems of clusters count both
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=("block", "column"),
+        attributes={"columns": names},
+    )
+    group.attrs.update({"xsphere": _bookkeeping(plan)})
+
+
+def _bookkeeping(plan: Plan) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "status": "writing",
+        "blocks": len(plan.layout.blocks),
+        "identity": plan.identity,
+        "array": plan.array,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": _version(),
+        **plan.description,
+    }
+
+
+def _version() -> str:
+    try:
+        return version("xsphere")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _template(array: xr.DataArray) -> xr.DataArray:
+    """As the array, but of one chunk that is never computed."""
+    import dask.array as da
+
+    return array.copy(data=da.zeros(array.shape, dtype=array.dtype, chunks=-1))
+
+
+def _encoding(
+    ds: xr.Dataset, blocked: dict[str, BlockedVariable], layout: Layout
+) -> dict[Any, dict[str, Any]]:
+    encoding: dict[Any, dict[str, Any]] = {}
+    for name, variable in ds.variables.items():
+        encoding[name] = {"compressors": _checksummed()}
+        if str(name) in blocked:
+            block = (layout.step, *(max(1, size) for size in variable.shape[1:]))
+            encoding[name] |= {"chunks": block, "fill_value": blocked[str(name)].fill_value}
+        elif variable.dims == (layout.dim,):
+            encoding[name]["chunks"] = (max(1, min(variable.size, COORDINATE_CHUNK)),)
+    return encoding
+
+
+def _checksummed() -> tuple[Any, ...]:
+    from zarr.codecs import ZstdCodec
+
+    # without a checksum most flipped bits would read as another value
+    return (ZstdCodec(level=3, checksum=True),)
+
+
+def check_same_run(plan: Plan, state: State) -> None:
+    """Refuse a store of another run, or one whose coordinates were changed.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is to be written.
+    state : State
+        The store.
+
+    Raises
+    ------
+    OtherRunError
+        With all that differs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> plan = Plan(xr.DataArray(np.zeros(3), name="x"))
+    >>> path = Path(tempfile.mkdtemp(), "x.zarr")
+    >>> create_store(plan, path, overwrite=False)
+    >>> check_same_run(plan, open_state(path))
+    """
+    check_same_description(plan, state)
+    damaged = [f"{name}: {reason}" for name, reason in damaged_whole_variables(state).items()]
+    if damaged:
+        raise OtherRunError(
+            f"{state.path} was changed since it was written:\n  "
+            + "\n  ".join(damaged)
+            + "\nMend it with repair_store, or replace the store with overwrite=True"
+        )
+
+
+def check_same_description(plan: Plan, state: State) -> None:
+    """As `check_same_run`, without reading what the store holds."""
+    found = differences(plan.description, state.description)
+    if found:
+        raise OtherRunError(
+            f"{state.path} holds another run:\n  "
+            + "\n  ".join(found)
+            + "\nWrite to another path, or replace the store with overwrite=True"
+        )
+
+
+def damaged_whole_variables(state: State) -> dict[str, str]:
+    """What is wrong with the variables that were written at once, by name."""
+    wrong = {}
+    for name, expected in state.description["written whole"].items():
+        try:
+            array = state.group[name]
+            found = summary(np.asarray(array[...]), array.attrs)
+        # a missing array, a missing chunk or any complaint of a codec
+        except Exception as error:
+            wrong[name] = f"it cannot be read ({type(error).__name__}: {error})"
+            continue
+        if found != expected:
+            wrong[name] = f"it was written as {expected}, and is now {found}"
+    return wrong
+
+
+def rewrite_whole_variable(plan: Plan, state: State, name: str) -> None:
+    """Write a variable again that was written at once."""
+    values, attributes = encoded(plan.ds.variables[name], name)
+    if name not in state.group:
+        raise StoreError(
+            f"{name!r} is gone from {state.path}, and its metadata with it: the store cannot be "
+            "repaired; write it anew with overwrite=True"
+        )
+    array = written_in_full(state.group[name])
+    array[...] = values
+    array.attrs.update({k: v for k, v in attributes.items() if k in ("units", "calendar")})
+
+
+def start_writing(plan: Plan, path: Path, *, resume: bool, overwrite: bool) -> State:
+    """A store at `path` that blocks of the plan can be written to, made if there is none."""
+    if overwrite or not path.exists():
+        try:
+            create_store(plan, path, overwrite=overwrite)
+        except OSError:
+            # another process may have made the same store just now
+            if overwrite or not path.exists():
+                raise
+    elif not resume:
+        raise FileExistsError(
+            f"{path} is there already; leave resume=True to go on with it, choose another name or "
+            "overwrite it"
+        )
+    state = open_state(path)
+    check_same_run(plan, state)
+    return state
+
+
+def reopen(state: State) -> State:
+    """The store with its status back at writing, so that nobody takes it for complete."""
+    return state if state.status == "writing" else set_status(state, "writing")

@@ -1,0 +1,131 @@
+"""What can go wrong with a store that is written block by block."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class StoreError(ValueError):
+    """A path that holds no store of blocks, or one that cannot be read.
+
+    Examples
+    --------
+    >>> issubclass(StoreError, ValueError)
+    True
+    """
+
+
+class OtherRunError(StoreError):
+    """The store holds another run: other data, another model, other options or another layout.
+
+    Examples
+    --------
+    >>> issubclass(OtherRunError, StoreError)
+    True
+    """
+
+
+class IncompleteStoreError(StoreError):
+    """Blocks of the store were not computed, or were lost.
+
+    Examples
+    --------
+    >>> issubclass(IncompleteStoreError, StoreError)
+    True
+    """
+
+
+class StoreWriteError(OSError):
+    """A block cannot be written: going on with the others would be in vain.
+
+    Examples
+    --------
+    >>> StoreWriteError(28, "no space left").errno
+    28
+    """
+
+
+class InterruptedRun(KeyboardInterrupt):
+    """The run was stopped; its store can be gone on with.
+
+    Examples
+    --------
+    A command that is stopped this way exits with 130, as the shell expects after Ctrl-C:
+
+    >>> issubclass(InterruptedRun, KeyboardInterrupt)
+    True
+    """
+
+
+class SharedWorkWarning(UserWarning):
+    """Blocks that are computed one by one share work that each of them does anew.
+
+    Examples
+    --------
+    >>> issubclass(SharedWorkWarning, UserWarning)
+    True
+    """
+
+
+@dataclass(frozen=True)
+class BlockFailure:
+    """One block that could not be computed.
+
+    Parameters
+    ----------
+    index : int
+        Number of the block.
+    label : str
+        What it covers, in words.
+    error : Exception
+        Why.
+
+    Examples
+    --------
+    >>> print(BlockFailure(3, "block 3 (time 12 to 15)", ValueError("lost")))
+    block 3 (time 12 to 15): ValueError: lost
+    """
+
+    index: int
+    label: str
+    error: Exception
+
+    def __str__(self) -> str:
+        return f"{self.label}: {type(self.error).__name__}: {self.error}"
+
+
+class BlocksFailed(RuntimeError):
+    """Some blocks could not be computed; the others are in the store.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    failures : sequence of BlockFailure
+        In the order of the blocks; the error of the first is also the cause of this one.
+    n_blocks : int
+        How many blocks there are.
+
+    Examples
+    --------
+    >>> failure = BlockFailure(3, "block 3 (time 12 to 15)", ValueError("lost"))
+    >>> BlocksFailed(Path("m.zarr"), [failure], 9).failures[0].index
+    3
+    """
+
+    def __init__(self, path: Path, failures: Sequence[BlockFailure], n_blocks: int) -> None:
+        self.path = path
+        self.failures = tuple(failures)
+        self.n_blocks = n_blocks
+        super().__init__(path, self.failures, n_blocks)
+
+    def __str__(self) -> str:
+        shown = [str(failure) for failure in self.failures[:5]]
+        more = len(self.failures) - len(shown)
+        return (
+            f"{len(self.failures)} of {self.n_blocks} blocks could not be computed, the others are "
+            f"in {self.path}. Mend what is wrong and call again with the same path: only what is "
+            "missing is computed.\n  "
+            + "\n  ".join(shown)
+            + (f"\n  ... and {more} more" if more else "")
+        )

@@ -1,0 +1,89 @@
+"""Stores of blocks read lazily, and only where they are whole."""
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from xsphere.blocks.errors import IncompleteStoreError
+from xsphere.blocks.state import State, local_path, open_state
+from xsphere.store import whatever_the_format
+
+STRICT = "array.read_missing_chunks"
+
+
+def open_mask(path: str | Path, *, allow_incomplete: bool = False) -> xr.DataArray | xr.Dataset:
+    """The mask, probabilities or fields of a store, lazily, and whole unless asked otherwise.
+
+    Parameters
+    ----------
+    path : str or Path
+        A store that `write_blocks` wrote.
+    allow_incomplete : bool
+        Whether to open a store in which blocks are missing: masks are 255 there (not computed),
+        floats NaN.
+
+    Returns
+    -------
+    DataArray or Dataset
+        What was written, in its blocks, with the same dtype.
+
+    Raises
+    ------
+    IncompleteStoreError
+        If blocks were not computed or are lost, and `allow_incomplete` is not set.
+    FileNotFoundError
+        If there is nothing at `path`.
+    StoreError
+        If it is no such store, or its metadata are damaged.
+
+    Notes
+    -----
+    That blocks are there is checked; their checksums are when they are read. See `verify_store`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from xsphere.blocks import write_blocks
+    >>> path = Path(tempfile.mkdtemp(), "x.zarr")
+    >>> _ = write_blocks(xr.DataArray([1.0, 2.0], dims="time", name="x"), path)
+    >>> open_mask(path).values
+    array([1., 2.])
+    """
+    state = open_state(local_path(path), mode="r")
+    if not allow_incomplete:
+        _check_complete(state)
+    with whatever_the_format(), _strict(not allow_incomplete):
+        ds: xr.Dataset = xr.open_zarr(state.path, chunks={}, consolidated=False, zarr_format=3)
+    ds.attrs.pop("xsphere", None)
+    name = state.attributes.get("array")
+    return ds if name is None else ds[name]
+
+
+def _check_complete(state: State) -> None:
+    there = state.present_blocks()
+    n_there, n_blocks = int(there.sum()), len(state.layout.blocks)
+    if n_there < n_blocks and state.status == "complete":
+        lost = [block.index for block in state.layout.blocks if not there[block.index]]
+        raise IncompleteStoreError(
+            f"{state.path} was complete, but {n_blocks - n_there} of {n_blocks} blocks are lost "
+            f"({lost[:5]}{' ...' if lost[5:] else ''}); compute them anew with repair_store, or "
+            "open it with allow_incomplete=True: they read as not computed"
+        )
+    if state.status != "complete":
+        raise IncompleteStoreError(
+            f"{state.path} is not complete: {n_there} of {n_blocks} blocks are there; go on with "
+            "the call that wrote it (it computes only what is missing), or open it with "
+            "allow_incomplete=True: the other blocks read as not computed"
+        )
+
+
+def _strict(wanted: bool) -> AbstractContextManager[Any]:
+    """Zarr told to refuse chunks that vanish later, where it can."""
+    import zarr
+
+    if not wanted or zarr.config.get(STRICT, None) is None:
+        return nullcontext()
+    context: AbstractContextManager[Any] = zarr.config.set({STRICT: False})
+    return context

@@ -1,0 +1,198 @@
+"""A store of blocks as it lies on disk: its bookkeeping, and which of its files are there."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsphere.blocks.errors import StoreError
+from xsphere.blocks.layout import Layout
+from xsphere.blocks.ledger import LEDGER
+from xsphere.store import whatever_the_format
+
+KEYS = ("status", "blocks", "identity", "run", "layout", "written whole")
+
+
+@dataclass(frozen=True)
+class State:
+    """An opened store.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    group : zarr.Group
+        Its root.
+    attributes : mapping
+        Its bookkeeping.
+    layout : Layout
+        Its blocks.
+    arrays : mapping
+        Its ledger and the variables that are written in blocks.
+
+    Examples
+    --------
+    >>> State(Path("x"), None, {"status": "writing"}, Layout("time", 0, 1, ()), {}).status
+    'writing'
+    """
+
+    path: Path
+    group: Any = field(repr=False)
+    attributes: Mapping[str, Any] = field(repr=False)
+    layout: Layout
+    arrays: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def status(self) -> str:
+        """``writing`` or ``complete``."""
+        return str(self.attributes["status"])
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the store is of."""
+        return {name: self.attributes[name] for name in ("run", "layout", "written whole")}
+
+    def chunk_file(self, name: str, index: int) -> Path:
+        """File of a block of a variable, or of its row in the ledger."""
+        return self.path / name / _chunk_key(self.arrays[name], index)
+
+    def present(self, name: str) -> NDArray[np.bool_]:
+        """Which blocks of a variable, or rows of the ledger, have a file."""
+        array = self.arrays[name]
+        folder = os.fspath(self.path / name)
+        return np.array(
+            [
+                os.path.isfile(f"{folder}/{_chunk_key(array, block.index)}")
+                for block in self.layout.blocks
+            ],
+            bool,
+        )
+
+    def present_blocks(self) -> NDArray[np.bool_]:
+        """Which blocks have all their files, that of the ledger included."""
+        here = self.present(LEDGER)
+        for variable in self.layout.variables:
+            here &= self.present(variable.name)
+        return here
+
+
+def written_in_full(array: Any) -> Any:
+    """An array that also writes chunks of nothing but the fill value: none is missing unless lost.
+
+    How an array writes cannot be chosen when it is opened, and zarr's setting is that of all
+    threads.
+    """
+    import zarr
+
+    return zarr.Array(
+        zarr.AsyncArray(
+            metadata=array.metadata,
+            store_path=array.store_path,
+            config={"write_empty_chunks": True},
+        )
+    )
+
+
+def _chunk_key(array: Any, index: int) -> str:
+    return str(array.metadata.encode_chunk_key((index,) + (0,) * (array.ndim - 1)))
+
+
+def local_path(path: str | Path) -> Path:
+    """Absolute path of a folder that is or will be a store.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.zarr``.
+
+    Returns
+    -------
+    Path
+        The same in every process, whatever folder it runs in.
+
+    Raises
+    ------
+    ValueError
+        If the name has another ending, or is that of a place that is not a folder.
+
+    Examples
+    --------
+    >>> local_path("mask.zarr").is_absolute()
+    True
+    """
+    text = os.fspath(path)
+    if "://" in text:
+        raise ValueError(
+            f"blocks are written to a folder that all workers share, got {text!r}; copy the store "
+            "when it is complete"
+        )
+    if Path(text).suffix != ".zarr":
+        raise ValueError(f"the output must end in '.zarr', got {text!r}")
+    return Path(text).absolute()
+
+
+def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:
+    """The store at `path`.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    mode : {"r", "r+"}
+        Whether its arrays can be written to.
+
+    Returns
+    -------
+    State
+        Only its metadata are read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    StoreError
+        If it is not a store that was written block by block, or its metadata are damaged.
+
+    Examples
+    --------
+    >>> open_state(Path("/nowhere/x.zarr"))
+    Traceback (most recent call last):
+    FileNotFoundError: there is no store at /nowhere/x.zarr; on a cluster ... all workers share
+    """
+    import zarr
+
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no store at {path}; on a cluster it must lie in a folder that all workers "
+            "share"
+        )
+    try:
+        group = zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
+        attributes: Any = group.attrs["xsphere"]
+        assert all(key in attributes for key in KEYS)
+        layout = Layout.from_description(attributes["layout"])
+        arrays = {name: group[name] for name in (LEDGER, *(v.name for v in layout.variables))}
+    # whatever is there instead, zarr has its own error for it
+    except Exception as error:
+        raise StoreError(
+            f"{path} is no store that was written block by block, or its metadata are damaged "
+            f"({type(error).__name__}: {error}); choose another path, or replace it with "
+            "overwrite=True"
+        ) from error
+    return State(path, group, attributes, layout, arrays)
+
+
+def set_status(state: State, status: str, **more: Any) -> State:
+    """The store with another status, written in one step."""
+    import zarr
+
+    # opened anew, so that consolidated metadata are kept where there are any
+    with whatever_the_format():
+        consolidated = None if status == "complete" else False
+        group = zarr.open_group(state.path, mode="r+", use_consolidated=consolidated)
+        group.attrs.update({"xsphere": {**state.attributes, "status": status, **more}})
+    return open_state(state.path)

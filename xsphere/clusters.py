@@ -1,0 +1,56 @@
+"""Workers for the command: threads here, processes here, or a cluster elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def cluster(workers: int | None, scheduler: str | None) -> Iterator[dict[str, Any]]:
+    """Options of `xsphere.write_blocks` for the workers asked for; they end with the context.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Processes on this machine, each with one thread.
+    scheduler : str, optional
+        Address of a Dask scheduler, which goes on when the context ends.
+
+    Yields
+    ------
+    dict
+        Empty for threads of this process.
+
+    Raises
+    ------
+    ValueError
+        If both are given, or `workers` is not positive.
+    OSError
+        If there is no scheduler at the address.
+
+    Examples
+    --------
+    >>> with cluster(None, None) as options:
+    ...     options
+    {}
+    """
+    if workers is not None and scheduler is not None:
+        raise ValueError("expected --workers or --scheduler, got both; give one of them")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1 process, got {workers}")
+    if workers is None and scheduler is None:
+        yield {}
+        return
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        with Client(scheduler, timeout="30s") as client:  # type: ignore[no-untyped-call]
+            yield {"client": client}
+        return
+    # any free port: two runs on one machine do not clash
+    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with (
+        LocalCluster(**options) as local,  # type: ignore[no-untyped-call]
+        Client(local) as client,  # type: ignore[no-untyped-call]
+    ):
+        yield {"client": client}

@@ -1,0 +1,242 @@
+"""The network's part of a task: where it runs, in what precision, how many samples at a time.
+
+All that torch keeps for a thread (its threads, inference mode, autocast) is set here, inside the
+task, since what was set in the process that built the task graph holds nowhere else.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsphere.model import Model
+from xsphere.notices import warn_user
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+_gates: dict[str, threading.BoundedSemaphore] = {}
+_gates_lock = threading.Lock()
+# samples that went through at once after a device had run out of memory
+_fitting: dict[tuple[str, str], int] = {}
+
+
+class DeviceMemoryError(RuntimeError):
+    """A device has too little memory for a single sample."""
+
+
+class DeviceWarning(UserWarning):
+    """Work was done on another device than the one asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """How a network is run: nothing here but `precision` changes what its answers mean.
+
+    Parameters
+    ----------
+    batch_size : int
+        Samples that a GPU takes at a time; halved while it runs out of memory. A CPU takes one:
+        more gain nothing there, and so no bit of a sample's result can depend on others.
+    device : str, optional
+        A torch device. By default a GPU if the process that runs the task has one, else the CPU.
+    precision : {"float32", "bfloat16", "float16"}
+        Of the products inside the network, by torch's autocast: less than float32 on GPUs only.
+    allow_cpu_fallback : bool
+        Whether the CPU takes over, in float32 and with a warning, where a GPU cannot hold one
+        sample.
+
+    Examples
+    --------
+    >>> Inference(device="cpu").chosen_device()
+    device(type='cpu')
+    """
+
+    batch_size: int = 8
+    device: str | None = None
+    precision: Precision = "float32"
+    allow_cpu_fallback: bool = False
+
+    def chosen_device(self) -> "torch.device":
+        """Where this process runs the network: a client may have a GPU and its workers not."""
+        import torch
+
+        device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if device.type == "cuda" and device.index is None:
+            return torch.device("cuda", torch.cuda.current_device())
+        return device
+
+    def samples_at_once(self) -> int:
+        """Number of samples that the device takes together."""
+        return 1 if self.chosen_device().type == "cpu" else self.batch_size
+
+
+def probabilities(
+    model: Model, channels: NDArray[np.float32], options: Inference
+) -> NDArray[np.float32]:
+    """Probability of each class in each cell, one forward pass at a time on a GPU.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    channels : array of float32, shape (n, n_cells, n_channels)
+        As `Model.channels` gives them.
+    options : Inference
+        How to run the network.
+
+    Returns
+    -------
+    array of float32, shape (n, n_classes, n_cells)
+        The background first. They sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If the device is a CPU and the precision is not float32.
+    DeviceMemoryError
+        If the device cannot hold one sample and the CPU may not take over.
+
+    Examples
+    --------
+    >>> model = Model.load("tc-ar")
+    >>> channels = np.zeros((1, model.grid.n_cells, len(model.spec.channels)), np.float32)
+    >>> probabilities(model, channels, Inference(device="cpu")).shape
+    (1, 3, 12288)
+    """
+    device = options.chosen_device()
+    if options.precision != "float32" and device.type == "cpu":
+        raise ValueError(
+            f"precision={options.precision!r} is for GPUs, and this process runs on the CPU; leave "
+            "precision='float32'"
+        )
+    with _one_torch_thread():
+        if device.type == "cpu":
+            return _forward(model, channels, device, options.precision)
+        return _in_batches(model, channels, device, options)
+
+
+def _in_batches(
+    model: Model, channels: NDArray[np.float32], device: "torch.device", options: Inference
+) -> NDArray[np.float32]:
+    """As `probabilities`, in batches that are halved until the device can hold them."""
+    key = (model.digest, str(device))
+    size = min(options.batch_size, _fitting.get(key, options.batch_size))
+    parts: list[NDArray[np.float32]] = []
+    start = 0
+    while start < len(channels):
+        part, shortage = _attempted(model, channels[start : start + size], device, options)
+        if part is not None:
+            parts.append(part)
+            start += size
+        elif size > 1:
+            size = max(1, min(size, len(channels) - start) // 2)
+            _fitting[key] = size
+        else:
+            parts += _without_device(model, channels[start:], device, options, shortage)
+            break
+    return np.concatenate(parts)
+
+
+def _attempted(
+    model: Model, channels: NDArray[np.float32], device: "torch.device", options: Inference
+) -> tuple[NDArray[np.float32] | None, str]:
+    """The probabilities, or None and the reason if the device ran out of memory."""
+    with _gate(device):
+        try:
+            return _forward(model, channels, device, options.precision), ""
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            shortage = str(error).partition("\n")[0]
+        # only here: while the error lives, its traceback holds the tensors that did not fit
+        _release(device)
+    return None, shortage
+
+
+def _without_device(
+    model: Model,
+    channels: NDArray[np.float32],
+    device: "torch.device",
+    options: Inference,
+    shortage: str,
+) -> list[NDArray[np.float32]]:
+    """What is left to do when a device cannot hold one sample."""
+    import torch
+
+    problem = (
+        f"the model {model.spec.name!r} runs out of memory on the device '{device}' with a batch "
+        f"of 1 sample ({model.grid.n_cells:,} cells; {shortage})"
+    )
+    if not options.allow_cpu_fallback:
+        raise DeviceMemoryError(
+            f"{problem}; free the device of other programs, choose precision='bfloat16', or run "
+            "on the CPU with device='cpu' or, only where it must be, allow_cpu_fallback=True"
+        )
+    warn_user(f"{problem}; the CPU takes over", DeviceWarning)
+    cpu = torch.device("cpu")
+    return [_forward(model, channels[i : i + 1], cpu, "float32") for i in range(len(channels))]
+
+
+def _forward(
+    model: Model, channels: NDArray[np.float32], device: "torch.device", precision: Precision
+) -> NDArray[np.float32]:
+    import torch
+
+    # made outside of inference mode, which would leave its mark on what all users of it share
+    network = model.shared_network(str(device))
+    with torch.inference_mode():
+        with _autocast(device, precision):
+            logits = network(torch.from_numpy(channels).to(device))
+        # of full precision again: only the products inside the network were asked for in less
+        chances = logits.to(torch.float32).softmax(-1).transpose(1, 2)
+        probability: NDArray[np.float32] = chances.cpu().numpy()
+    return probability
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Run torch in this thread alone: the same bits however many cores there are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _autocast(device: "torch.device", precision: Precision) -> AbstractContextManager[Any]:
+    import torch
+
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
+
+
+def _gate(device: "torch.device") -> threading.BoundedSemaphore:
+    """Of this process and device: other threads read and regrid while one is inside."""
+    with _gates_lock:
+        return _gates.setdefault(str(device), threading.BoundedSemaphore(1))
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    import torch
+
+    # cuBLAS and drivers have words of their own for it
+    words = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def _release(device: "torch.device") -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,232 @@
+"""What stored data hold, told by the names, sizes and times of their pieces: nothing is decoded."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xsphere.sources.wrappers import Leaf, Selection, decoding, leaf_of, plain
+
+# of a file, at each end: where NetCDF and HDF5 keep what they change with every write
+ENDS = 2**16
+# of an array; more are not looked at one by one
+MOST_OBJECTS = 10**8
+# by which a store tells versions of one object apart, the surest first
+_TAGS = (
+    "ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated",
+    "created",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What some data are.
+
+    Parameters
+    ----------
+    kind : str
+        Where they lie: ``"zarr"``, ``"icechunk"``, ``"file"``, ``"memory"`` or ``"graph"``.
+    digest : str
+        SHA-256 that changes when the data do.
+    exact : bool
+        Whether it does so surely; if not, an edit in place may go unnoticed.
+
+    Examples
+    --------
+    >>> Contents(kind="memory", digest="ab", exact=True).kind
+    'memory'
+    """
+
+    kind: str
+    digest: str
+    exact: bool
+
+
+def stored_contents(leaf: Leaf, source: str | None = None) -> Contents | None:
+    """What the selected part of a stored array holds; None where nothing can tell."""
+    array, selection = leaf.zarr_array, leaf.selection()
+    about = [decoding(leaf), None if selection is None else [plain(axis) for axis in selection]]
+    if array is not None:
+        if math.prod(len(axis) for axis in _touched(array, selection)) > MOST_OBJECTS:
+            return None
+        kind, pieces, exact = _zarr_pieces(array, selection)
+        about.append(zarr_metadata(array))
+    else:
+        kind, exact = "file", True
+        path = file_of(leaf, source)
+        if path is None:
+            return None
+        pieces = [file_line(path)]
+        datastore = getattr(leaf.stored, "datastore", None)
+        about.append([str(leaf.stored.dtype), list(leaf.stored.shape)])
+        about.append([getattr(leaf.stored, "variable_name", None), plain_group(datastore)])
+    sha = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for piece in pieces:
+        sha.update(piece.encode())
+    return Contents(kind=kind, digest=sha.hexdigest(), exact=exact)
+
+
+def plain_group(datastore: Any) -> str | None:
+    """Group of a file that holds a variable."""
+    group = getattr(datastore, "_group", None)
+    return group if isinstance(group, str) else None
+
+
+def file_of(leaf: Leaf, source: str | None) -> Path | None:
+    """The local file under a stored array that is not Zarr, if it is one."""
+    name = getattr(getattr(leaf.stored, "datastore", None), "_filename", None) or source
+    return Path(name) if isinstance(name, str) and os.path.isfile(name) else None
+
+
+def file_line(path: Path) -> str:
+    """Size, time and both ends of a file."""
+    status = path.stat()
+    with path.open("rb") as file:
+        ends = file.read(ENDS)
+        file.seek(max(0, status.st_size - ENDS))
+        ends += file.read(ENDS)
+    return f"{status.st_size} {status.st_mtime_ns} {hashlib.sha256(ends).hexdigest()}\n"
+
+
+def memory_contents(values: NDArray[Any]) -> Contents:
+    """What an array in memory holds: all of its bytes."""
+    sha = hashlib.sha256(f"{values.dtype.str} {values.shape}".encode())
+    for part in values if values.ndim else [values]:
+        sha.update(np.ascontiguousarray(part).data)
+    return Contents(kind="memory", digest=sha.hexdigest(), exact=True)
+
+
+def zarr_metadata(array: Any) -> Any:
+    """Metadata of a Zarr array but its shape, which may grow while a part stays what it is."""
+    from zarr.core.buffer import default_buffer_prototype
+
+    documents = array.metadata.to_buffer_dict(default_buffer_prototype())
+    parsed = {name: json.loads(text.to_bytes()) for name, text in documents.items()}
+    for document in parsed.values():
+        document.pop("shape", None)
+        document.pop("consolidated_metadata", None)
+    # numbers such as NaN as text, since JSON has none
+    return json.loads(json.dumps(parsed, sort_keys=True), parse_constant=str)
+
+
+def outer_chunks(array: Any) -> tuple[int, ...]:
+    """Shape of what is one object in the store: a shard, else a chunk."""
+    return tuple(getattr(array, "shards", None) or array.chunks)
+
+
+def touched(selection: Selection | None, shape: Iterable[int], chunks: Iterable[int]) -> list[Any]:
+    """Numbers of the chunks along each axis that hold what is selected."""
+    sizes = zip(shape, chunks, strict=True)
+    if selection is None:
+        return [range(-(-size // chunk)) for size, chunk in sizes]
+    pairs = zip(selection, sizes, strict=True)
+    return [np.unique(indices // chunk).tolist() for indices, (_, chunk) in pairs]
+
+
+def touched_keys(array: Any, selection: Selection | None) -> Iterator[str]:
+    """Names of the objects, within the array, that hold what is selected."""
+    encode = array.metadata.encode_chunk_key
+    return (encode(at) for at in product(*_touched(array, selection)))
+
+
+def _touched(array: Any, selection: Selection | None) -> list[Any]:
+    return touched(selection, array.shape, outer_chunks(array))
+
+
+def plain_store(store: Any) -> Any:
+    """A store without what others put around it."""
+    while hasattr(store, "_with_store"):
+        store = store._store
+    return store
+
+
+def local_folder(array: Any) -> str | None:
+    """Folder of a Zarr array on a file system of this machine."""
+    store = plain_store(array.store)
+    if type(store).__name__ != "LocalStore":
+        return None
+    return os.path.join(store.root, array.path) if array.path else str(store.root)
+
+
+def _zarr_pieces(array: Any, selection: Selection | None) -> tuple[str, Iterable[str], bool]:
+    """Kind of store, a line for each object that is there, whether they tell of every edit."""
+    store, keys = plain_store(array.store), touched_keys(array, selection)
+    session: Any = getattr(store, "session", None)
+    if hasattr(session, "snapshot_id"):
+        settled = not getattr(session, "has_uncommitted_changes", False)
+        return "icechunk", [f"{array.path} {session.snapshot_id}"], bool(settled)
+    match type(store).__name__:
+        case "LocalStore":
+            return "zarr", _local_lines(str(local_folder(array)), keys), True
+        case "MemoryStore":
+            return "zarr", _memory_lines(store._store_dict, array.path, keys), True
+        case "ZipStore":
+            return "zarr", [array.path, file_line(Path(store.path))], True
+        case "FsspecStore":
+            return "zarr", *_listed_lines(_listing(store, array.path), keys)
+    return "zarr", [], False
+
+
+def _local_lines(folder: str, keys: Iterable[str]) -> Iterator[str]:
+    for key in keys:
+        try:
+            status = os.stat(f"{folder}/{key}")
+        except FileNotFoundError:
+            continue
+        yield f"{key} {status.st_size} {status.st_mtime_ns}\n"
+
+
+def _memory_lines(objects: Mapping[str, Any], path: str, keys: Iterable[str]) -> Iterator[str]:
+    for key in keys:
+        stored = objects.get(f"{path}/{key}".lstrip("/"))
+        if stored is not None:
+            yield f"{key} {hashlib.sha256(stored.to_bytes()).hexdigest()}\n"
+
+
+def _listing(store: Any, path: str) -> dict[str, Any]:
+    """Details of the objects of an array by their names within it."""
+    from zarr.core.sync import sync
+
+    folder = f"{store.path}/{path}".rstrip("/")
+    try:
+        found = sync(store.fs._find(folder, detail=True))
+    except (OSError, NotImplementedError):
+        return {}
+    marker = folder.strip("/") + "/"
+    return {name.partition(marker)[2]: details for name, details in found.items()}
+
+
+def _listed_lines(listing: Mapping[str, Any], keys: Iterable[str]) -> tuple[list[str], bool]:
+    lines, exact = [], bool(listing)
+    for key in keys:
+        if key in listing:
+            details = listing[key]
+            tag = next((details[name] for name in _TAGS if details.get(name)), None)
+            exact = exact and tag is not None
+            lines.append(f"{key} {details.get('size')} {tag}\n")
+    return lines, exact
+
+
+def newest_change(variable: xr.Variable) -> int:
+    """When what a variable reads last changed, in nanoseconds; 0 where nothing tells."""
+    leaf = leaf_of(variable)
+    if leaf is None:
+        return 0
+    array = leaf.zarr_array
+    if array is None:
+        path = file_of(leaf, variable.encoding.get("source"))
+        return 0 if path is None else path.stat().st_mtime_ns
+    folder = local_folder(array)
+    if folder is None:
+        return 0
+    lines = _local_lines(folder, touched_keys(array, leaf.selection()))
+    return max((int(line.split()[-1]) for line in lines), default=0)

@@ -1,0 +1,72 @@
+"""What can be wrong with stored data, told by variable, place and chunk."""
+
+
+class SourceError(ValueError):
+    """Stored data that cannot be read as what they claim to be.
+
+    Parameters
+    ----------
+    variable : str
+        Name of the variable.
+    where : str
+        The part of it that is affected, such as ``"time[6:8] of 8"``.
+    key : str
+        Name of the chunk in its store.
+    reason : str
+        What is wrong, and what to do.
+
+    Examples
+    --------
+    >>> str(SourceError("PSL", "time[6:8] of 8", "PSL/3.0.0", "it is gone."))
+    "variable 'PSL', time[6:8] of 8, chunk 'PSL/3.0.0': it is gone."
+    """
+
+    def __init__(self, variable: str, where: str, key: str, reason: str) -> None:
+        super().__init__(variable, where, key, reason)
+        self.variable, self.where, self.key, self.reason = variable, where, key, reason
+
+    def __str__(self) -> str:
+        place = f", {self.where}" if self.where else ""
+        return f"variable {self.variable!r}{place}, chunk {self.key!r}: {self.reason}"
+
+
+class MissingChunkError(SourceError):
+    """A chunk that was asked for is not in the store.
+
+    Zarr would give its fill value, often 0, without a word.
+
+    Parameters
+    ----------
+    variable, where, key, reason : str
+        As for `SourceError`.
+
+    Examples
+    --------
+    >>> issubclass(MissingChunkError, SourceError)
+    True
+    """
+
+
+class CorruptChunkError(SourceError):
+    """A chunk is in the store, but is not what was written.
+
+    Parameters
+    ----------
+    variable, where, key, reason : str
+        As for `SourceError`.
+
+    Examples
+    --------
+    >>> issubclass(CorruptChunkError, SourceError)
+    True
+    """
+
+
+class UnsafeSourceError(ValueError):
+    """Stored data that are refused unread: code among them, or blocks of absurd size.
+
+    Examples
+    --------
+    >>> issubclass(UnsafeSourceError, ValueError)
+    True
+    """

@@ -1,0 +1,226 @@
+"""Regridded fields in Zarr stores that fill up block by block, whoever computes one first.
+
+A block is one Zarr chunk, written whole under its final name, with a checksum: that it is there and
+verifies is the ledger. One that is damaged counts as one that is not there.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xsphere.cache import CacheWarning
+from xsphere.notices import warn_user
+
+KEYS = "xsphere_regridded"
+USED = "used"
+# of one block: what a task holds, and what the files of a cache should not be smaller than
+LARGEST_BLOCK, USUAL_BLOCK = 2**28, 2**24
+
+
+@dataclass(frozen=True)
+class FieldStore:
+    """One variable in a store of regridded fields.
+
+    Parameters
+    ----------
+    folder : str
+        Of the Zarr group.
+    name : str
+        Of the variable.
+
+    Examples
+    --------
+    >>> FieldStore("/nowhere", "PSL").read((0,)) is None
+    True
+    """
+
+    folder: str
+    name: str
+
+    def blocks(self) -> tuple[tuple[int, ...], ...]:
+        """Lengths of the blocks along each dimension, as dask has them."""
+        array = self._array("r")
+        sides = zip(array.shape, array.chunks, strict=True)
+        return tuple(
+            tuple(min(chunk, size - start) for start in range(0, size, chunk)) or (0,)
+            for size, chunk in sides
+        )
+
+    def has(self, block: tuple[int, ...]) -> bool:
+        """Whether a block was written."""
+        return self._file(self._array("r"), block).is_file()
+
+    def read(self, block: tuple[int, ...]) -> NDArray[Any] | None:
+        """A block, or None if it is not there or damaged."""
+        try:
+            array = self._array("r")
+            if not self._file(array, block).is_file():
+                return None
+            values: NDArray[Any] = array[_region(array, block)]
+        except FileNotFoundError:
+            return None  # cleared meanwhile
+        # a codec has its own kind of error for bytes that are not its own
+        except Exception as error:
+            warn_user(
+                f"block {block} of {self.name!r} in {self.folder} cannot be read ({error}); it is "
+                "made again",
+                CacheWarning,
+            )
+            return None
+        self._mark_used()
+        return values
+
+    def write(self, block: tuple[int, ...], values: NDArray[Any]) -> None:
+        """Keep a block; a store that cannot be written costs a warning."""
+        try:
+            array = self._array("r+")
+            array[_region(array, block)] = values
+        except OSError as error:
+            warn_user(
+                f"{self.folder} cannot be written ({error}); going on without keeping fields there",
+                CacheWarning,
+            )
+            return
+        self._mark_used()
+
+    def _array(self, mode: Any) -> Any:
+        import zarr
+
+        array = zarr.open_array(f"{self.folder}/{self.name}", mode=mode)
+        # a block of nothing but missing values is one that was computed; `open_array` takes no
+        # such option for an array that is there
+        config: Any = {"write_empty_chunks": True}
+        return zarr.Array(
+            zarr.AsyncArray(metadata=array.metadata, store_path=array.store_path, config=config)
+        )
+
+    def _file(self, array: Any, block: tuple[int, ...]) -> Path:
+        return Path(self.folder, self.name, array.metadata.encode_chunk_key(block))
+
+    def _mark_used(self) -> None:
+        """Tell those who look for room; a store of the user's own has no such mark."""
+        mark = Path(self.folder).parent / USED
+        with suppress(OSError):  # read-only: nothing will be removed either
+            if mark.exists():
+                mark.touch()
+
+
+def _region(array: Any, block: tuple[int, ...]) -> tuple[slice, ...]:
+    sides = zip(block, array.chunks, array.shape, strict=True)
+    return tuple(slice(n * size, min((n + 1) * size, total)) for n, size, total in sides)
+
+
+def create_store(folder: Path, fields: xr.Dataset, keys: Mapping[str, str]) -> None:
+    """Write the metadata and coordinates of fields, and none of their values.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the Zarr group.
+    fields : Dataset
+        Lazy; its chunks are the blocks.
+    keys : mapping of str to str
+        What makes each variable what it is.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp(), "x")
+    >>> fields = xr.Dataset({"t": ("cells", np.zeros(12))}).chunk()
+    >>> create_store(folder, fields, {"t": "ab"})
+    >>> FieldStore(str(folder), "t").has((0,))
+    False
+    """
+    from zarr.codecs import ZstdCodec
+
+    # coordinates that tasks would compute are not worth it
+    computed = [name for name, c in fields.coords.items() if c.chunks is not None]
+    empty = fields.drop_vars(computed).drop_attrs(deep=False)
+    encoding = {}
+    for name, field in fields.data_vars.items():
+        empty[name].encoding = {}
+        encoding[name] = {
+            "chunks": tuple(max(sizes, default=1) or 1 for sizes in field.data.chunks),
+            "compressors": (ZstdCodec(level=1, checksum=True),),
+            "fill_value": _missing(field.dtype),
+        }
+    empty.attrs = {KEYS: dict(keys)}
+    empty.to_zarr(
+        folder, mode="w-", compute=False, zarr_format=3, consolidated=False, encoding=encoding
+    )
+
+
+def _missing(dtype: np.dtype[Any]) -> Any:
+    """What a block reads as, to others, that is not there."""
+    match dtype.kind:
+        case "f":
+            return float("nan")
+        case "b":
+            return False
+    return int(np.iinfo(dtype).max)
+
+
+def stored_keys(folder: Path) -> dict[str, str] | None:
+    """Keys of the variables of a store, or None if it holds no regridded fields."""
+    import zarr
+
+    try:
+        keys = zarr.open_group(folder, mode="r").attrs.get(KEYS)
+    # whatever else lies there is not ours
+    except (OSError, ValueError):
+        return None
+    return dict(keys) if isinstance(keys, dict) else None
+
+
+def block_sizes(sizes: Mapping[Any, int], stored: Mapping[Any, int], cell_bytes: int) -> list[int]:
+    """Lengths of the blocks of leading dimensions: whole stored chunks, tens of megabytes.
+
+    Parameters
+    ----------
+    sizes : mapping of dimension to int
+        Of the leading dimensions, in their order.
+    stored : mapping of dimension to int
+        Lengths of the chunks of the source.
+    cell_bytes : int
+        Size of one map.
+
+    Returns
+    -------
+    list of int
+        One for each dimension.
+
+    Examples
+    --------
+    >>> block_sizes({"time": 1000, "level": 5}, {"time": 4}, 2**20)
+    [4, 4]
+    """
+    blocks = {dim: max(1, min(size, stored.get(dim, 1))) for dim, size in sizes.items()}
+    if _product(blocks) * cell_bytes > LARGEST_BLOCK:
+        blocks = dict.fromkeys(blocks, 1)
+    for dim in reversed(list(blocks)):
+        while blocks[dim] < sizes[dim] and 2 * _product(blocks) * cell_bytes <= USUAL_BLOCK:
+            blocks[dim] = min(sizes[dim], 2 * blocks[dim])
+    return list(blocks.values())
+
+
+def _product(blocks: Mapping[Any, int]) -> int:
+    return int(np.prod(list(blocks.values()), dtype=np.int64))
+
+
+def folder_bytes(folder: Path) -> int:
+    """Size of all files of a folder."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(parent, name)).st_size
+            except FileNotFoundError:
+                continue  # removed meanwhile
+    return total

@@ -1,0 +1,217 @@
+"""What tasks do about one block of regridded fields: read it, or make it and keep it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xsphere.cache import CacheWarning
+from xsphere.notices import warn_user
+from xsphere.sources.contents import newest_change
+from xsphere.sources.field_store import FieldStore
+from xsphere.sources.wrappers import plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class LazyBlock:
+    """What a task does for one block: read it, or make it from the source and keep it.
+
+    Parameters
+    ----------
+    node : RegridNode or VectorNode
+        Makes fields of one grid fields of another.
+    variables : tuple of Variable
+        Not loaded: what the node takes.
+    leading, horizontal : tuple
+        Dimensions of the blocks, and those that the node replaces, in its order.
+    stores : tuple of FieldStore or None
+        Where each result is kept, if it is.
+    position : int
+        Which result is wanted.
+    blocks : tuple of tuple of int
+        Lengths of the blocks.
+    made_ns : int
+        When this was made: what changed since is another source, and is not kept.
+
+    Examples
+    --------
+    >>> "position" in LazyBlock.__dataclass_fields__
+    True
+    """
+
+    __name__ = "xsphere_cached"
+
+    node: Any
+    variables: tuple[xr.Variable, ...]
+    leading: tuple[Any, ...]
+    horizontal: tuple[Any, ...]
+    stores: tuple[FieldStore | None, ...]
+    position: int
+    blocks: tuple[tuple[int, ...], ...]
+    made_ns: int
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        store = self.store
+        return ("xsphere.LazyBlock", store.folder, store.name, plain(self.node.__dask_tokenize__()))
+
+    @property
+    def store(self) -> FieldStore:
+        """Where the result that is wanted is kept."""
+        store = self.stores[self.position]
+        assert store is not None
+        return store
+
+    def __call__(self, block_id: tuple[int, ...]) -> NDArray[Any]:
+        """The block with these numbers along each dimension of the result."""
+        found = self.store.read(block_id)
+        if found is not None:
+            return found
+        regions = self._regions(block_id)
+        order = (*self.leading, *self.horizontal)
+        # read first: a lazy transpose would be one by points
+        parts = [variable.isel(regions).load() for variable in self.variables]
+        made = self.node(*(part.transpose(*order).values for part in parts))
+        results = made if isinstance(made, tuple) else (made,)
+        if self._unchanged(regions):
+            for store, result in zip(self.stores, results, strict=True):
+                if store is not None:
+                    store.write(block_id, result)
+        wanted: NDArray[Any] = results[self.position]
+        return wanted
+
+    def _regions(self, block_id: tuple[int, ...]) -> dict[Any, slice]:
+        regions = {}
+        for dim, number, sizes in zip(self.leading, block_id, self.blocks, strict=False):
+            start = sum(sizes[:number])
+            regions[dim] = slice(start, start + sizes[number])
+        return regions
+
+    def _unchanged(self, regions: Mapping[Any, slice]) -> bool:
+        if max(newest_change(v.isel(regions)) for v in self.variables) <= self.made_ns:
+            return True
+        warn_user(
+            f"the source of {self.store.name!r} has changed since the dataset was "
+            "opened; fields are not kept in the cache. Open it again",
+            CacheWarning,
+        )
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptBlock:
+    """What a task does for a block that comes out of other tasks: keep it.
+
+    Parameters
+    ----------
+    store : FieldStore
+        Where.
+    first : int
+        Number of the first block along the first dimension.
+
+    Examples
+    --------
+    >>> KeptBlock(store=FieldStore("/nowhere", "PSL")).store.name
+    'PSL'
+    """
+
+    __name__ = "xsphere_kept"
+
+    store: FieldStore
+    first: int = 0
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("xsphere.KeptBlock", self.store.folder, self.store.name, self.first)
+
+    def __call__(self, values: NDArray[Any], block_id: tuple[int, ...]) -> NDArray[Any]:
+        """The block as it came."""
+        self.store.write((block_id[0] + self.first, *block_id[1:]), values)
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadBlock:
+    """What a task does for a block that was there when the graph was made.
+
+    Parameters
+    ----------
+    store : FieldStore
+        Where.
+    first : int
+        Number of the first block along the first dimension.
+
+    Examples
+    --------
+    >>> ReadBlock(store=FieldStore("/nowhere", "PSL"), first=2).first
+    2
+    """
+
+    __name__ = "xsphere_read"
+
+    store: FieldStore
+    first: int = 0
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("xsphere.ReadBlock", self.store.folder, self.store.name, self.first)
+
+    def __call__(self, block_id: tuple[int, ...]) -> NDArray[Any]:
+        """The block with these numbers."""
+        block = (block_id[0] + self.first, *block_id[1:])
+        values = self.store.read(block)
+        if values is None:
+            # what would make it again was left out of the graph when it was there
+            raise FileNotFoundError(
+                f"block {block} of {self.store.name!r} in {self.store.folder} was there and is "
+                "gone or damaged; ask for the cached fields again, and it is made from the source"
+            )
+        return values
+
+
+def lazily_filled(block: LazyBlock, dtype: np.dtype[Any]) -> Any:
+    """Dask array of the blocks, each read or made when it is computed."""
+    import dask.array as da
+    from dask.base import tokenize
+
+    return da.map_blocks(  # type: ignore[no-untyped-call]
+        block,
+        chunks=block.blocks,
+        dtype=dtype,
+        meta=np.empty((0,) * len(block.blocks), dtype),
+        name=f"xsphere-cached-{tokenize(block)}",
+    )
+
+
+def kept_or_read(store: FieldStore, regridded: Any) -> Any:
+    """Dask array whose blocks are read where they were there, else made by tasks and kept."""
+    import dask.array as da
+
+    made = regridded.rechunk(store.blocks())
+    rows = [_row_is_there(store, made.numblocks, row) for row in range(made.numblocks[0])]
+    runs, start = [], 0
+    for stop in range(1, len(rows) + 1):
+        if stop == len(rows) or rows[stop] != rows[start]:
+            runs.append(_run(store, made.blocks[start:stop], start, there=rows[start]))
+            start = stop
+    return da.concatenate(runs) if len(runs) > 1 else runs[0]  # type: ignore[no-untyped-call]
+
+
+def _row_is_there(store: FieldStore, counts: tuple[int, ...], row: int) -> bool:
+    return all(store.has((row, *rest)) for rest in np.ndindex(*counts[1:]))
+
+
+def _run(store: FieldStore, made: Any, first: int, *, there: bool) -> Any:
+    import dask.array as da
+    from dask.base import tokenize
+
+    node = (ReadBlock if there else KeptBlock)(store=store, first=first)
+    options: dict[str, Any] = {"chunks": made.chunks} if there else {}
+    return da.map_blocks(  # type: ignore[no-untyped-call]
+        node,
+        *([] if there else [made]),
+        dtype=made.dtype,
+        meta=np.empty((0,) * made.ndim, made.dtype),
+        name=f"xsphere-{'read' if there else 'kept'}-{tokenize(node, made.chunks, made.name)}",
+        **options,
+    )

@@ -1,0 +1,288 @@
+"""Regridded fields of a dataset, kept as they are computed, so that they are computed once."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from xsphere.cache import CacheWarning, cache_dir, entry_path
+from xsphere.notices import warn_user
+from xsphere.regridding import MissingPolicy, RegridMethod, Vectors
+from xsphere.regridding.node import Rules
+from xsphere.sources.field_store import (
+    USED,
+    FieldStore,
+    create_store,
+    stored_keys,
+)
+from xsphere.sources.field_tasks import LazyBlock, kept_or_read, lazily_filled
+from xsphere.sources.regrid_plan import KIND, RegridPlan, is_opened, regrid_plan
+from xsphere.sources.room import MAX_BYTES, CacheFullError, make_room
+from xsphere.sources.strict_array import MissingChunks
+
+
+def cache_regridded(
+    ds: xr.Dataset,
+    level: int,
+    *,
+    path: str | Path | None = None,
+    variables: Sequence[Any] | None = None,
+    method: RegridMethod = "auto",
+    vectors: Vectors = "auto",
+    missing: MissingPolicy = "renormalize",
+    missing_chunks: MissingChunks = "raise",
+    max_bytes: int | None = None,
+    version: str | None = None,
+) -> xr.Dataset:
+    """The fields of `to_healpix`, to the last bit, each block of which is computed once.
+
+    A block that is there is read, one that is not is made from the source when it is first
+    computed, and kept: by whichever task, thread, process or run comes first. Nothing is computed
+    before. A source that was edited, another method or level are other fields.
+
+    Parameters
+    ----------
+    ds : Dataset
+        On any grid that `xsphere.conventions.horizontal_grid` finds. What is lazy should be as it
+        was opened: it is then read within the tasks. Of chunked data that were transformed, blocks
+        that are there when this is called are read, the others computed.
+    level : int
+        Refinement level: ``12 * 4**level`` cells.
+    path : str or Path, optional
+        A folder for a Zarr store of your own. If not given they are in the cache, one entry a
+        variable; ``xsphere cache ls`` lists them as ``regridded``.
+    variables : sequence of names, optional
+        Variables to regrid; all with the horizontal dimensions if not given.
+    method, vectors, missing
+        As for `xsphere.to_healpix`.
+    missing_chunks : {"raise", "invalid", "fill"}
+        What a chunk means that is not in a Zarr source, as for `checked`.
+    max_bytes : int, optional
+        What all regridded fields in the cache may take, 100 GiB if not given; the fields that were
+        not used for longest make room. At a `path`, what these may take.
+    version : str, optional
+        What the data are, in your words, where nothing can tell. It stands for the data: change it
+        when they change.
+
+    Returns
+    -------
+    Dataset
+        Chunked, one task a block. Variables without the horizontal dimensions pass through.
+
+    Raises
+    ------
+    TypeError
+        If `ds` is no Dataset.
+    ValueError
+        If nothing can tell what the data are, or only so that an edit could go unnoticed, and no
+        `version` is given; if the cache is off and no `path` is given; if the store at `path` holds
+        something else; or as for `xsphere.to_healpix`.
+    CacheFullError
+        If the fields could take more than `max_bytes`.
+
+    Warns
+    -----
+    CacheWarning
+        If fields cannot be kept: they are computed all the same.
+
+    Examples
+    --------
+    >>> import xsphere
+    >>> ds = xsphere.sample_dataset()[["PSL"]]
+    >>> fields = cache_regridded(ds, 3)
+    >>> fields.PSL.chunksizes["cells"]
+    (768,)
+    >>> fields.identical(ds.sphere.to_healpix(3))
+    True
+    """
+    rules = Rules(method=method, missing=missing)
+    plan = regrid_plan(ds, level, variables, rules, vectors, missing_chunks, version)
+    if plan is None:
+        raise ValueError(
+            "caching needs to know what the data are, so that an edit is noticed, but nothing "
+            "tells (data in memory beyond 1 GiB, or a store or tasks without times and sizes); "
+            "write them to Zarr first, or say version='...' and change it when the data change"
+        )
+    if path is not None:
+        return _filled(plan, _own_store(plan, Path(path), max_bytes))
+    if cache_dir() is None:
+        raise ValueError(
+            "the cache is off; give path= a folder for the fields, or set_options(cache_dir=...)"
+        )
+    folders = _entries(plan, MAX_BYTES if max_bytes is None else max_bytes)
+    return plan.template if folders is None else _filled(plan, folders)
+
+
+def cached_fields(
+    ds: xr.Dataset,
+    level: int,
+    *,
+    variables: Sequence[Any] | None = None,
+    method: RegridMethod = "auto",
+    vectors: Vectors = "auto",
+    missing: MissingPolicy = "renormalize",
+    missing_chunks: MissingChunks = "raise",
+    version: str | None = None,
+) -> xr.Dataset | None:
+    """The fields that `cache_regridded` keeps in the cache for a dataset, if it does.
+
+    Parameters
+    ----------
+    ds, level, variables, method, vectors, missing, missing_chunks, version
+        As for `cache_regridded`.
+
+    Returns
+    -------
+    Dataset or None
+        As from `cache_regridded`, filled or not; None unless it was called for all of the variables
+        and what it made is still there.
+
+    Raises
+    ------
+    ValueError
+        As for `xsphere.to_healpix`.
+
+    Examples
+    --------
+    >>> from xsphere.config import set_options
+    >>> with set_options(cache_dir=""):
+    ...     cached_fields(xr.Dataset(), 3) is None
+    True
+    """
+    root = entry_path(KIND, "0" * 64)
+    # before the chunks of a large source are listed
+    if root is None or not root.parent.parent.is_dir():
+        return None
+    rules = Rules(method=method, missing=missing)
+    plan = regrid_plan(ds, level, variables, rules, vectors, missing_chunks, version)
+    if plan is None:
+        return None
+    folders = {name: _entry(key) for name, key in plan.keys.items()}
+    if not all((folder / "manifest.json").is_file() for folder in folders.values()):
+        return None
+    return _filled(plan, {name: folder / "data.zarr" for name, folder in folders.items()})
+
+
+def _entry(key: str) -> Path:
+    folder = entry_path(KIND, key)
+    assert folder is not None
+    return folder
+
+
+def _entries(plan: RegridPlan, max_bytes: int) -> dict[Any, Path] | None:
+    """Stores in the cache, made where they are not; None where nothing can be written."""
+    folders = {name: _entry(key) for name, key in plan.keys.items()}
+    needed = sum(plan.template[name].nbytes for name in folders)
+    make_room(needed, list(folders.values()), max_bytes)
+    try:
+        for name, folder in folders.items():
+            if not (folder / "manifest.json").is_file():
+                _create_entry(folder, plan, name)
+            (folder / USED).touch()
+    except OSError as error:
+        warn_user(
+            f"cache folder {cache_dir()} cannot be written ({error}); fields are regridded without "
+            "keeping them. Choose another with set_options(cache_dir=...), or give path=",
+            CacheWarning,
+        )
+        return None
+    return {name: folder / "data.zarr" for name, folder in folders.items()}
+
+
+def _create_entry(folder: Path, plan: RegridPlan, name: Any) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    building = folder.with_name(f"tmp-{uuid.uuid4().hex}")
+    field = plan.template[name]
+    about = f"{name} {dict(field.sizes)} {field.attrs.get('cell_methods', '')}"
+    try:
+        create_store(building / "data.zarr", plan.described([name]), {str(name): plan.keys[name]})
+        (building / USED).touch()
+        # blocks have checksums of their own
+        (building / "manifest.json").write_text(json.dumps({"about": about, "sha256": {}}))
+        os.replace(building, folder)
+    except OSError:
+        if not (folder / "manifest.json").is_file():
+            raise
+        # another process was first: its entry has the same content
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _own_store(plan: RegridPlan, path: Path, max_bytes: int | None) -> dict[Any, Path]:
+    """A store at a path, made if there is none."""
+    if "://" in str(path) or ":/" in str(path):
+        raise ValueError(f"path must be a folder of this machine, got {str(path)!r}")
+    needed = sum(plan.template[name].nbytes for name in plan.keys)
+    if max_bytes is not None and needed > max_bytes:
+        raise CacheFullError(
+            f"the regridded fields can take {needed} bytes, but max_bytes is {max_bytes}; raise "
+            "it, or choose fewer variables or a coarser level"
+        )
+    keys = {str(name): key for name, key in plan.keys.items()}
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            create_store(building, plan.described(list(plan.keys)), keys)
+            os.replace(building, path)
+        except OSError:
+            if stored_keys(path) is None:
+                raise
+            # another process was first
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    _check_keys(path, keys)
+    return dict.fromkeys(plan.keys, path)
+
+
+def _check_keys(path: Path, keys: Mapping[str, str]) -> None:
+    found = stored_keys(path)
+    if found is None:
+        raise ValueError(
+            f"{path} is there, but holds no regridded fields; choose another path, or remove it"
+        )
+    absent = sorted(set(keys) - set(found))
+    other = sorted(name for name in set(keys) & set(found) if keys[name] != found[name])
+    if absent or other:
+        raise ValueError(
+            f"{path} holds regridded fields of other data, of another level or by another method: "
+            f"{other} differ, {absent} are not there; choose another path, or remove it"
+        )
+
+
+def _filled(plan: RegridPlan, folders: Mapping[Any, Path]) -> xr.Dataset:
+    """The fields, read from their stores or made and kept."""
+    filled = {}
+    for names in plan.nodes:
+        stores = {name: FieldStore(str(folders[name]), str(name)) for name in names}
+        opened = all(is_opened(plan.variables[name]) for name in names)
+        for name in names:
+            field = plan.template[name]
+            if opened:
+                data = lazily_filled(_lazy_block(plan, names, name, stores), field.dtype)
+            else:
+                data = kept_or_read(stores[name], field.data)
+            filled[name] = field.copy(data=data)
+    return plan.template.assign(filled)
+
+
+def _lazy_block(
+    plan: RegridPlan, names: tuple[Any, ...], name: Any, stores: Mapping[Any, FieldStore]
+) -> LazyBlock:
+    blocks = stores[name].blocks()
+    return LazyBlock(
+        node=plan.nodes[names],
+        variables=tuple(plan.variables[other].variable for other in names),
+        leading=plan.template[name].dims[:-1],
+        horizontal=plan.dims,
+        # one that was made anew since may have blocks of other lengths
+        stores=tuple(s if s.blocks() == blocks else None for s in stores.values()),
+        position=names.index(name),
+        blocks=blocks,
+        made_ns=plan.made_ns,
+    )

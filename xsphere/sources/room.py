@@ -1,0 +1,132 @@
+"""Room for regridded fields in the cache: what is not in use and oldest goes first."""
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xsphere.cache import FORMAT, cache_dir
+from xsphere.sources.field_store import USED, folder_bytes
+from xsphere.sources.regrid_plan import KIND
+
+# of all regridded fields together
+MAX_BYTES = 100 * 2**30
+# what was used within this time is in use, in seconds
+IN_USE = 3600.0
+
+
+class CacheFullError(ValueError):
+    """Fields would take more room than the cache is allowed.
+
+    Examples
+    --------
+    >>> issubclass(CacheFullError, ValueError)
+    True
+    """
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An entry of regridded fields.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the entry.
+    n_bytes : int
+        Its size.
+    idle_seconds : float
+        Since it was used.
+
+    Examples
+    --------
+    >>> Kept(Path("x"), 8, 0.0).n_bytes
+    8
+    """
+
+    folder: Path
+    n_bytes: int
+    idle_seconds: float
+
+
+def make_room(needed: int, own: Sequence[Path], max_bytes: int) -> list[Path]:
+    """Remove the fields that were not used for longest until `needed` bytes fit.
+
+    Parameters
+    ----------
+    needed : int
+        Size that the new fields can reach.
+    own : sequence of Path
+        Entries of theirs, which stay.
+    max_bytes : int
+        What all regridded fields in the cache may take together.
+
+    Returns
+    -------
+    list of Path
+        What was removed.
+
+    Raises
+    ------
+    CacheFullError
+        If they do not fit without removing what was used within the last hour; nothing is removed.
+
+    Examples
+    --------
+    >>> make_room(10, [], 2**60)
+    []
+    """
+    others = sorted(
+        (entry for entry in _kept() if entry.folder not in own),
+        key=lambda entry: -entry.idle_seconds,
+    )
+    excess = needed + sum(entry.n_bytes for entry in others) - max_bytes
+    leaving: list[Kept] = []
+    for entry in others:
+        if excess <= 0:
+            break
+        if entry.idle_seconds > IN_USE:
+            leaving.append(entry)
+            excess -= entry.n_bytes
+    if excess > 0:
+        busy = sum(entry.n_bytes for entry in others if entry.idle_seconds <= IN_USE)
+        raise CacheFullError(
+            f"the regridded fields can take {_text(needed)}, and {_text(busy)} of others are in "
+            f"use, but the cache may hold {_text(max_bytes)} of such fields; raise max_bytes=, "
+            "choose fewer variables or a coarser level, or keep them at a path= of your own"
+        )
+    for entry in leaving:
+        _remove(entry.folder)
+    return [entry.folder for entry in leaving]
+
+
+def _kept() -> list[Kept]:
+    root = cache_dir()
+    if root is None:
+        return []
+    folders = (root / FORMAT / KIND).glob("*/*")
+    return [Kept(f, folder_bytes(f), _idle(f)) for f in folders if len(f.name) == 64]
+
+
+def _idle(folder: Path) -> float:
+    try:
+        return time.time() - (folder / USED).stat().st_mtime
+    except OSError:
+        return float("inf")
+
+
+def _remove(folder: Path) -> None:
+    # renamed first, so that nobody sees half of it
+    leaving = folder.with_name(f"tmp-{uuid.uuid4().hex}")
+    try:
+        os.replace(folder, leaving)
+    except OSError:
+        return  # another process was first
+    shutil.rmtree(leaving, ignore_errors=True)
+
+
+def _text(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"
