@@ -36,7 +36,9 @@ from xsphere.blocks import (
 
 ROOT = Path(__file__).parent.parent
 SLOW = """
-import sys, time
+import signal, sys, time
+# as in a terminal: what a shell starts in the background is deaf to Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.test_blocks import classes_at, mask
 from xsphere.blocks import write_blocks
 def slowly(index):

@@ -103,7 +103,9 @@ def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path) -> None
     data, out = tmp_path / "long.zarr", tmp_path / "mask.zarr"
     storm_dataset(n_times=400).to_zarr(data, consolidated=False)
     arguments = ["segment", data, out, "--model", model, "--block-size", 1]
-    code = "from xsphere.cli import main; main()"
+    # as in a terminal: what a shell starts in the background is deaf to Ctrl-C
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{listen}; from xsphere.cli import main; main()"
     run = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
