@@ -39,6 +39,7 @@ from xsphere.config import set_options
 from xsphere.graph import SphereGraph
 from xsphere.graph.filters import filtered
 from xsphere.grids import HealpixGrid
+from xsphere.threads import n_processors
 
 BIG_LEVEL = 10
 # the published construction needs four times the memory of ours
@@ -86,13 +87,6 @@ def seconds(call: Callable[[], Any], repeat: int) -> float:
         call()
         times.append(time.process_time() - start)
     return min(times)
-
-
-def n_processors() -> int:
-    """Processors that this process and those it starts may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def timed(call: Callable[[], Any], name: str) -> Figures:

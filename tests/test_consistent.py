@@ -671,7 +671,7 @@ class TestBits:
     @pytest.mark.parametrize("grid", [HealpixGrid(3), SAMPLINGS["random"]], ids=repr)
     def test_are_the_same_for_any_number_of_threads(self, grid: Grid, monkeypatch) -> None:
         expected = digest(consistent_laplacian(grid, 8).matrix)
-        monkeypatch.setattr("xsphere.graph.links.ROWS_AT_ONCE", 100)
+        monkeypatch.setattr("xsphere.threads.ROWS_AT_ONCE", 100)
         for n_threads in (1, 7):
             processors = set(range(n_threads))
             monkeypatch.setattr(os, "sched_getaffinity", lambda _, s=processors: s, raising=False)

@@ -4,7 +4,6 @@ Both take tasks from an iterator as they get free, so that there are never more 
 back what is left of each block. A block that fails is handed back as a failure; the others go on.
 """
 
-import os
 import sys
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 from xsphere.blocks.errors import BlockFailure
 from xsphere.blocks.task import BlockResult, BlockTask, run_task
+from xsphere.threads import n_processors
 
 Outcome = BlockResult | BlockFailure
 Outcomes = Generator[Outcome, None, None]
@@ -60,7 +60,7 @@ def chosen_executor(workers: int | None, client: Any) -> Executor:
     if workers is None:
         client = client or _active_client()
     if client is None:
-        return partial(in_threads, workers=workers or _n_cores())
+        return partial(in_threads, workers=workers or n_processors())
     if client.asynchronous:
         raise ValueError(
             f"client must not be asynchronous, got {client!r}; make it with asynchronous=False"
@@ -76,13 +76,6 @@ def _active_client() -> Any:
         return distributed.default_client()
     except ValueError:
         return None
-
-
-def _n_cores() -> int:
-    # what a job was given, where that is known, rather than what the machine has
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def in_threads(tasks: Iterator[BlockTask], workers: int) -> Outcomes:

@@ -5,14 +5,12 @@ the mean squares of ``L f`` and of ``L f - c f`` are sums of Legendre polynomial
 cells that a row weighs. Neither fields nor rotations are drawn.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse
 
 from xsphere.grids import Grid
+from xsphere.threads import in_parts
 
 Floats = NDArray[np.float64]
 ROWS_AT_ONCE = 4096
@@ -115,15 +113,11 @@ def _moments(
     """Moments of all rows: blocks side by side, added in their order whatever the threads."""
     from xsphere.equivariance.moments import row_moments
 
-    n_cells = matrix.shape[0]
     arrays = (matrix.indptr, matrix.indices, matrix.data, points, areas)
 
-    def of_block(first: int) -> Floats:
-        rows = (first, min(first + ROWS_AT_ONCE, n_cells))
-        moments: Floats = row_moments(*arrays, rows, widest, n_terms)
+    def of_block(rows: slice) -> Floats:
+        moments: Floats = row_moments(*arrays, (rows.start, rows.stop), widest, n_terms)
         return moments
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        blocks = list(pool.map(of_block, range(0, n_cells, ROWS_AT_ONCE)))
-    moments: Floats = np.sum(blocks, axis=0)
+    moments: Floats = np.sum(in_parts(of_block, matrix.shape[0], ROWS_AT_ONCE), axis=0)
     return moments

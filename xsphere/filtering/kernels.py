@@ -13,7 +13,6 @@ KernelName = Literal["heat", "tikhonov", "mexican_hat", "low_pass", "high_pass",
 Eigenvalues = NDArray[np.float64]
 
 _BY_SCALE = ("heat", "tikhonov", "mexican_hat")
-_BY_DEGREE = ("low_pass", "high_pass", "band_pass")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from xsphere.graph.links import HealpixLinks, in_parts
+from xsphere.graph.links import HealpixLinks
 from xsphere.graph.profiles import N_PIECES, kernel_pieces, profile_for
 from xsphere.graph.stencils import distinct_count, stencil
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
+from xsphere.threads import in_parts
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -1,18 +1,12 @@
 """Which cells a row of a consistent Laplacian may use, and how cells of HEALPix are found fast."""
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
 import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.graph.ties import TIE_TOLERANCE
 from xsphere.grids import HealpixGrid
+from xsphere.threads import in_parts
 
-T = TypeVar("T")
-ROWS_AT_ONCE = 1 << 16
 # a cell with these many neighbours also has those that touch it
 TOUCHING = 8
 # times nside, the distance of two touching cells: it grows to 2.138 with the level
@@ -67,18 +61,6 @@ class HealpixLinks:
         n_links = linked_cells(sphere.nside, cells, *places, reaches, touching, counts, ids)
         assert n_links <= ids.size
         return counts, ids[:n_links].copy()
-
-
-def in_parts(work: Callable[[slice], T], n_rows: int) -> list[T]:
-    """Results of work on parts of the rows, done as many at a time as there are processors."""
-    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(work, _parts(n_rows)))
-
-
-def _parts(n_rows: int) -> Iterator[slice]:
-    for start in range(0, n_rows, ROWS_AT_ONCE):
-        yield slice(start, min(start + ROWS_AT_ONCE, n_rows))
 
 
 class _Rings:
