@@ -27,6 +27,7 @@ from xsphere.segmentation import (
     Inference,
     ModelHandle,
     SegmentNode,
+    devices,
     segment,
 )
 from xsphere.segmentation import inference as inferences
@@ -91,7 +92,7 @@ def on_device(model: Model, monkeypatch: pytest.MonkeyPatch) -> Callable[..., De
         monkeypatch.setattr(Model, "shared_network", network)
         return device
 
-    monkeypatch.setattr(inferences, "_fitting", {})
+    monkeypatch.setattr(devices, "_fitting", {})
     return put
 
 
@@ -194,10 +195,10 @@ def test_a_device_is_free_again_after_an_error(model: Model, on_device: Any) -> 
     for _ in range(2):
         with pytest.raises(DeviceMemoryError):
             probabilities(model, channels_of(model, 1), Inference(device=DEVICE))
-    assert inferences._gate(torch.device(DEVICE)).acquire(timeout=1)
-    inferences._gate(torch.device(DEVICE)).release()
+    assert devices._gate(torch.device(DEVICE)).acquire(timeout=1)
+    devices._gate(torch.device(DEVICE)).release()
     with pytest.raises(ValueError, match="released too many times"):
-        inferences._gate(torch.device(DEVICE)).release()
+        devices._gate(torch.device(DEVICE)).release()
 
 
 def test_a_whole_block_on_a_device(model: Model, on_device: Any) -> None:

@@ -618,15 +618,26 @@ def test_size_zero_needs_no_model() -> None:
 
 
 def test_units_have_a_factor_and_an_offset(model: Model) -> None:
-    fields = storm_dataset().to_dataarray("name").values
-    grid = storm_dataset().sphere.grid.grid
-    plain = SegmentNode(ModelHandle.of(model), grid, ((1.0, 0.0),) * 3, output="probability")
-    conversions = ((2.0, 1e5), (1.0, 0.0), (0.5, -3.0))
-    node = SegmentNode(ModelHandle.of(model), grid, conversions, output="probability")
-    # in numbers that float32 holds exactly, so that the order of operations plays no part
-    given = np.round(fields - np.array([1e5, 0, 0], "f4")[:, None, None, None])
+    handle, grid = ModelHandle.of(model), model.grid
+    plain = SegmentNode(handle, grid, ((1.0, 0.0),) * 3, output="probability")
+    node = SegmentNode(handle, grid, ((2.0, 1e5), (1.0, 0.0), (0.5, -3.0)), output="probability")
+    # on the model's grid: nothing is regridded, and the order of operations plays no part
+    given = np.random.default_rng(0).integers(-400, 400, (3, 4, grid.n_cells)).astype("f4")
     wanted = [given[0] * 2 + 1e5, given[1], given[2] * 0.5 - 3]
     np.testing.assert_array_equal(node(*given), plain(*np.asarray(wanted, "f4")))
+
+
+def test_fields_are_regridded_in_their_own_units(model: Model) -> None:
+    """As `to_healpix` makes and caches keep them: then the units change no bit of them."""
+    ds = storm_dataset()
+    ds["PSL"] = (ds.PSL.astype("f8") - 1e5).astype("f4").assign_attrs(ds.PSL.attrs)
+    handle, conversions = ModelHandle.of(model), ((2.0, 1e5), (1.0, 0.0), (0.5, -3.0))
+    node = SegmentNode(handle, ds.sphere.grid.grid, conversions, output="probability")
+    there = SegmentNode(handle, model.grid, conversions, output="probability")
+    on_grid = ds.sphere.to_healpix(model.level, method=model.spec.regridding)
+    np.testing.assert_array_equal(
+        node(*(ds[name].values for name in ds)), there(*(on_grid[name].values for name in ds))
+    )
 
 
 def test_node_of_a_large_grid_is_small(model: Model) -> None:

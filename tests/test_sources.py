@@ -725,3 +725,15 @@ def test_a_transposed_array_is_read_within_the_limit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(turned.t, ds.t.transpose("x", "member", "time"))
     with pytest.raises(UnsafeSourceError, match="one read of variable 't' would take"):
         checked(lazy, max_read_bytes=8 * 2999).transpose("x", "member", "time").t.load()
+
+
+def test_what_xarray_has_read_is_known_by_its_values(tmp_path: Path) -> None:
+    """A variable that was looked at is in memory, whatever is around it."""
+    path = tmp_path / "a.zarr"
+    xr.Dataset({"t": ("x", np.arange(5.0))}).to_zarr(path, consolidated=False)
+    ds = xr.open_zarr(path, chunks=None, consolidated=False)
+    ds.t.values  # noqa: B018  (reading is what is tested)
+    found = source_of(ds, ["t"])
+    assert found is not None
+    assert found["variables"]["t"]["kind"] == "memory"
+    assert found["variables"] == source_of(ds.copy().load(), ["t"])["variables"]  # type: ignore[index]

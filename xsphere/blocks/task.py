@@ -15,6 +15,7 @@ from xsphere.blocks.identity import scale
 from xsphere.blocks.layout import Block, BlockedVariable
 from xsphere.blocks.ledger import LEDGER, class_counts, row
 from xsphere.blocks.state import State, open_state, written_in_full
+from xsphere.stages import timed
 
 T = TypeVar("T")
 # errors that the same call would meet again
@@ -37,7 +38,8 @@ class BlockResult:
     n_bytes : int
         Of its values.
     seconds : mapping of str to float
-        By stage.
+        By stage: those that the computation told of (see `xsphere.stages`), ``compute``, what it
+        took besides, and ``write``.
 
     Examples
     --------
@@ -97,7 +99,8 @@ class BlockTask:
     def __call__(self) -> BlockResult:
         """Compute, check and write the block."""
         start = time.perf_counter()
-        values = attempted(self._computed, self.retries)
+        with timed() as stages:
+            values = attempted(self._computed, self.retries)
         counts = {v.name: self._checked(values[v.name], v) for v in self.variables}
         computed = time.perf_counter()
         entries = row(self.variables, values, counts)
@@ -115,7 +118,7 @@ class BlockTask:
             tuple(int(entry) for entry in entries),
             self.block.stop - self.block.start,
             sum(array.nbytes for array in values.values()),
-            {"compute": computed - start, "write": time.perf_counter() - computed},
+            _seconds(stages, computed - start) | {"write": time.perf_counter() - computed},
         )
 
     def with_data(self, data: Mapping[Any, Any]) -> "BlockTask":
@@ -183,6 +186,11 @@ class BlockTask:
         found = np.asarray(array[self.block.steps])
         same = np.array_equal(found, expected, equal_nan=expected.dtype.kind == "f")
         return same and scale(array.attrs) == units
+
+
+def _seconds(stages: Mapping[str, float], total: float) -> dict[str, float]:
+    """Stages that the computation told of, and what it took besides."""
+    return {**stages, "compute": max(0.0, total - sum(stages.values()))}
 
 
 def _put(array: Any, steps: slice, values: NDArray[Any]) -> None:

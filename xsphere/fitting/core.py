@@ -29,6 +29,7 @@ from xsphere.model import (
     build_network,
     resolve_graph,
 )
+from xsphere.sources import MissingChunks
 
 if TYPE_CHECKING:
     from xsphere.nn.augment import Augmentation
@@ -52,6 +53,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     augmentation: "Augmentation | None" = None,
     options: "TrainingOptions | None" = None,
     checkpoint: str | Path | None = None,
+    missing_chunks: MissingChunks = "raise",
     progress: bool = True,
     name: str = "model",
     description: str = "",
@@ -62,6 +64,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     ----------
     ds : Dataset
         Fields with the dimension ``time`` on any horizontal grid, chunked or not. Not changed.
+        Those that `xsphere.cache_regridded` was called for are read from the cache.
     labels : DataArray
         Either integer classes (time, ...horizontal): 0 background, the events as `flag_values`
         and `flag_meanings` say, anything else (such as 254 and 255) unknown; or probabilities
@@ -94,6 +97,9 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     checkpoint : str or Path, optional
         File written after each epoch. If it exists, the training goes on from there, and ends with
         the same weights as if it had never stopped.
+    missing_chunks : {"raise", "invalid", "fill"}
+        What a chunk means that is not in a Zarr store of fields or labels, see `xsphere.checked`.
+        ``"fill"`` for labels that were written without chunks of nothing but background.
     progress : bool
         Whether to show a progress bar.
     name, description : str
@@ -151,7 +157,9 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     _check_class_weights(class_weights, len(classes) + 1)
     times = common_times(ds, labels)
     is_validation = validation_times(times, validation)
-    samples = gathered_samples(ds, labels, times, spec, progress=progress)
+    samples = gathered_samples(
+        ds, labels, times, spec, missing_chunks=missing_chunks, progress=progress
+    )
     spec = _with_statistics(spec, samples.fields[~is_validation])
     data = _training_data(
         spec, samples, is_validation, class_weights=class_weights, augmentation=augmentation

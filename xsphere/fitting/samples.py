@@ -13,9 +13,11 @@ from xsphere.conventions.masks import BACKGROUND
 from xsphere.grids import HealpixGrid
 from xsphere.model import ModelSpec, Variable
 from xsphere.model.catalogue import VARIABLES
-from xsphere.model.inputs import MatchedVariable, matched_variables
+from xsphere.model.inputs import matched_variables
+from xsphere.model.units import converted
 from xsphere.regridding import regrid
 from xsphere.regridding.methods import method_from
+from xsphere.sources import MissingChunks, checked, kept_inputs
 
 CLASS_DIMS = ("class", "event", "classes", "events", "label")
 MAX_SAMPLES_IN_MEMORY = 8 * 2**30
@@ -90,38 +92,51 @@ def gathered_samples(
     times: NDArray[Any],
     spec: ModelSpec,
     *,
+    missing_chunks: MissingChunks,
     progress: bool,
 ) -> Samples:
-    """Inputs and targets of some times, regridded block by block."""
+    """Inputs and targets of some times, regridded block by block or read where they are kept."""
     from tqdm.auto import tqdm
 
     grid = HealpixGrid(spec.level)
+    labels = _checked_labels(labels, missing_chunks)
     matches = matched_variables(ds, spec)
-    method = method_from(horizontal_grid(matches[0].array).grid, spec.regridding)
+    kept = kept_inputs(ds, spec, matches, missing_chunks=missing_chunks)
+    names = list(dict.fromkeys(match.array.name for match in matches))
+    inputs = kept or matched_variables(checked(ds, names, missing_chunks=missing_chunks), spec)
     shape = (len(times), grid.n_cells)
     _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
     fields = np.empty((*shape, len(spec.variables)), np.float32)
     targets = np.empty((*shape, len(spec.classes) + 1), np.float32)
     blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
     for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
-        converted = {index: _converted(match, times[block]) for index, match in enumerate(matches)}
-        regridded = regrid(xr.Dataset(converted), grid, method=method, vectors=spec.vectors)
-        for index in converted:
-            fields[block, :, index] = _plain(regridded[index])
+        arrays = [match.array.sel(time=times[block]) for match in inputs]
+        on_grid = arrays if kept else _regridded(arrays, grid, spec)
+        for index, (match, field) in enumerate(zip(inputs, on_grid, strict=True)):
+            values = field.transpose("time", ..., "cells").values
+            fields[block, :, index] = converted(values, match.factor, match.offset)
         targets[block] = _targets(labels.sel(time=times[block]), grid, spec.classes)
     return Samples(times, fields, targets)
 
 
-def _converted(match: MatchedVariable, times: NDArray[Any]) -> xr.DataArray:
-    """Fields of some times in the model's units, without what they were in."""
-    raw = match.array.sel(time=times).drop_attrs(deep=False).astype(np.float64)
-    converted: xr.DataArray = raw * match.factor + match.offset
-    return converted
+def _checked_labels(labels: xr.DataArray, missing_chunks: MissingChunks) -> xr.DataArray:
+    """The same labels; background that nobody wrote is an error when it is read."""
+    ds = labels.rename("_xsphere_labels").to_dataset()
+    return checked(ds, missing_chunks=missing_chunks)["_xsphere_labels"]
 
 
-def _plain(values: xr.DataArray) -> NDArray[Any]:
-    result: NDArray[Any] = values.transpose("time", ..., "cells").values
-    return result
+def _regridded(
+    arrays: Sequence[xr.DataArray], grid: HealpixGrid, spec: ModelSpec
+) -> list[xr.DataArray]:
+    """Fields as the finished model will see them; what they are called does not matter."""
+    method = method_from(horizontal_grid(arrays[0]).grid, spec.regridding)
+    # half precision would be kept
+    plain = {
+        index: array.drop_attrs(deep=False).astype(np.result_type(array.dtype, np.float32))
+        for index, array in enumerate(arrays)
+    }
+    moved = regrid(xr.Dataset(plain), grid, method=method, vectors=spec.vectors)
+    return [moved[index] for index in plain]
 
 
 def _check_memory(shape: tuple[int, int], n_values: int) -> None:

@@ -3,6 +3,9 @@
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 STANDARD_GRAVITY = 9.80665  # m s-2
 WATER_DENSITY = 1000.0  # kg m-3
 
@@ -91,6 +94,40 @@ def unit_conversion(source: str, target: str) -> tuple[float, float]:
             after, _ = _linear(ureg, to_unit, wanted)
             return before * factor * after, 0.0
     raise UnitsError(f"units {source!r} cannot be converted to {target!r}")
+
+
+def converted(values: NDArray[Any], factor: float, offset: float) -> NDArray[np.float32]:
+    """Values in other units: what has more digits than float32 loses them last.
+
+    Parameters
+    ----------
+    values : array of real numbers
+        Not changed.
+    factor, offset : float
+        Of the units.
+
+    Returns
+    -------
+    array of float32
+        ``values * factor + offset``; the values themselves where there is nothing to do.
+
+    Examples
+    --------
+    >>> converted(np.array([25.0, -1.5]), 1.0, 273.15)
+    array([298.15, 271.65], dtype=float32)
+    """
+    if values.dtype == np.float32 and (factor, offset) == (1.0, 0.0):
+        return values
+    # Python numbers leave float32 what it is
+    wide: NDArray[np.floating[Any]] = values.astype(
+        np.float64 if values.dtype.itemsize > 4 else np.float32
+    )
+    with np.errstate(over="ignore"):
+        # what overflows is infinite, and so invalid
+        wide *= factor
+        wide += offset
+        result: NDArray[np.float32] = wide.astype(np.float32, copy=False)
+    return result
 
 
 def _linear(ureg: Any, given: Any, wanted: Any) -> tuple[float, float]:

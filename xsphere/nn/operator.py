@@ -74,6 +74,8 @@ class SparseOperator(nn.Module):
     ----------
     matrix : sparse array, shape (n_target, n_source)
         Any real matrix, symmetric or not.
+    differentiable : bool
+        Whether to keep the transposed matrix as well, which gradients need.
 
     Examples
     --------
@@ -84,11 +86,15 @@ class SparseOperator(nn.Module):
     []
     """
 
-    def __init__(self, matrix: sparse.csr_array) -> None:
+    def __init__(self, matrix: sparse.csr_array, *, differentiable: bool = True) -> None:
         super().__init__()
         forward = sparse.csr_array(matrix)
         forward.sum_duplicates()
         self.shape = forward.shape
+        self.is_symmetric = False
+        if not differentiable:
+            self._register("forward", forward)
+            return
         backward = sparse.csr_array(forward.T)
         backward.sum_duplicates()
         self._register("forward", forward)

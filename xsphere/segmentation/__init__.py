@@ -1,12 +1,9 @@
 """Lazy segmentation: a dataset and a model in, masks or probabilities of events out."""
 
-from xsphere.segmentation.inference import (
-    DeviceMemoryError,
-    DeviceWarning,
-    Inference,
-    Precision,
-)
-from xsphere.segmentation.labelled import OutputGrid, segment
+from xsphere.segmentation.checks import OutputGrid
+from xsphere.segmentation.devices import DeviceMemoryError, DeviceWarning
+from xsphere.segmentation.inference import Inference, Precision
+from xsphere.segmentation.labelled import segment
 from xsphere.segmentation.layout import ChunksWarning
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
 

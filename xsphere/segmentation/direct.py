@@ -16,6 +16,7 @@ from xarray.core.indexing import ExplicitlyIndexed
 
 from xsphere.segmentation.layout import Layout
 from xsphere.segmentation.node import SegmentNode
+from xsphere.stages import stage
 
 
 def is_unread(array: xr.DataArray) -> bool:
@@ -121,14 +122,17 @@ class DirectSource:
         batches = node.batches(n_samples)
         for group in node.groups(model):
             # regridded as soon as read: of the source, no more than a group is ever in memory
-            read = [node.flattened(self._read(self.variables[i], part), leading) for i in group]
+            with stage("read"):
+                read = [node.flattened(self._read(self.variables[i], part), leading) for i in group]
             for batch in batches:
-                moved = node.regridded(model, group, [values[batch] for values in read])
+                with stage("regrid"):
+                    moved = node.regridded(model, group, [values[batch] for values in read])
                 for index, values in zip(group, moved, strict=True):
                     fields[index][batch] = values
         result = node.allocated(n_samples)
         for batch in batches:
-            result[batch] = node.classified(model, [values[batch] for values in fields])
+            with stage("infer"):
+                result[batch] = node.classified(model, [values[batch] for values in fields])
         return result.reshape(*leading, *node.shape)
 
     def _read(self, variable: xr.Variable, part: slice) -> NDArray[Any]:

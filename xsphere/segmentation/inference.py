@@ -4,7 +4,6 @@ All that torch keeps for a thread (its threads, inference mode, autocast) is set
 task, since what was set in the process that built the task graph holds nowhere else.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,25 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.model import Model
-from xsphere.notices import warn_user
+from xsphere.segmentation.devices import in_batches, without_device
 
 if TYPE_CHECKING:
     import torch
 
 Precision = Literal["float32", "bfloat16", "float16"]
-
-_gates: dict[str, threading.BoundedSemaphore] = {}
-_gates_lock = threading.Lock()
-# samples that went through at once after a device had run out of memory
-_fitting: dict[tuple[str, str], int] = {}
-
-
-class DeviceMemoryError(RuntimeError):
-    """A device has too little memory for a single sample."""
-
-
-class DeviceWarning(UserWarning):
-    """Work was done on another device than the one asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,38 +112,17 @@ def _in_batches(
     model: Model, channels: NDArray[np.float32], device: "torch.device", options: Inference
 ) -> NDArray[np.float32]:
     """As `probabilities`, in batches that are halved until the device can hold them."""
-    key = (model.digest, str(device))
-    size = min(options.batch_size, _fitting.get(key, options.batch_size))
-    parts: list[NDArray[np.float32]] = []
-    start = 0
-    while start < len(channels):
-        part, shortage = _attempted(model, channels[start : start + size], device, options)
-        if part is not None:
-            parts.append(part)
-            start += size
-        elif size > 1:
-            size = max(1, min(size, len(channels) - start) // 2)
-            _fitting[key] = size
-        else:
-            parts += _without_device(model, channels[start:], device, options, shortage)
-            break
+
+    def run(part: slice) -> NDArray[np.float32]:
+        return _forward(model, channels[part], device, options.precision)
+
+    parts, shortage = in_batches(
+        run, len(channels), device=device, batch_size=options.batch_size, purpose=model.digest
+    )
+    n_done = sum(map(len, parts))
+    if shortage:
+        parts += _without_device(model, channels[n_done:], device, options, shortage)
     return np.concatenate(parts)
-
-
-def _attempted(
-    model: Model, channels: NDArray[np.float32], device: "torch.device", options: Inference
-) -> tuple[NDArray[np.float32] | None, str]:
-    """The probabilities, or None and the reason if the device ran out of memory."""
-    with _gate(device):
-        try:
-            return _forward(model, channels, device, options.precision), ""
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-            shortage = str(error).partition("\n")[0]
-        # only here: while the error lives, its traceback holds the tensors that did not fit
-        _release(device)
-    return None, shortage
 
 
 def _without_device(
@@ -174,12 +139,7 @@ def _without_device(
         f"the model {model.spec.name!r} runs out of memory on the device '{device}' with a batch "
         f"of 1 sample ({model.grid.n_cells:,} cells; {shortage})"
     )
-    if not options.allow_cpu_fallback:
-        raise DeviceMemoryError(
-            f"{problem}; free the device of other programs, choose precision='bfloat16', or run "
-            "on the CPU with device='cpu' or, only where it must be, allow_cpu_fallback=True"
-        )
-    warn_user(f"{problem}; the CPU takes over", DeviceWarning)
+    without_device(problem, allowed=options.allow_cpu_fallback)
     cpu = torch.device("cpu")
     return [_forward(model, channels[i : i + 1], cpu, "float32") for i in range(len(channels))]
 
@@ -219,24 +179,3 @@ def _autocast(device: "torch.device", precision: Precision) -> AbstractContextMa
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, precision))
-
-
-def _gate(device: "torch.device") -> threading.BoundedSemaphore:
-    """Of this process and device: other threads read and regrid while one is inside."""
-    with _gates_lock:
-        return _gates.setdefault(str(device), threading.BoundedSemaphore(1))
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    import torch
-
-    # cuBLAS and drivers have words of their own for it
-    words = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-def _release(device: "torch.device") -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -1,31 +1,29 @@
 """Labels around the node: inputs found and checked before any work, results named and described."""
 
 import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from xsphere.conventions import (
-    HorizontalGrid,
-    describe_healpix,
-    horizontal_grid,
-    mask_attributes,
-)
+from xsphere.conventions import HorizontalGrid, describe_healpix, mask_attributes
 from xsphere.conventions.base import check_one_chunk
 from xsphere.model import Model
-from xsphere.model.inputs import MatchedVariable, matched_variables
-from xsphere.segmentation.direct import DirectSource, is_unread
+from xsphere.model.inputs import matched_variables
+from xsphere.segmentation.checks import (
+    OutputGrid,
+    check_options,
+    check_sizes,
+    check_values,
+    common_grid,
+)
+from xsphere.segmentation.direct import is_unread
 from xsphere.segmentation.inference import Inference, Precision
-from xsphere.segmentation.layout import Layout
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
+from xsphere.segmentation.paths import Inputs, segmented
 from xsphere.segmentation.record import known_source, run_record
-from xsphere.sources import MissingChunks, checked
+from xsphere.sources import MissingChunks, checked, kept_inputs
 from xsphere.store import open_unread
-
-OutputGrid = Literal["healpix", "source"]
 
 
 def segment(
@@ -102,6 +100,9 @@ def segment(
 
     Notes
     -----
+    Of a dataset that `xsphere.cache_regridded` was called for at the model's level, fields that are
+    in the cache are read, others kept there; that changes no bit and no chunk of the result.
+
     A dataset that is neither chunked nor in memory (``xr.open_dataset(path)`` without `chunks`, or
     a path given here) becomes one task for each block, which reads its steps, regrids and infers:
     no field is ever moved between workers, and a worker holds no more than a variable or two of
@@ -142,16 +143,17 @@ def segment(
         precision=precision,
         allow_cpu_fallback=allow_cpu_fallback,
     )
-    _check_options(output, grid, block_size, inference)
+    check_options(output, grid, block_size, inference)
     ds = _dataset(ds)
     model = Model.load(model)
     matches = matched_variables(ds, model.spec)
-    horizontal = _common_grid(matches)
-    _check_sizes(matches)
+    horizontal = common_grid(matches)
+    check_sizes(matches)
     check_one_chunk({match.array.name: match.array for match in matches}, horizontal.dims)
-    _check_values(matches)
+    check_values(matches)
     names = [match.array.name for match in matches]
     source = known_source(ds, names)
+    kept = kept_inputs(ds, model.spec, matches, missing_chunks=missing_chunks)
     # the same arrays, which refuse chunks that are missing or damaged when they are read
     strict = checked(ds, list(dict.fromkeys(names)), missing_chunks=missing_chunks)
     arrays = [match.array for match in matched_variables(strict, model.spec)]
@@ -164,46 +166,15 @@ def segment(
         inference=inference,
         parallel=_may_use_all_cores(arrays),
     )
-    result = _segmented(node, arrays, horizontal, block_size=block_size, source=source)
+    inputs = Inputs(
+        arrays=arrays,
+        core=horizontal.dims,
+        kept=None if kept is None else [match.array for match in kept],
+        source=source,
+    )
+    result = segmented(node, inputs, block_size)
     result = _labelled(result, ds, model, horizontal, output=output, grid=grid)
     return result.assign_attrs(xsphere_run=run_record(node, names, source, missing_chunks))
-
-
-def _check_options(output: str, grid: str, block_size: int | None, inference: Inference) -> None:
-    problems = []
-    if output not in get_args(Output):
-        problems.append(f"output must be 'mask' or 'probability', got {output!r}")
-    if grid not in get_args(OutputGrid):
-        problems.append(f"grid must be 'healpix' or 'source', got {grid!r}")
-    sizes = {"batch_size": inference.batch_size}
-    if block_size is not None:
-        sizes["block_size"] = block_size
-    problems += [
-        f"{name} must be a positive integer, got {size!r}"
-        for name, size in sizes.items()
-        if type(size) is not int or size < 1
-    ]
-    if inference.precision not in get_args(Precision):
-        problems.append(
-            f"precision must be one of {list(get_args(Precision))}, got {inference.precision!r}"
-        )
-    if not _is_device(inference.device):
-        problems.append(
-            f"device must be a torch device such as 'cuda', 'cuda:1' or 'cpu', got "
-            f"{inference.device!r}"
-        )
-    if problems:
-        raise ValueError("; ".join(problems))
-
-
-def _is_device(name: str | None) -> bool:
-    import torch
-
-    try:
-        torch.device(name or "cpu")
-    except (RuntimeError, TypeError):
-        return False
-    return True
 
 
 def _dataset(ds: Any) -> xr.Dataset:
@@ -221,147 +192,6 @@ def _may_use_all_cores(arrays: list[xr.DataArray]) -> bool:
     """Whether the work is done here and now, and this is no task of somebody's own."""
     in_memory = not any(array.chunks is not None or is_unread(array) for array in arrays)
     return in_memory and threading.current_thread() is threading.main_thread()
-
-
-def _common_grid(matches: list[MatchedVariable]) -> HorizontalGrid:
-    """The grid that all variables share."""
-    first = horizontal_grid(matches[0].array)
-    others = [
-        match.array.name
-        for match in matches[1:]
-        if (horizontal := horizontal_grid(match.array)).dims != first.dims
-        or horizontal.grid != first.grid
-    ]
-    if others:
-        raise ValueError(
-            f"all inputs must be on one grid, but {others} are not on that of "
-            f"{matches[0].array.name!r} ({first.grid!r}); regrid them first, for example with "
-            ".sphere.to_healpix()"
-        )
-    return first
-
-
-def _check_sizes(matches: list[MatchedVariable]) -> None:
-    empty = {
-        str(dim): match.array.name
-        for match in matches
-        for dim, size in match.array.sizes.items()
-        if size == 0
-    }
-    if empty:
-        raise ValueError(
-            f"there is nothing to segment: the dimensions {sorted(empty)} have length 0 (in "
-            f"{sorted(map(str, empty.values()))}); check the selection that made the dataset"
-        )
-
-
-def _check_values(matches: list[MatchedVariable]) -> None:
-    """Refuse fields in memory that are nowhere finite; data still to be computed are not read."""
-    empty = [
-        str(match.array.name)
-        for match in matches
-        if match.array.chunks is None
-        and not is_unread(match.array)
-        and not np.isfinite(match.array.values).any()
-    ]
-    if empty:
-        raise ValueError(
-            f"the fields {empty} have no finite value, so there is nothing to segment; check the "
-            "file and how missing values were decoded"
-        )
-
-
-def _segmented(
-    node: SegmentNode,
-    arrays: list[xr.DataArray],
-    horizontal: HorizontalGrid,
-    *,
-    block_size: int | None,
-    source: dict[str, Any] | None,
-) -> xr.DataArray:
-    """The result, computed now if all is in memory, else when it is asked for."""
-    unread = [is_unread(array) for array in arrays]
-    chunked = any(array.chunks is not None for array in arrays)
-    if block_size is not None and (chunked or not any(unread)):
-        raise ValueError(
-            f"block_size={block_size} is for datasets that are neither chunked nor in memory; "
-            "give the path of a store, or choose chunks with ds.chunk(time=...)"
-        )
-    if not chunked and not any(unread):
-        return _applied(node, arrays, node, horizontal)
-    layout = Layout.of(arrays, horizontal.dims, node, block_size)
-    if all(unread):
-        return _direct(node, arrays, horizontal, layout, source)
-    return _applied(node, _chunked_alike(arrays, layout), node, horizontal)
-
-
-def _chunked_alike(arrays: list[xr.DataArray], layout: Layout) -> list[xr.DataArray]:
-    """All arrays in tasks of the same steps: those of the chunked ones, if there are any."""
-    sizes: dict[Any, Any] = {layout.first: layout.block}
-    for array in reversed(arrays):
-        sizes |= array.chunksizes
-    sizes |= dict.fromkeys(layout.core, -1)
-    chunked = [
-        array.chunk({dim: sizes.get(dim, -1) for dim in array.dims})
-        if array.chunks is None
-        else array
-        for array in arrays
-    ]
-    alike: tuple[Any, ...] = xr.unify_chunks(*chunked)
-    return list(alike)
-
-
-def _direct(
-    node: SegmentNode,
-    arrays: list[xr.DataArray],
-    horizontal: HorizontalGrid,
-    layout: Layout,
-    source: dict[str, Any] | None,
-) -> xr.DataArray:
-    """Labels as any other path gives them, around blocks that are read where they are used."""
-    from dask.base import tokenize
-
-    blocks = DirectSource.of(arrays, layout, node)
-    # what is read from where and how, and its contents: names of files do not tell of edits
-    content = source, [variable._data for variable in blocks.variables]
-    data = blocks.segmented(tokenize(node, content, layout))
-    # stand-ins of no size, so that labels are merged and checked without data
-    like = [a.copy(data=np.broadcast_to(np.zeros((), a.dtype), a.shape)) for a in arrays]
-    return _applied(lambda *_: data, like, node, horizontal)
-
-
-def _applied(
-    function: Callable[..., Any],
-    arrays: Sequence[xr.DataArray],
-    node: SegmentNode,
-    horizontal: HorizontalGrid,
-) -> xr.DataArray:
-    core = list(horizontal.dims)
-    new_dims = core if node.target is not None else ["cells"]
-    if node.output == "probability":
-        new_dims = ["class", *new_dims]
-    plain = [array.drop_vars(_horizontal_coords(array, core)) for array in arrays]
-    result: xr.DataArray = xr.apply_ufunc(
-        function,
-        *plain,
-        input_core_dims=[core] * len(plain),
-        output_core_dims=[new_dims],
-        # a dimension that keeps its name but may change its size
-        exclude_dims=set(core),
-        dask="parallelized",
-        output_dtypes=[node.dtype],
-        dask_gufunc_kwargs={
-            "output_sizes": dict(zip(new_dims, node.shape, strict=True)),
-            "allow_rechunk": False,
-        },
-        join="exact",
-        keep_attrs=False,
-    )
-    return result
-
-
-def _horizontal_coords(array: xr.DataArray, dims: list[Any]) -> list[Any]:
-    return [name for name, coord in array.coords.items() if set(coord.dims) & set(dims)]
 
 
 def _labelled(

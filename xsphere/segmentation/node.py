@@ -15,13 +15,16 @@ from xsphere.grids import Grid
 from xsphere.grids.healpix import HealpixGrid
 from xsphere.grids.travel import Travelling
 from xsphere.model import Model, ModelFileError
+from xsphere.model.units import converted
 from xsphere.regridding.methods import method_from
+from xsphere.segmentation.fields import moved
 from xsphere.segmentation.inference import Inference, probabilities
+from xsphere.stages import stage
 
 Output = Literal["mask", "probability"]
 
 # Part of every task's key: raise it when results change for the same model and weights.
-VERSION = 2
+VERSION = 3
 
 _checked = SharedEntries(8)
 
@@ -101,7 +104,7 @@ class SegmentNode(Travelling):
 
     It holds no weights, only names of them, so that a task graph of any length stays small. The
     result of a sample depends on that sample alone, bit for bit on a CPU: not on the block it
-    came in. Fields are cast to float32 as soon as they are in the model's units.
+    came in. Fields are cast to float32 once they are on the model's grid and in its units.
 
     Parameters
     ----------
@@ -171,7 +174,10 @@ class SegmentNode(Travelling):
 
         def run(part: slice) -> None:
             chosen = [values[part] for values in flat]
-            result[part] = self.classified(model, self._all_regridded(model, chosen))
+            with stage("regrid"):
+                regridded = self._all_regridded(model, chosen)
+            with stage("infer"):
+                result[part] = self.classified(model, regridded)
 
         self._run_all(run, self.batches(len(result)))
         return result.reshape(*leading, *self.shape)
@@ -200,19 +206,13 @@ class SegmentNode(Travelling):
         self, model: Model, group: tuple[int, ...], fields: Sequence[NDArray[Any]]
     ) -> list[NDArray[np.float32]]:
         """Fields (n, source cells) of a group of variables, in the model's units on its grid."""
-        from xsphere.weights import regrid_fields, regrid_vectors
-
-        converted = [
-            _converted(values, *self.conversions[index])
-            for index, values in zip(group, fields, strict=True)
-        ]
-        if self.source == model.grid:
-            return converted
         method = method_from(self.source, model.spec.regridding)
-        if len(group) == 1:
-            return [regrid_fields(converted[0], self.source, model.grid, method=method)]
-        east, north = converted
-        return list(regrid_vectors(east, north, self.source, model.grid, method=method))
+        on_grid = moved(fields, self.source, model.grid, method=method, options=self.inference)
+        # last: there are fewer cells, and fields that were kept have units of their own
+        return [
+            converted(values, *self.conversions[index])
+            for index, values in zip(group, on_grid, strict=True)
+        ]
 
     def classified(self, model: Model, fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Result (n, *shape) of all variables (n, model cells)."""
@@ -224,14 +224,14 @@ class SegmentNode(Travelling):
         return self._on_target(model, np.concatenate(parts))
 
     def _all_regridded(self, model: Model, fields: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        moved = {
+        by_index = {
             index: values
             for group in self.groups(model)
             for index, values in zip(
                 group, self.regridded(model, group, [fields[i] for i in group]), strict=True
             )
         }
-        return [moved[index] for index in range(len(fields))]
+        return [by_index[index] for index in range(len(fields))]
 
     def _run_all(self, run: Callable[[slice], None], parts: list[slice]) -> None:
         import torch
@@ -263,19 +263,8 @@ class SegmentNode(Travelling):
         if self.output == "mask":
             # the class of the cell that each point is in: a look-up, exact for classes
             weights = regridding_weights(model.grid, self.target, method="nearest")
-            moved = values[..., weights.indices]
+            found = values[..., weights.indices]
         else:
             weights = regridding_weights(model.grid, self.target, method="bilinear")
-            moved = apply_weights(weights, values)
-        return moved.reshape(-1, *self.shape)
-
-
-def _converted(values: NDArray[Any], factor: float, offset: float) -> NDArray[np.float32]:
-    """Values in the model's units: what has more digits than float32 loses them last."""
-    dtype = np.float64 if values.dtype.itemsize > 4 else np.float32
-    # Python numbers leave float32 what it is
-    wide: NDArray[np.floating] = values.astype(dtype)
-    with np.errstate(over="ignore"):
-        # what overflows is infinite, and so invalid
-        converted: NDArray[np.float32] = (wide * factor + offset).astype(np.float32, copy=False)
-    return converted
+            found = apply_weights(weights, values)
+        return found.reshape(-1, *self.shape)

@@ -12,6 +12,7 @@ from xsphere.sources.errors import (
     UnsafeSourceError,
 )
 from xsphere.sources.fingerprints import places_of, source_of
+from xsphere.sources.inputs import kept_inputs
 from xsphere.sources.regrid_cache import cache_regridded, cached_fields
 from xsphere.sources.room import CacheFullError
 from xsphere.sources.strict import checked
@@ -27,6 +28,7 @@ __all__ = [
     "cache_regridded",
     "cached_fields",
     "checked",
+    "kept_inputs",
     "places_of",
     "source_of",
 ]

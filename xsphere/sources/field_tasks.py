@@ -13,6 +13,7 @@ from xsphere.notices import warn_user
 from xsphere.sources.contents import newest_change
 from xsphere.sources.field_store import FieldStore
 from xsphere.sources.wrappers import plain
+from xsphere.stages import stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +72,11 @@ class LazyBlock:
             return found
         regions = self._regions(block_id)
         order = (*self.leading, *self.horizontal)
-        # read first: a lazy transpose would be one by points
-        parts = [variable.isel(regions).load() for variable in self.variables]
-        made = self.node(*(part.transpose(*order).values for part in parts))
+        with stage("read"):
+            # read first: a lazy transpose would be one by points
+            parts = [variable.isel(regions).load() for variable in self.variables]
+        with stage("regrid"):
+            made = self.node(*(part.transpose(*order).values for part in parts))
         results = made if isinstance(made, tuple) else (made,)
         if self._unchanged(regions):
             for store, result in zip(self.stores, results, strict=True):

@@ -70,7 +70,7 @@ def source_of(
     True
     """
     variables = _variables(obj, names)
-    in_memory = sum(v.nbytes for v in variables.values() if isinstance(v._data, np.ndarray))
+    in_memory = sum(v.nbytes for v in variables.values() if v._in_memory)
     if in_memory > MEMORY_LIMIT:
         return None
     try:
@@ -162,10 +162,10 @@ def _contents(variable: xr.Variable) -> Contents | None:
         return stored_contents(leaf, source)
     if variable.chunks is not None:
         return _graph_contents(variable.data, source)
-    values = variable._data if isinstance(variable._data, np.ndarray) else None
-    if values is None or values.dtype.hasobject:
+    # read once, and kept by xarray in the layers around the file
+    if not variable._in_memory or variable.dtype.hasobject:
         return None
-    return memory_contents(values)
+    return memory_contents(variable.values)
 
 
 def _graph_contents(data: Any, source: str | None) -> Contents:

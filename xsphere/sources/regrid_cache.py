@@ -21,6 +21,7 @@ from xsphere.sources.field_store import (
     stored_keys,
 )
 from xsphere.sources.field_tasks import LazyBlock, kept_or_read, lazily_filled
+from xsphere.sources.kept_array import unread_variable
 from xsphere.sources.regrid_plan import KIND, RegridPlan, is_opened, regrid_plan
 from xsphere.sources.room import MAX_BYTES, CacheFullError, make_room
 from xsphere.sources.strict_array import MissingChunks
@@ -139,8 +140,9 @@ def cached_fields(
     Returns
     -------
     Dataset or None
-        As from `cache_regridded`, filled or not; None unless it was called for all of the variables
-        and what it made is still there.
+        As from `cache_regridded`, filled or not, but without chunks and not read yet where `ds` is
+        as it was opened; None unless that was called for all of the variables and what it made is
+        still there.
 
     Raises
     ------
@@ -165,7 +167,8 @@ def cached_fields(
     folders = {name: _entry(key) for name, key in plan.keys.items()}
     if not all((folder / "manifest.json").is_file() for folder in folders.values()):
         return None
-    return _filled(plan, {name: folder / "data.zarr" for name, folder in folders.items()})
+    stores = {name: folder / "data.zarr" for name, folder in folders.items()}
+    return _filled(plan, stores, unread=True)
 
 
 def _entry(key: str) -> Path:
@@ -255,19 +258,22 @@ def _check_keys(path: Path, keys: Mapping[str, str]) -> None:
         )
 
 
-def _filled(plan: RegridPlan, folders: Mapping[Any, Path]) -> xr.Dataset:
+def _filled(plan: RegridPlan, folders: Mapping[Any, Path], *, unread: bool = False) -> xr.Dataset:
     """The fields, read from their stores or made and kept."""
-    filled = {}
+    filled: dict[Any, xr.DataArray] = {}
     for names in plan.nodes:
         stores = {name: FieldStore(str(folders[name]), str(name)) for name in names}
         opened = all(is_opened(plan.variables[name]) for name in names)
         for name in names:
             field = plan.template[name]
-            if opened:
+            if opened and unread:
+                block = _lazy_block(plan, names, name, stores)
+                filled[name] = xr.DataArray(unread_variable(block, field), field.coords)
+            elif opened:
                 data = lazily_filled(_lazy_block(plan, names, name, stores), field.dtype)
+                filled[name] = field.copy(data=data)
             else:
-                data = kept_or_read(stores[name], field.data)
-            filled[name] = field.copy(data=data)
+                filled[name] = field.copy(data=kept_or_read(stores[name], field.data))
     return plan.template.assign(filled)
 
 

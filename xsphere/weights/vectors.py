@@ -72,7 +72,7 @@ def regrid_vectors(
             f"components of vectors must have one shape, got {east.shape} and {north.shape}"
         )
     dtype = np.promote_types(result_dtype(east.dtype), result_dtype(north.dtype))
-    from_frame, to_frame = _frame(source, dtype), _frame(target, dtype)
+    from_frame, to_frame = local_frame(source, dtype), local_frame(target, dtype)
     leading = east.shape[:-1]
     flat = [component.reshape(-1, source.n_cells) for component in (east, north)]
     result = np.empty((2, len(flat[0]), target.n_cells), dtype)
@@ -121,13 +121,15 @@ def _in_space(
 ) -> NDArray[np.floating[Any]]:
     """Cartesian components, shape (3, n_fields, n_source), all missing where one is."""
     components = np.empty((3, *east.shape), frame.dtype)
-    for axis in range(3):
-        components[axis] = east * frame[0, axis]
-        components[axis] += north * frame[1, axis]
+    # an infinite component is missing, whatever comes of it
+    with np.errstate(invalid="ignore"):
+        for axis in range(3):
+            components[axis] = east * frame[0, axis]
+            components[axis] += north * frame[1, axis]
     return components
 
 
-def _frame(grid: Grid, dtype: np.dtype[Any]) -> NDArray[np.floating[Any]]:
+def local_frame(grid: Grid, dtype: np.dtype[Any]) -> NDArray[np.floating[Any]]:
     """East and north of every cell, shape (2, 3, n_cells)."""
 
     def make() -> NDArray[np.floating[Any]]:

@@ -1,0 +1,101 @@
+"""What is refused before any work: options, grids, sizes and values that make no sense."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from xsphere.conventions import HorizontalGrid, horizontal_grid
+from xsphere.model.inputs import MatchedVariable
+from xsphere.segmentation.direct import is_unread
+from xsphere.segmentation.inference import Inference, Precision
+from xsphere.segmentation.node import Output
+
+OutputGrid = Literal["healpix", "source"]
+
+
+def check_options(output: str, grid: str, block_size: int | None, inference: Inference) -> None:
+    """Refuse options that are none; all that is wrong is said at once."""
+    problems = []
+    if output not in get_args(Output):
+        problems.append(f"output must be 'mask' or 'probability', got {output!r}")
+    if grid not in get_args(OutputGrid):
+        problems.append(f"grid must be 'healpix' or 'source', got {grid!r}")
+    sizes = {"batch_size": inference.batch_size}
+    if block_size is not None:
+        sizes["block_size"] = block_size
+    problems += [
+        f"{name} must be a positive integer, got {size!r}"
+        for name, size in sizes.items()
+        if type(size) is not int or size < 1
+    ]
+    if inference.precision not in get_args(Precision):
+        problems.append(
+            f"precision must be one of {list(get_args(Precision))}, got {inference.precision!r}"
+        )
+    if not _is_device(inference.device):
+        problems.append(
+            f"device must be a torch device such as 'cuda', 'cuda:1' or 'cpu', got "
+            f"{inference.device!r}"
+        )
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _is_device(name: str | None) -> bool:
+    import torch
+
+    try:
+        torch.device(name or "cpu")
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def common_grid(matches: Sequence[MatchedVariable]) -> HorizontalGrid:
+    """The grid that all variables share."""
+    first = horizontal_grid(matches[0].array)
+    others = [
+        match.array.name
+        for match in matches[1:]
+        if (horizontal := horizontal_grid(match.array)).dims != first.dims
+        or horizontal.grid != first.grid
+    ]
+    if others:
+        raise ValueError(
+            f"all inputs must be on one grid, but {others} are not on that of "
+            f"{matches[0].array.name!r} ({first.grid!r}); regrid them first, for example with "
+            ".sphere.to_healpix()"
+        )
+    return first
+
+
+def check_sizes(matches: Sequence[MatchedVariable]) -> None:
+    """Refuse dimensions of length 0."""
+    empty = {
+        str(dim): match.array.name
+        for match in matches
+        for dim, size in match.array.sizes.items()
+        if size == 0
+    }
+    if empty:
+        raise ValueError(
+            f"there is nothing to segment: the dimensions {sorted(empty)} have length 0 (in "
+            f"{sorted(map(str, empty.values()))}); check the selection that made the dataset"
+        )
+
+
+def check_values(matches: Sequence[MatchedVariable]) -> None:
+    """Refuse fields in memory that are nowhere finite; data still to be computed are not read."""
+    empty = [
+        str(match.array.name)
+        for match in matches
+        if match.array.chunks is None
+        and not is_unread(match.array)
+        and not np.isfinite(match.array.values).any()
+    ]
+    if empty:
+        raise ValueError(
+            f"the fields {empty} have no finite value, so there is nothing to segment; check the "
+            "file and how missing values were decoded"
+        )

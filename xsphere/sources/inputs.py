@@ -1,0 +1,87 @@
+"""A model's variables as the cache of regridded fields has them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from xsphere.conventions import horizontal_grid
+from xsphere.grids import HealpixGrid
+from xsphere.model import ModelSpec
+from xsphere.model.inputs import MatchedVariable, matched_variables
+from xsphere.regridding.methods import is_flags, method_from
+from xsphere.sources.regrid_cache import cached_fields
+from xsphere.sources.strict_array import MissingChunks
+
+
+def kept_inputs(
+    ds: xr.Dataset,
+    spec: ModelSpec,
+    matches: Sequence[MatchedVariable],
+    *,
+    missing_chunks: MissingChunks = "raise",
+) -> list[MatchedVariable] | None:
+    """A model's variables on its grid, if `cache_regridded` was called for all of them.
+
+    Blocks that are in the cache are read, the others made from the source and kept, with the bits
+    that regridding gives.
+
+    Parameters
+    ----------
+    ds : Dataset
+        The source.
+    spec : ModelSpec
+        What the model reads.
+    matches : sequence of MatchedVariable
+        Its variables in `ds`, in its order.
+    missing_chunks : {"raise", "invalid", "fill"}
+        As for `checked`.
+
+    Returns
+    -------
+    list of MatchedVariable or None
+        In the same order and units as `matches`, not read where `ds` is as it was opened. None
+        where nothing is kept, where nothing would be gained (data in memory or on the model's grid
+        already), or where what is kept has other bits than the model would be given.
+
+    Examples
+    --------
+    >>> from xsphere import sample_dataset
+    >>> from xsphere.model import Model
+    >>> ds, spec = sample_dataset(), Model.load("tc-ar").spec
+    >>> kept_inputs(ds, spec, matched_variables(ds, spec)) is None
+    True
+    """
+    arrays = [match.array for match in matches]
+    source, names = horizontal_grid(arrays[0]).grid, [array.name for array in arrays]
+    pairs = {(names[east], names[north]) for east, north in spec.vectors}
+    if source == HealpixGrid(spec.level) or not _worth_keeping(ds, arrays, pairs):
+        return None
+    fields = cached_fields(
+        ds,
+        spec.level,
+        variables=list(dict.fromkeys(names)),
+        method=method_from(source, spec.regridding),
+        vectors=sorted(pairs, key=str),
+        missing_chunks=missing_chunks,
+    )
+    if fields is None:
+        return None
+    found = matched_variables(fields, spec)
+    same = all(
+        (one.array.name, one.factor, one.offset) == (other.array.name, other.factor, other.offset)
+        for one, other in zip(found, matches, strict=True)
+    )
+    return found if same else None
+
+
+def _worth_keeping(
+    ds: xr.Dataset, arrays: Sequence[xr.DataArray], pairs: set[tuple[object, object]]
+) -> bool:
+    """Whether the cache holds what a model would be given, and saves work."""
+    if all(array.variable._in_memory for array in arrays):
+        return False
+    # half precision is kept as such, and flags are kept as flags
+    if any(array.dtype == np.float16 or is_flags(array) for array in arrays):
+        return False
+    return all(ds[east].dtype == ds[north].dtype for east, north in pairs)
