@@ -1,5 +1,6 @@
 """Runs of the command that stop and go on: blocks, resumption, verification, repair."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,3 +140,33 @@ def test_cluster_options_are_checked() -> None:
         pass
     with pytest.raises(OSError, match=r"127\.0\.0\.1:1"), cluster(None, "tcp://127.0.0.1:1"):
         pass
+
+
+def test_missing_chunks_are_an_error_or_invalid_input(tmp_path: Path, model: Path) -> None:
+    data, out = tmp_path / "parts.zarr", tmp_path / "mask.zarr"
+    storm_dataset(n_times=4).chunk(time=2).to_zarr(data, consolidated=False)
+    shutil.rmtree(data / "PSL" / "c" / "0")
+    refused = command("segment", data, out, "--model", model)
+    assert refused.returncode == 1
+    assert "PSL" in refused.stderr
+    assert "missing_chunks" in refused.stderr
+    told = command("segment", data, out, "--model", model, "--missing-chunks", "invalid")
+    # another run than the one that began there
+    assert told.returncode == 1
+    assert "missing_chunks" in told.stderr
+    options = ("--missing-chunks", "invalid", "--overwrite")
+    done = command("segment", data, out, "--model", model, *options)
+    assert done.returncode == 0, done.stderr
+    invalid = (open_mask(out) == 254).all("cells")
+    np.testing.assert_array_equal(invalid, [True, True, False, False])
+
+
+def test_options_of_devices_are_checked_before_any_work(
+    tmp_path: Path, data: Path, model: Path
+) -> None:
+    options = ("--device", "abacus", "--precision", "float8")
+    refused = command("segment", data, tmp_path / "mask.zarr", "--model", model, *options)
+    assert refused.returncode == 1
+    assert "abacus" in refused.stderr
+    assert "float8" in refused.stderr
+    assert not (tmp_path / "mask.zarr").exists()

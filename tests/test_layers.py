@@ -16,7 +16,7 @@ LAYERS = (
     {"nn", "equivariance"},
     {"model", "conventions"},
     {"regridding", "filtering", "store", "sample", "blocks", "sources"},
-    {"segmentation", "fitting", "regions", "plotting", "pyramids"},
+    {"segmentation", "fitting", "regions", "plotting", "pyramids", "planning"},
     {"accessor", "reports", "doctor", "demo", "clusters", "cli", "__init__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -27,6 +27,7 @@ SIDEWAYS = {
     ("housekeeping", "cache"),
     ("blocks", "store"),
     ("sources", "regridding"),
+    ("planning", "segmentation"),
     ("accessor", "__init__"),
     ("demo", "reports"),
     ("cli", "demo"),

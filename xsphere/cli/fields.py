@@ -1,0 +1,178 @@
+"""Commands that make and show fields, masks and events."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xsphere.cli.options import (
+    Input,
+    MinArea,
+    ModelName,
+    Output,
+    Overwrite,
+)
+
+
+def demo(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[INPUT]",
+            help="NetCDF file or Zarr store with water vapour, sea-level pressure and winds at "
+            "850 hPa; the two weather maps of the package if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
+    model: ModelName = "tc-ar",
+) -> None:
+    """Find tropical cyclones and atmospheric rivers on real weather maps.
+
+    Writes mask.zarr, events.csv and map.png, and prints what was found.
+    """
+    from xsphere.demo import run_demo
+
+    run_demo(source, out, model)
+
+
+def regrid(
+    source: Input,
+    out: Output,
+    *,
+    level: Annotated[int | None, typer.Option(help="HEALPix refinement level.")] = None,
+    nside: Annotated[int | None, typer.Option(help="The same as 2**level.")] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Degrees, for longitude and latitude instead.")
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="auto, conservative, conservative2, bilinear, nearest, inverse_distance or mode."
+        ),
+    ] = "auto",
+    missing: Annotated[str, typer.Option(help="renormalize or propagate.")] = "renormalize",
+    min_valid_fraction: Annotated[
+        float, typer.Option(help="Part of a cell that must have values, for renormalize.")
+    ] = 0.5,
+    overwrite: Overwrite = False,
+) -> None:
+    """Bring a dataset onto the HEALPix grid, or onto longitude and latitude."""
+    from xsphere import to_healpix, to_latlon
+    from xsphere.store import open_lazily, write_whole
+
+    if resolution is not None and (level is not None or nside is not None):
+        raise ValueError("expected --level or --resolution, got both; give one of them")
+    ds = open_lazily(source)
+    options: dict[str, Any] = {
+        "method": method,
+        "missing": missing,
+        "min_valid_fraction": min_valid_fraction,
+    }
+    if resolution is not None:
+        result = to_latlon(ds, resolution, **options)
+    else:
+        result = to_healpix(ds, level, nside=nside, **options)
+    print(write_whole(result, out, overwrite=overwrite, progress="regridding"))
+
+
+def pyramid(
+    source: Input,
+    out: Annotated[Path, typer.Argument(help="Store to write (.zarr).", show_default=False)],
+    levels: Annotated[
+        list[int] | None,
+        typer.Option("--level", help="HEALPix level to write; give it once for each level."),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write fields at several HEALPix levels to one store."""
+    from xsphere import write_pyramid
+    from xsphere.store import open_lazily
+
+    ds = open_lazily(source)
+    print(write_pyramid(ds, out, levels=levels, overwrite=overwrite, progress="regridding"))
+
+
+def events(
+    mask: Annotated[Path, typer.Argument(help="A mask that was written.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Table to write (.csv).", show_default=False)],
+    fields: Annotated[
+        Path | None, typer.Option(help="Dataset on the mask's grid: extremes are listed.")
+    ] = None,
+    min_area: MinArea = 0.0,
+) -> None:
+    """List the connected regions of a mask."""
+    import xsphere
+    from xsphere.reports import events_text, mask_of
+    from xsphere.store import open_lazily
+
+    table = xsphere.events(
+        mask_of(open_lazily(mask)),
+        None if fields is None else open_lazily(fields),
+        min_area=min_area,
+    )
+    xsphere.events_to_csv(table, out)
+    print(events_text(table))
+    print(out)
+
+
+def plot(
+    source: Input,
+    out: Annotated[Path, typer.Option(help="Picture to write (.png, .pdf, .svg).")] = Path(
+        "map.png"
+    ),
+    variable: Annotated[
+        str | None, typer.Option(help="Variable to draw; the mask or the first if not given.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Time to draw, the nearest is taken; else the first.")
+    ] = None,
+) -> None:
+    """Draw one time of a field or mask on a map."""
+    from xsphere.reports import write_picture
+    from xsphere.store import open_lazily
+
+    print(write_picture(open_lazily(source), out, variable=variable, time=time))
+
+
+def equivariance(
+    level: Annotated[int, typer.Option(help="HEALPix refinement level.")] = 5,
+    k: Annotated[
+        list[int] | None,
+        typer.Option(help="Number of neighbours; give it once for each, else 8, 20 and 40."),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="consistent, gaussian or perraudin2019; give it once for each, else consistent."
+        ),
+    ] = None,
+    degrees: Annotated[
+        str | None,
+        typer.Option(help="Degrees of the fields, such as 5,10,20-25; a dozen if not given."),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="schur (exact, no floor) or rotations (random).")
+    ] = "schur",
+    plot: Annotated[Path | None, typer.Option(help="Picture to write (.png, .pdf, .svg).")] = None,
+    seed: Annotated[int, typer.Option(help="Of the random fields and rotations.")] = 0,
+) -> None:
+    """Measure how far graph Laplacians are from commuting with rotations."""
+    from xsphere.equivariance.graphs import degrees_of_text, errors_text, graph_errors
+    from xsphere.grids import HealpixGrid
+    from xsphere.plotting.curves import check_picture_name, write_curves
+
+    if plot is not None:
+        check_picture_name(plot)
+    grid = HealpixGrid(level)
+    errors = graph_errors(
+        grid,
+        degrees_of_text(degrees, grid),
+        neighbours=k or (8, 20, 40),
+        weights=weights or ("consistent",),  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    print(errors_text(errors))
+    if plot is not None:
+        print(write_curves(errors, plot))

@@ -1,0 +1,25 @@
+"""Arguments and options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Input = Annotated[Path, typer.Argument(help="NetCDF file or Zarr store.", show_default=False)]
+Output = Annotated[Path, typer.Argument(help="File to write (.zarr or .nc).", show_default=False)]
+ModelName = Annotated[str, typer.Option("--model", "-m", help="Bundled name or model file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes on this machine; threads of one process if not given."),
+]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to work on.")]
+BlockSize = Annotated[int | None, typer.Option(help="Maps in a task.")]
+What = Annotated[str, typer.Option(help="mask or probability.")]
+Grid = Annotated[str, typer.Option(help="healpix or source.")]
+Device = Annotated[str | None, typer.Option(help="A torch device; a GPU if there is one.")]
+Precision = Annotated[str, typer.Option(help="float32; on GPUs also bfloat16 or float16.")]
+MissingChunks = Annotated[
+    str, typer.Option(help="Chunks that are not in a Zarr source: raise, invalid or fill.")
+]
+MinArea = Annotated[float, typer.Option(help="Smallest area of an event in km2.")]
