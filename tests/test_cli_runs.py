@@ -14,7 +14,7 @@ import xarray as xr
 import xsphere
 from tests.toys import storm_dataset, storm_model
 from xsphere.blocks import IncompleteStoreError, open_mask, verify_store
-from xsphere.clusters import cluster
+from xsphere.clusters import cluster, workforce
 
 
 @pytest.fixture
@@ -170,3 +170,29 @@ def test_options_of_devices_are_checked_before_any_work(
     assert "abacus" in refused.stderr
     assert "float8" in refused.stderr
     assert not (tmp_path / "mask.zarr").exists()
+
+
+def test_a_plan_is_made_and_compared(tmp_path: Path, data: Path, model: Path) -> None:
+    options = ("--model", model, "--block-size", 2)
+    planned = command("plan", data, *options, "--workers", 2, "--rate", "infer=10")
+    assert planned.returncode == 0, planned.stderr
+    assert "6 in 3 blocks of 2, 3 tasks" in planned.stdout
+    assert "<- asked for" in planned.stdout
+    counted = command("plan", data, *options, "--no-trial")
+    assert "asked for" not in counted.stdout
+    assert "3 blocks of 2" in counted.stdout
+    wrong = command("plan", data, *options, "--rate", "infer")
+    assert "--rate must be a stage and maps a second" in wrong.stderr
+    out = tmp_path / "mask.zarr"
+    run = command("segment", data, out, *options, "--compare")
+    assert run.returncode == 0, run.stderr
+    assert "planned   achieved" in run.stdout
+    assert "3 of them computed now" in run.stdout
+    refused = command("segment", data, tmp_path / "mask.nc", *options, "--compare")
+    assert "--compare is for an OUT that ends in .zarr" in refused.stderr
+
+
+def test_workers_are_counted_for_a_plan() -> None:
+    with cluster(2, None) as options:
+        assert workforce(options) == {"workers": 2, "threads_per_worker": 1}
+    assert workforce({})["threads_per_worker"] >= 1

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from xsphere.conventions import HorizontalGrid
     from xsphere.grids import Grid
     from xsphere.model import Model
+    from xsphere.planning import Plan
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 
@@ -86,6 +87,10 @@ class SphereDataset(_Accessor[xr.Dataset]):
     def segment(self, model: "str | Path | Model", **options: Any) -> xr.DataArray:
         """Events in every time step, see `xsphere.segment`."""
         return xsphere.segment(self._obj, model, **options)
+
+    def plan(self, model: "str | Path | Model", **options: Any) -> "Plan":
+        """What that would take: tasks, bytes, memory, hours, see `xsphere.plan`."""
+        return xsphere.plan(self._obj, model, **options)
 
     def cache(self, level: int, **options: Any) -> xr.Dataset:
         """Regridded onto HEALPix and kept, see `xsphere.cache_regridded`."""

@@ -1,8 +1,10 @@
 """Workers for the command: threads here, processes here, or a cluster elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+
+from xsphere.threads import n_processors
 
 
 @contextmanager
@@ -54,3 +56,28 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[dict[str, An
         Client(local) as client,  # type: ignore[no-untyped-call]
     ):
         yield {"client": client}
+
+
+def workforce(options: Mapping[str, Any]) -> dict[str, Any]:
+    """How many workers of how many threads will do what `cluster` gave the options of.
+
+    Parameters
+    ----------
+    options : mapping
+        As `cluster` yields them.
+
+    Returns
+    -------
+    dict
+        Options of `xsphere.plan`. Of workers with different numbers of threads, the least counts.
+
+    Examples
+    --------
+    >>> workforce({})["workers"]
+    1
+    """
+    client = options.get("client")
+    if client is None:
+        return {"workers": 1, "threads_per_worker": n_processors()}
+    threads = client.nthreads().values()
+    return {"workers": max(1, len(threads)), "threads_per_worker": min(threads, default=1)}

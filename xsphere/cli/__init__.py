@@ -20,6 +20,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     fields.demo,
     fields.regrid,
     fields.pyramid,
+    runs.plan,
     runs.segment,
     runs.verify,
     fields.events,

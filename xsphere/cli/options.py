@@ -15,6 +15,7 @@ Workers = Annotated[
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to work on.")]
 BlockSize = Annotated[int | None, typer.Option(help="Maps in a task.")]
+BatchSize = Annotated[int, typer.Option(help="Maps a worker handles at a time.")]
 What = Annotated[str, typer.Option(help="mask or probability.")]
 Grid = Annotated[str, typer.Option(help="healpix or source.")]
 Device = Annotated[str | None, typer.Option(help="A torch device; a GPU if there is one.")]

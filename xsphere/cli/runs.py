@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from xsphere.cli.options import (
+    BatchSize,
     BlockSize,
     Device,
     Grid,
@@ -32,7 +33,7 @@ def segment(
     output: What = "mask",
     grid: Grid = "healpix",
     block_size: BlockSize = None,
-    batch_size: Annotated[int, typer.Option(help="Maps a worker handles at a time.")] = 8,
+    batch_size: BatchSize = 8,
     device: Device = None,
     precision: Precision = "float32",
     allow_cpu_fallback: Annotated[
@@ -43,36 +44,105 @@ def segment(
     workers: Workers = None,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Plan first, and compare with it what was achieved."),
+    ] = False,
 ) -> None:
     """Segment every time step of a dataset; call it again to go on after a stop.
 
     A .zarr output is written block by block with checksums: what is done is not done again.
     """
     import xsphere
-    from xsphere.clusters import cluster
+    from xsphere.clusters import cluster, workforce
     from xsphere.reports import class_shares, mask_of, shares_text
     from xsphere.store import open_lazily, write_whole
 
-    result = xsphere.segment(
-        source,
-        model,
-        output=output,  # type: ignore[arg-type]
-        grid=grid,  # type: ignore[arg-type]
-        block_size=block_size,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,  # type: ignore[arg-type]
-        allow_cpu_fallback=allow_cpu_fallback,
-        missing_chunks=missing_chunks,  # type: ignore[arg-type]
-    )
+    options: dict[str, Any] = {
+        "output": output,
+        "grid": grid,
+        "block_size": block_size,
+        "batch_size": batch_size,
+        "device": device,
+        "precision": precision,
+        "allow_cpu_fallback": allow_cpu_fallback,
+        "missing_chunks": missing_chunks,
+    }
+    if compare and out.suffix != ".zarr":
+        raise ValueError(f"--compare is for an OUT that ends in .zarr, got {str(out)!r}")
+    result = xsphere.segment(source, model, **options)
     if out.suffix == ".zarr":
-        with _said_how_to_go_on(), cluster(workers, scheduler) as options:
-            options |= {"overwrite": overwrite, "progress": "segmenting"}
-            print(xsphere.write_blocks(result, out, **options))
+        with _said_how_to_go_on(), cluster(workers, scheduler) as where:
+            if compare:
+                planned = xsphere.plan(source, model, **workforce(where), **options)
+                print(planned)
+            report = xsphere.write_blocks(
+                result, out, overwrite=overwrite, progress="segmenting", **where
+            )
+            print(report)
+            if compare:
+                print(xsphere.compared(planned, report))
     else:
         print(write_whole(result, out, overwrite=overwrite, progress="segmenting"))
     if output == "mask":
         print(shares_text(class_shares(mask_of(open_lazily(out)))))
+
+
+def plan(
+    source: Input,
+    *,
+    model: ModelName = "tc-ar",
+    output: What = "mask",
+    grid: Grid = "healpix",
+    block_size: BlockSize = None,
+    batch_size: BatchSize = 8,
+    device: Device = None,
+    precision: Precision = "float32",
+    missing_chunks: MissingChunks = "raise",
+    workers: Annotated[int, typer.Option(help="Processes that will work on it.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of each, one block at a time.")] = 1,
+    trial: Annotated[
+        bool | None,
+        typer.Option(help="Compute a few maps here to measure; by default unless --rate is given."),
+    ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="Maps a second of a thread at a stage, infer=160; once for each stage."),
+    ] = None,
+    read_bandwidth: Annotated[
+        float | None, typer.Option(help="Bytes a second of the store for all workers together.")
+    ] = None,
+) -> None:
+    """Count tasks, bytes and memory of a segmentation, and estimate its hours."""
+    import xsphere
+
+    planned = xsphere.plan(
+        source,
+        model,
+        workers=workers,
+        threads_per_worker=threads,
+        trial=trial,
+        rates=_rates(rate or []) or None,
+        read_bandwidth=read_bandwidth,
+        output=output,
+        grid=grid,
+        block_size=block_size,
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
+        missing_chunks=missing_chunks,
+    )
+    print(planned)
+
+
+def _rates(texts: list[str]) -> dict[str, float]:
+    """Rates such as infer=160 by stage."""
+    try:
+        return {name: float(rate) for name, rate in (text.split("=") for text in texts)}
+    except ValueError as error:
+        raise ValueError(
+            f"--rate must be a stage and maps a second, such as infer=160, got {texts}"
+        ) from error
 
 
 def verify(
