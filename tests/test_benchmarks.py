@@ -14,6 +14,7 @@ from typing import get_args
 import healpy
 import numpy as np
 import pytest
+import xarray as xr
 from scipy import integrate
 
 from xsphere.graph import SphereGraph
@@ -162,6 +163,99 @@ def test_growth_is_the_power_of_the_number_of_cells(script: Callable[[str], Modu
     rows[0]["a_s"] = 100.0  # not among the last three
     assert script("graph").exponent("a_s", rows) == "1.50"
     assert script("graph").exponent("a_s", rows[:1]) == ""
+
+
+SMALL = (
+    *("--step", "15", "--level", "2", "--network", "tiny", "--variables", "4"),
+    *("--steps", "8", "--block", "4", "--workers", "2", "--repeat", "1"),
+)
+
+
+def rows_of(printed: str) -> dict[str, list[str]]:
+    """Cells of the rows of all tables, by the first."""
+    rows = [line.strip("|").split("|") for line in printed.splitlines() if line.startswith("| ")]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def test_pipeline_is_measured_by_stage_and_against_a_loop_with_the_same_masks() -> None:
+    printed = output_of("pipeline.py", *SMALL, "--only", "stages,straightforward,paper")
+    rows = rows_of(printed)
+    stages = ("decode", "regrid", "infer", "write")
+    for name in (*stages, "decode, unchecked", "end to end", "ideal, 1 / sum(1 / rate)"):
+        rate, *_, share = rows[name]
+        assert float(rate) > 0
+        assert share.endswith("%")
+    ideal = 1 / sum(1 / float(rows[stage][0]) for stage in stages)
+    assert np.isclose(float(rows["ideal, 1 / sum(1 / rate)"][0]), ideal, rtol=0.01)
+    for threads in (1, 2):
+        rate, ratio, work, parts = rows[f"plain PyTorch (torch.sparse), {threads} threads"]
+        times = float(rows["xsphere, 2 threads"][0]) / float(rate)
+        assert np.isclose(float(ratio), times, rtol=0.05, atol=0.06)
+        assert float(work) > 0
+        assert re.fullmatch(r"decode \d+, regrid \d+, infer \d+, write \d+", parts)
+    # the winds next to the poles are vectors for us and two fields for the loop
+    (agreement,) = re.findall(r"masks agree in ([\d.]+)% of the cells", printed)
+    assert float(agreement) > 99
+    assert all(len(cells) == 10 for name, cells in rows.items() if "core" in name)
+    assert "not measured" in printed
+
+
+def test_pipeline_is_measured_in_memory_and_tasks() -> None:
+    options = (*SMALL, "--only", "memory,graph", "--memory-steps", "24", "48", "--blocks", "30")
+    rows = rows_of(output_of("pipeline.py", *options))
+    peaks = [float(peak) for peak in rows["threads: process"][:2]]
+    slope = (peaks[1] - peaks[0]) * 1024 / 24
+    assert abs(float(rows["threads: process"][2]) - slope) < 5
+    # one a block and the source; one for each variable, opened and read, and for the result
+    assert rows["path"][4] == "1.03"
+    assert 4 < float(rows["in dask"][4]) < 7
+
+
+def test_pipeline_is_measured_with_more_workers() -> None:
+    rows = rows_of(output_of("pipeline.py", *SMALL, "--only", "scaling"))
+    for kind in (
+        "threads",
+        "processes",
+        "processes that keep their memory",
+        "network alone, in threads",
+    ):
+        one, two, ratio, *work = (float(cell) for cell in rows[kind])
+        assert min(work) > 0
+        assert np.isclose(ratio, two / one, rtol=0.01, atol=0.01)
+
+
+def test_pipeline_refuses_an_unknown_section(script: Callable[[str], ModuleType]) -> None:
+    with pytest.raises(SystemExit):
+        script("pipeline").parsed(["--only", "stages,speed"])
+
+
+def test_hours_on_paper(script: Callable[[str], ModuleType]) -> None:
+    hours = script("paper")._hours
+    # 1000 steps of 1 GB at 10 a second are 100 s; of the rates of 8 workers 0.9 are left
+    assert hours(1e12, 10.0, 1, 10**9, 0.1) == f"{100 / 3600:.3g}"
+    assert hours(1e12, 10.0, 8, 10**9, 0.1) == f"{1000 / 72 / 3600:.3g}"
+    # 25 Gbit/s are 3.125 GB/s for one worker; 100 GB/s for all
+    assert hours(1e12, 10.0, 1, 10**9, 0.9) == f"{1000 / (3.125 / 0.9) / 3600:.3g}"
+    assert hours(1e15, 1e-3, 1, 10**9, 0.9) == "277,778"
+    assert hours(1e12, 10.0, 64, 10**9, 0.9) == f"{1000 * 0.9 / 100 / 3600:.3g}*"
+
+
+@pytest.mark.parametrize("compressor", ["blosc-lz4", "blosc-zstd", "zstd", "none"])
+def test_archive_is_read_as_it_was_made_whatever_its_length(
+    script: Callable[[str], ModuleType], tmp_path: Path, compressor: str
+) -> None:
+    made = script("archive")
+    path = made.write_archive(
+        tmp_path / "in.zarr", 6, step=9.0, n_variables=2, compressor=compressor
+    )
+    assert made.step_bytes(path) == 2 * 21 * 40 * 4
+    assert (made.stored_share(path) < 1) == (compressor != "none")
+    with xr.open_zarr(path, consolidated=False, chunks=None) as ds:
+        assert ds.sizes == {"time": 6, "lat": 21, "lon": 40}
+        field = made.FIELDS["PSL"]
+        assert abs(float(ds.PSL.mean()) - field.mean) < 2 * field.std
+        assert (ds.PSL[4] == ds.PSL[0]).all()
+        assert (ds.PSL[1] != ds.PSL[0]).any()
 
 
 @pytest.mark.parametrize("name", FIELDS)

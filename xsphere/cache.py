@@ -186,12 +186,15 @@ def read_arrays(folder: Path) -> dict[str, NDArray[Any]] | None:
         if not _verified(folder, modified):
             _put_aside(folder, "its checksums differ")
             return None
+        # by the manifest: of a folder that is being removed, a listing would be any part of it
+        names = sorted(json.loads(manifest.read_text())["sha256"])
         return {
-            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
-            for path in sorted(folder.glob("*.npy"))
+            Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False)
+            for name in names
         }
     except (OSError, ValueError, KeyError) as error:
-        _put_aside(folder, str(error))
+        if folder.exists():
+            _put_aside(folder, str(error))
         return None
 
 

@@ -349,8 +349,8 @@ def _bar(title: str | None) -> AbstractContextManager[Any]:
 
 
 def remove_whole(path: Path) -> None:
-    """Remove a file or a folder with all in it."""
-    if path.is_dir():
+    """Remove a file or a folder with all in it; of a link the link alone."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -1,8 +1,11 @@
 """A store before its first block: made beside its place, and there as a whole or not at all."""
 
+import math
 import os
 import time
 import uuid
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -84,18 +87,29 @@ def _put_away(path: Path) -> None:
 
 def leftovers(path: Path) -> list[Path]:
     """Stores that were being made at `path` when their process died."""
-    now = time.time()
-    return [
-        other
-        for other in path.parent.glob(f".{_escaped(path.name)}.????????.init")
-        if now - other.stat().st_mtime > LEFTOVER_SECONDS
-    ]
+    found = path.parent.glob(f".{_escaped(path.name)}.????????.init")
+    return older(found, time.time() - LEFTOVER_SECONDS)
+
+
+def older(files: Iterable[Path], before: float) -> list[Path]:
+    """Those that were changed last before a time, in seconds since 1970, and are still there."""
+    return [file for file in files if _last_change(file) < before]
+
+
+def _last_change(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    # another run writes to the same place, and has just put this file where it belongs
+    except FileNotFoundError:
+        return math.inf
 
 
 def remove_leftovers(path: Path) -> None:
     """Remove what dead processes left beside `path`."""
     for other in leftovers(path):
-        remove_whole(other)
+        # another run may be removing the same, and what stays does no harm
+        with suppress(OSError):
+            remove_whole(other)
 
 
 def _escaped(name: str) -> str:

@@ -1,5 +1,6 @@
 """A store of blocks as it lies on disk: its bookkeeping, and which of its files are there."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from xsphere.blocks.ledger import LEDGER
 from xsphere.store import whatever_the_format
 
 KEYS = ("status", "blocks", "identity", "run", "layout", "written whole")
+# each is at least two files
+MAX_BLOCKS = 10**7
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,7 @@ def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:
         assert all(key in attributes for key in KEYS)
         layout = Layout.from_description(attributes["layout"])
         arrays = {name: group[name] for name in (LEDGER, *(v.name for v in layout.variables))}
+        _check_consistent(attributes, layout, arrays)
     # whatever is there instead, zarr has its own error for it
     except Exception as error:
         raise StoreError(
@@ -184,6 +188,28 @@ def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:
             "overwrite=True"
         ) from error
     return State(path, group, attributes, layout, arrays)
+
+
+def _check_consistent(
+    attributes: Mapping[str, Any], layout: Layout, arrays: Mapping[str, Any]
+) -> None:
+    """Refuse bookkeeping that does not fit the arrays: by it, nothing need be missing."""
+    step = layout.step
+    if type(step) is not int or step < 1:
+        raise ValueError(f"blocks must have a length of 1 or more, got {step!r}")
+    # counted before there is a list of them: numbers in a file may be absurd
+    n_blocks = -(-layout.size // step) if any(math.prod(v.shape) for v in layout.variables) else 0
+    if n_blocks > MAX_BLOCKS:
+        raise ValueError(f"it claims {n_blocks} blocks, more than {MAX_BLOCKS}")
+    expected: dict[str, Any] = {"blocks": n_blocks, "rows of the ledger": n_blocks}
+    found = {"blocks": attributes["blocks"], "rows of the ledger": arrays[LEDGER].shape[0]}
+    for variable in layout.variables:
+        array = arrays[variable.name]
+        expected[variable.name] = (variable.shape, step)
+        found[variable.name] = (array.shape, array.chunks[0])
+    wrong = [f"{k}: {found[k]}, not {expected[k]}" for k in expected if found[k] != expected[k]]
+    if wrong:
+        raise ValueError("its bookkeeping does not fit its arrays: " + "; ".join(wrong))
 
 
 def set_status(state: State, status: str, **more: Any) -> State:

@@ -11,7 +11,7 @@ from typing import Any
 
 import xarray as xr
 
-from xsphere.blocks.creation import Plan, remove_leftovers, reopen, start_writing
+from xsphere.blocks.creation import Plan, older, remove_leftovers, reopen, start_writing
 from xsphere.blocks.errors import (
     BlockFailure,
     BlocksFailed,
@@ -27,6 +27,9 @@ from xsphere.blocks.ledger import LEDGER, counts_by_class, done, read_ledger
 from xsphere.blocks.progress import Show, Tally, shown
 from xsphere.blocks.state import State, local_path, set_status
 from xsphere.store import whatever_the_format
+
+# no process writes so long at one file without a sign of life
+WRITING_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,8 +273,8 @@ def finished(path: Path, tally: Tally, began: float) -> WriteReport:
             "were written: another process removed them; call again with the same path"
         )
     counts = counts_by_class(rows.sum(axis=0), state.layout)
+    _remove_partial_files(path, max(began, time.time() - WRITING_SECONDS))
     if state.status != "complete":
-        _remove_partial_files(path, began)
         with whatever_the_format():
             zarr.consolidate_metadata(str(path), zarr_format=3)
         # the last write: whoever sees it sees all before it
@@ -295,4 +298,4 @@ def _remove_partial_files(path: Path, before: float) -> None:
 
 def partial_files(path: Path, before: float) -> list[Path]:
     """Files that a process was writing when it was killed, those of live ones excepted."""
-    return [file for file in path.rglob("*.partial") if file.stat().st_mtime < before]
+    return older(path.rglob("*.partial"), before)

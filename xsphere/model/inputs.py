@@ -1,6 +1,7 @@
 """Which variables of a dataset a model reads, and how their units are brought to its own."""
 
 from collections.abc import Hashable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,7 @@ def matched_variables(ds: xr.Dataset, spec: ModelSpec) -> list[MatchedVariable]:
     matches, problems = [], []
     for variable in spec.variables:
         try:
-            array = _found(ds, variable)
+            array = _found(ds, variable, _names_of_others(spec, variable))
             matches.append(MatchedVariable(array, *_conversion(array, variable)))
         except (InputsError, UnitsError) as error:
             problems.append(f"  - {variable.name}: {error}")
@@ -114,10 +115,20 @@ def _conversion(array: xr.DataArray, variable: Variable) -> tuple[float, float]:
     return unit_conversion(str(units), variable.units)
 
 
-def _found(ds: xr.Dataset, variable: Variable) -> xr.DataArray:
+def _names_of_others(spec: ModelSpec, variable: Variable) -> set[str | None]:
+    """Standard names that no such variable has: those of the others."""
+    return {other.standard_name for other in spec.variables} - {variable.standard_name, None}
+
+
+def _found(ds: xr.Dataset, variable: Variable, of_others: AbstractSet[str | None]) -> xr.DataArray:
     """The one variable that fits; rules are tried in turn, and the first that finds any decides."""
     names = [variable.name, *variable.aliases]
-    named: list[Hashable] = [name for name in names if name in ds.data_vars]
+    # winds whose names were swapped are not taken for each other
+    named: list[Hashable] = [
+        name
+        for name in names
+        if name in ds.data_vars and ds[name].attrs.get("standard_name") not in of_others
+    ]
     for candidates in (_by_standard_name(ds, variable), named):
         usable = [name for name in candidates if _on_surface(ds[name], variable) is not None]
         if len(usable) > 1:
