@@ -1,0 +1,63 @@
+"""Task graphs of many blocks: the seconds they take before the first block is begun."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask
+import xarray as xr
+
+import xsphere
+from xsphere.blocks.creation import Plan
+from xsphere.blocks.graphs import BlockGraphs
+from xsphere.model import Model
+from xsphere.sources import source_of
+from xsphere.store import open_unread
+
+
+def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of a call, and what it returns."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def graph_costs(path: Path, model: Model) -> dict[str, dict[str, float]]:
+    """Costs of blocks of one step: of a path, and of a dataset of dask's arrays.
+
+    ``source`` is what it takes to tell which chunks there are, and part of no other; ``tasks`` are
+    counted after the optimisation; ``cut`` is what `write_blocks` does instead of it, block by
+    block while others are computed.
+    """
+    names = [variable.name for variable in model.spec.variables]
+    chunked = xr.open_zarr(path, chunks={"time": 1}, consolidated=False)
+    return {
+        "path": _costs(
+            open_unread(path), names, lambda: xsphere.segment(path, model, block_size=1)
+        ),
+        "in dask": _costs(chunked, names, lambda: xsphere.segment(chunked, model)),
+    }
+
+
+def _costs(
+    ds: xr.Dataset, names: list[str], segmented: Callable[[], xr.DataArray]
+) -> dict[str, float]:
+    source, _ = seconds(lambda: source_of(ds, names))
+    build, mask = seconds(segmented)
+    optimise, (optimised,) = seconds(lambda: dask.optimize(mask))
+    tasks = len(dict(optimised.__dask_graph__()))
+    cut, _ = seconds(lambda: _cut(mask))
+    return {
+        "source": source,
+        "build": build - source,
+        "optimise": optimise,
+        "tasks": tasks,
+        "cut": cut,
+    }
+
+
+def _cut(mask: xr.DataArray) -> int:
+    """Make the graph of every block as `write_blocks` does, and keep none."""
+    plan = Plan(mask)
+    return sum(1 for _ in BlockGraphs(plan).of(plan.layout.blocks))

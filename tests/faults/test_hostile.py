@@ -1,0 +1,106 @@
+"""Names, links and numbers in files that lie: refused before they do harm."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_blocks import mask
+from tests.toys import storm_dataset, storm_model
+from xsphere.blocks import (
+    StoreError,
+    open_mask,
+    repair_store,
+    state,
+    verify_store,
+    write_blocks,
+)
+from xsphere.segmentation import segment
+
+
+def tampered(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
+    """A store whose bookkeeping was edited."""
+    write_blocks(mask(), path)
+    content = json.loads((path / "zarr.json").read_text())
+    change(content["attributes"]["xsphere"])
+    (path / "zarr.json").write_text(json.dumps(content))
+    return path
+
+
+def renamed(name: str) -> Callable[[dict[str, Any]], None]:
+    def change(bookkeeping: dict[str, Any]) -> None:
+        variables = bookkeeping["layout"]["variables"]
+        variables[name] = variables.pop("mask")
+
+    return change
+
+
+def with_shape(*shape: int) -> Callable[[dict[str, Any]], None]:
+    def change(bookkeeping: dict[str, Any]) -> None:
+        bookkeeping["layout"]["variables"]["mask"]["shape"] = list(shape)
+
+    return change
+
+
+def with_block(size: object) -> Callable[[dict[str, Any]], None]:
+    return lambda bookkeeping: bookkeeping["layout"].update(block=size)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (renamed("../../outside"), "path '../../outside' is invalid"),
+        (renamed("/etc/passwd"), "/etc/passwd"),
+        (with_shape(10**15, 13), "claims 250000000000000 blocks, more than 10000000"),
+        (with_shape(10**6, 13), r"mask: \(\(10, 13\), 4\), not \(\(1000000, 13\), 4\)"),
+        (with_shape(10, 12), r"mask: \(\(10, 13\), 4\), not \(\(10, 12\), 4\)"),
+        (with_block(0), "a length of 1 or more, got 0"),
+        (with_block(-3), "a length of 1 or more, got -3"),
+        (with_block("4"), "a length of 1 or more, got '4'"),
+        (
+            with_block(5),
+            r"blocks: 3, not 2; rows of the ledger: 3, not 2|mask: .*, 4\), not .*, 5\)",
+        ),
+        (lambda bookkeeping: bookkeeping.update(blocks=2), "blocks: 2, not 3"),
+        (lambda bookkeeping: bookkeeping.pop("run"), "AssertionError"),
+    ],
+)
+def test_29_bookkeeping_that_lies_is_refused(tmp_path: Path, change: Any, words: str) -> None:
+    path = tampered(tmp_path / "m.zarr", change)
+    for action in (
+        open_mask,
+        verify_store,
+        lambda path: write_blocks(mask(), path),
+        lambda path: repair_store(path, mask()),
+    ):
+        with pytest.raises(StoreError, match=f"(?s)its metadata are damaged.*{words}"):
+            action(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.zarr"]
+
+
+def test_29_no_more_blocks_than_files_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_blocks(mask(), tmp_path / "m.zarr")
+    monkeypatch.setattr(state, "MAX_BLOCKS", 2)
+    with pytest.raises(StoreError, match="it claims 3 blocks, more than 2"):
+        open_mask(tmp_path / "m.zarr")
+
+
+def test_29_links_lead_nowhere_else(tmp_path: Path) -> None:
+    mine, out = tmp_path / "mine", tmp_path / "m.zarr"
+    mine.mkdir()
+    (mine / "data").write_text("precious")
+    out.symlink_to(mine)
+    result = segment(storm_dataset(2), storm_model())
+    with pytest.raises(StoreError, match="is no store that was written block by block"):
+        write_blocks(result, out)
+    # replacing a link removes the link
+    write_blocks(result, out, overwrite=True)
+    assert not out.is_symlink()
+    assert verify_store(out).ok
+    assert [p.name for p in mine.iterdir()] == ["data"]
+    assert (mine / "data").read_text() == "precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.zarr", "mine"]
