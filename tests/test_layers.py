@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xsphere"
 LAYERS = (
-    {"cache", "compiled", "config", "housekeeping", "notices", "stages", "threads"},
+    {"allocator", "cache", "compiled", "config", "housekeeping", "notices", "stages", "threads"},
     {"grids"},
     {"graph", "weights", "metrics"},
     {"nn", "equivariance"},

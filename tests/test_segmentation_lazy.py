@@ -352,8 +352,8 @@ def test_short_series_are_shared_by_many_workers() -> None:
 
 
 def test_blocks_are_read_in_whole_chunks() -> None:
-    assert laid_out(1).read == 8
-    assert laid_out(7).read == 14
+    assert laid_out(1).read == 16
+    assert laid_out(7).read == 21
     assert laid_out(30).read == 30
 
 

@@ -10,7 +10,14 @@ import zarr
 
 from tests.faults.runs import stored
 from tests.toys import storm_dataset, storm_model
-from xsphere.blocks import BlocksFailed, OtherRunError, open_mask, verify_store, write_blocks
+from xsphere.blocks import (
+    BlocksFailed,
+    OtherRunError,
+    open_mask,
+    repair_store,
+    verify_store,
+    write_blocks,
+)
 from xsphere.segmentation import node as nodes
 from xsphere.segmentation import segment
 from xsphere.sources import CorruptChunkError, MissingChunkError
@@ -74,6 +81,44 @@ def test_07_missing_source_chunk_fails_its_block_alone(tmp_path: Path) -> None:
     # brought back as it was, with its time: the same source, and one block to do
     shutil.copy2(away, chunk(source, 1))
     assert write_blocks(lazy(source), out).written == 1
+    np.testing.assert_array_equal(open_mask(out), expected)
+
+
+def test_06_a_source_that_was_mended_is_gone_on_with_where_said_so(tmp_path: Path) -> None:
+    source, out = tmp_path / "x.zarr", tmp_path / "m.zarr"
+    expected = segment(stored(source, 4), storm_model())
+    content = chunk(source, 1).read_bytes()
+    chunk(source, 1).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BlocksFailed, match="where the source was mended, mended_source=True"):
+        write_blocks(lazy(source), out)
+    before = {file: file.read_bytes() for file in (out / "mask" / "c").glob("*/0")}
+    # the same bytes, but of now
+    chunk(source, 1).write_bytes(content)
+    with pytest.raises(OtherRunError, match="only mended, go on with mended_source=True"):
+        write_blocks(lazy(source), out)
+    other = segment(source, storm_model(seed=1), block_size=1)
+    with pytest.raises(OtherRunError, match=r"run\.model") as refused:
+        write_blocks(other, out, mended_source=True)
+    assert "mended_source" not in str(refused.value)
+    assert write_blocks(lazy(source), out, mended_source=True).written == 1
+    assert all(file.read_bytes() == kept for file, kept in before.items())
+    np.testing.assert_array_equal(open_mask(out), expected)
+    attributes = zarr.open_group(out, mode="r").attrs["xsphere"]
+    assert len(attributes["earlier runs"]) == 1
+    assert attributes["earlier runs"][0] != attributes["run"]
+    # from now on it is of the mended source
+    assert write_blocks(lazy(source), out).written == 0
+
+
+def test_08_a_store_is_repaired_from_a_source_that_was_mended(tmp_path: Path) -> None:
+    source, out = tmp_path / "x.zarr", tmp_path / "m.zarr"
+    expected = segment(stored(source, 4), storm_model())
+    write_blocks(lazy(source), out)
+    (out / "mask" / "c" / "2" / "0").write_bytes(b"")
+    chunk(source, 1).touch()
+    with pytest.raises(OtherRunError, match="mended_source=True"):
+        repair_store(out, lazy(source))
+    assert repair_store(out, lazy(source), mended_source=True).written == 1
     np.testing.assert_array_equal(open_mask(out), expected)
 
 

@@ -4,7 +4,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -234,12 +234,58 @@ def check_same_run(plan: Plan, state: State) -> None:
 def check_same_description(plan: Plan, state: State) -> None:
     """As `check_same_run`, without reading what the store holds."""
     found = differences(plan.description, state.description)
-    if found:
-        raise OtherRunError(
-            f"{state.path} holds another run:\n  "
-            + "\n  ".join(found)
-            + "\nWrite to another path, or replace the store with overwrite=True"
-        )
+    if not found:
+        return
+    remedy = "Write to another path, or replace the store with overwrite=True"
+    if _but_for_the_source(plan.description) == _but_for_the_source(state.description):
+        remedy += "; if the source was only mended, go on with mended_source=True"
+    raise OtherRunError(f"{state.path} holds another run:\n  " + "\n  ".join(found) + f"\n{remedy}")
+
+
+def with_mended_source(plan: Plan, state: State) -> State:
+    """The store as one of the source as it is now, where nothing else differs.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is to be written.
+    state : State
+        The store; what its source was is kept in its attributes.
+
+    Returns
+    -------
+    State
+        The same if anything but the source differs.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> runs = ['{"schema": 1, "source": "a"}', '{"schema": 1, "source": "b"}']
+    >>> plans = [Plan(xr.DataArray([0.0], name="x", attrs={"xsphere_run": run})) for run in runs]
+    >>> path = Path(tempfile.mkdtemp(), "x.zarr")
+    >>> create_store(plans[0], path, overwrite=False)
+    >>> check_same_run(plans[1], with_mended_source(plans[1], open_state(path)))
+    """
+    same = plan.description == state.description
+    if same or _but_for_the_source(plan.description) != _but_for_the_source(state.description):
+        return state
+    earlier = [*state.attributes.get("earlier runs", []), state.description["run"]]
+    changed = {"identity": plan.identity, "run": plan.description["run"], "earlier runs": earlier}
+    return set_status(state, "writing", **changed)
+
+
+def _but_for_the_source(description: Mapping[str, Any]) -> dict[str, Any]:
+    """A description without what the data of its run are, or of the run of each variable."""
+    run = description["run"]
+    if all(isinstance(one, Mapping) and "schema" in one for one in run.values()):
+        bare = {name: _sourceless(one) for name, one in run.items()}
+    else:
+        bare = _sourceless(run)
+    return {**description, "run": bare}
+
+
+def _sourceless(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in run.items() if key != "source"}
 
 
 def damaged_whole_variables(state: State) -> dict[str, str]:
@@ -271,7 +317,9 @@ def rewrite_whole_variable(plan: Plan, state: State, name: str) -> None:
     array.attrs.update({k: v for k, v in attributes.items() if k in ("units", "calendar")})
 
 
-def start_writing(plan: Plan, path: Path, *, resume: bool, overwrite: bool) -> State:
+def start_writing(
+    plan: Plan, path: Path, *, resume: bool, overwrite: bool, mended_source: bool
+) -> State:
     """A store at `path` that blocks of the plan can be written to, made if there is none."""
     if overwrite or not path.exists():
         try:
@@ -286,6 +334,8 @@ def start_writing(plan: Plan, path: Path, *, resume: bool, overwrite: bool) -> S
             "overwrite it"
         )
     state = open_state(path)
+    if mended_source:
+        state = with_mended_source(plan, state)
     check_same_run(plan, state)
     return state
 

@@ -17,6 +17,7 @@ from xsphere.blocks.creation import (
     leftovers,
     reopen,
     rewrite_whole_variable,
+    with_mended_source,
 )
 from xsphere.blocks.executors import chosen_executor
 from xsphere.blocks.layout import Block
@@ -172,6 +173,7 @@ def repair_store(
     path: str | Path,
     obj: xr.Dataset | xr.DataArray,
     *,
+    mended_source: bool = False,
     workers: int | None = None,
     client: Any = None,
     retries: int = 2,
@@ -185,7 +187,7 @@ def repair_store(
         A store that `write_blocks` wrote.
     obj : Dataset or DataArray
         What was written: the same run, made anew.
-    workers, client, retries, progress
+    mended_source, workers, client, retries, progress
         As for `write_blocks`.
 
     Returns
@@ -218,6 +220,8 @@ def repair_store(
     plan = Plan(obj)
     report = verify_store(path)
     state = open_state(report.path)
+    if mended_source:
+        state = with_mended_source(plan, state)
     check_same_description(plan, state)
     if report.damaged or report.damaged_variables:
         # from here on nobody takes it for complete, should this run be stopped

@@ -89,6 +89,7 @@ def write_blocks(
     *,
     resume: bool = True,
     overwrite: bool = False,
+    mended_source: bool = False,
     workers: int | None = None,
     client: Any = None,
     retries: int = 2,
@@ -112,6 +113,10 @@ def write_blocks(
         Whether to go on with a store that is there, if it is of the same run.
     overwrite : bool
         Whether to replace what is there, whatever it is.
+    mended_source : bool
+        Whether to go on with a store whose source has changed since, if nothing else has: for
+        a source of which a damaged or missing part was put right. Blocks that are there stay as
+        they are; what the source was before is kept in the attributes of the store.
     workers : int, optional
         Threads of this process; as many blocks are in memory at a time.
     client : distributed.Client, optional
@@ -171,7 +176,9 @@ def write_blocks(
         raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
     began = time.time()
     plan, place = Plan(obj), local_path(path)
-    state = start_writing(plan, place, resume=resume, overwrite=overwrite)
+    state = start_writing(
+        plan, place, resume=resume, overwrite=overwrite, mended_source=mended_source
+    )
     remove_leftovers(place)
     tally = run_blocks(plan, state, missing_blocks(state), run, retries=retries, progress=progress)
     return finished(state.path, tally, began)

@@ -23,4 +23,8 @@ Precision = Annotated[str, typer.Option(help="float32; on GPUs also bfloat16 or 
 MissingChunks = Annotated[
     str, typer.Option(help="Chunks that are not in a Zarr source: raise, invalid or fill.")
 ]
+MendedSource = Annotated[
+    bool,
+    typer.Option("--mended-source", help="Go on though the source was changed: it was mended."),
+]
 MinArea = Annotated[float, typer.Option(help="Smallest area of an event in km2.")]

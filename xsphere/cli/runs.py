@@ -14,6 +14,7 @@ from xsphere.cli.options import (
     Device,
     Grid,
     Input,
+    MendedSource,
     MissingChunks,
     ModelName,
     Output,
@@ -44,6 +45,7 @@ def segment(
     workers: Workers = None,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
+    mended_source: MendedSource = False,
     compare: Annotated[
         bool,
         typer.Option("--compare", help="Plan first, and compare with it what was achieved."),
@@ -76,9 +78,8 @@ def segment(
             if compare:
                 planned = xsphere.plan(source, model, **workforce(where), **options)
                 print(planned)
-            report = xsphere.write_blocks(
-                result, out, overwrite=overwrite, progress="segmenting", **where
-            )
+            where |= {"overwrite": overwrite, "mended_source": mended_source}
+            report = xsphere.write_blocks(result, out, progress="segmenting", **where)
             print(report)
             if compare:
                 print(xsphere.compared(planned, report))
@@ -158,6 +159,7 @@ def verify(
     device: Device = None,
     precision: Precision = "float32",
     missing_chunks: MissingChunks = "raise",
+    mended_source: MendedSource = False,
 ) -> None:
     """Read every block and compare it with its checksum; fails if one is damaged or missing.
 
@@ -179,7 +181,11 @@ def verify(
             missing_chunks=missing_chunks,  # type: ignore[arg-type]
         )
         with _said_how_to_go_on():
-            print(xsphere.repair_store(store, result, progress="repairing"))
+            print(
+                xsphere.repair_store(
+                    store, result, mended_source=mended_source, progress="repairing"
+                )
+            )
     elif not report.ok:
         raise typer.Exit(1)
 

@@ -16,12 +16,11 @@ import xarray as xr
 from xsphere.model import Model
 from xsphere.planning.volumes import chunk_bytes, stored_dtype
 from xsphere.segmentation import SegmentNode
+from xsphere.weights.apply import FIELDS_AT_ONCE
 
 FLOAT = 4
 # chunks of a variable that zarr decodes side by side
 CHUNKS_IN_FLIGHT = 10
-# fields of the source's size that one sample has meanwhile: units, both components, space
-FIELDS_OF_REGRIDDING = 6
 # fields of the model's size that one sample has while channels are derived
 FIELDS_OF_CHANNELS = 8
 # a result, its copy in one piece, what is compared and what is encoded
@@ -165,7 +164,8 @@ def thread_bytes(
         waiting = held
         kept = len(arrays) * n_part * model.grid.n_cells * FLOAT
     read = waiting + max(_extra_of_reading(array, n_part, node) for array in arrays)
-    regrid = FLOAT * batch * node.source.n_cells * FIELDS_OF_REGRIDDING
+    # the components of vectors in space, or fields in the type that they are regridded in
+    regrid = FLOAT * min(3 * n_part, FIELDS_AT_ONCE) * node.source.n_cells
     infer = _bytes_of_inference(node, model, batch)
     at_work = held + kept + n_block * result + max(read, regrid, infer)
     return KEPT_BYTES + int(max(at_work, COPIES_OF_RESULT * n_block * result))

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core.indexing import ExplicitlyIndexed
 
+from xsphere.allocator import keep_freed_memory
 from xsphere.segmentation.layout import Layout
 from xsphere.segmentation.node import SegmentNode
 from xsphere.stages import stage
@@ -119,18 +120,15 @@ class DirectSource:
         leading = (part.stop - part.start, *leading[1:]) if leading else ()
         n_samples = math.prod(leading)
         fields = [np.empty((n_samples, model.grid.n_cells), np.float32) for _ in self.variables]
-        batches = node.batches(n_samples)
         for group in node.groups(model):
             # regridded as soon as read: of the source, no more than a group is ever in memory
             with stage("read"):
                 read = [node.flattened(self._read(self.variables[i], part), leading) for i in group]
-            for batch in batches:
-                with stage("regrid"):
-                    moved = node.regridded(model, group, [values[batch] for values in read])
-                for index, values in zip(group, moved, strict=True):
-                    fields[index][batch] = values
+            with stage("regrid"):
+                for index, values in zip(group, node.regridded(model, group, read), strict=True):
+                    fields[index] = values
         result = node.allocated(n_samples)
-        for batch in batches:
+        for batch in node.batches(n_samples):
             with stage("infer"):
                 result[batch] = node.classified(model, [values[batch] for values in fields])
         return result.reshape(*leading, *node.shape)
@@ -149,6 +147,7 @@ class DirectSource:
 
 
 def _block_of(source: DirectSource, block_id: tuple[int, ...]) -> NDArray[Any]:
+    keep_freed_memory()
     return source.block(block_id[0] if source.layout.leading else 0)
 
 

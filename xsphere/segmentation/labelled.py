@@ -1,6 +1,7 @@
 """Labels around the node: inputs found and checked before any work, results named and described."""
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import xarray as xr
 from xsphere.conventions import HorizontalGrid, describe_healpix, mask_attributes
 from xsphere.conventions.base import check_one_chunk
 from xsphere.model import Model
-from xsphere.model.inputs import matched_variables
+from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.segmentation.checks import (
     OutputGrid,
     check_options,
@@ -19,10 +20,11 @@ from xsphere.segmentation.checks import (
 )
 from xsphere.segmentation.direct import is_unread
 from xsphere.segmentation.inference import Inference, Precision
+from xsphere.segmentation.layout import regular_block
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
 from xsphere.segmentation.paths import Inputs, segmented
 from xsphere.segmentation.record import known_source, run_record
-from xsphere.sources import MissingChunks, checked, kept_inputs
+from xsphere.sources import MissingChunks, as_opened, checked, kept_inputs
 from xsphere.store import open_unread
 
 
@@ -107,8 +109,9 @@ def segment(
     a path given here) becomes one task for each block, which reads its steps, regrids and infers:
     no field is ever moved between workers, and a worker holds no more than a variable or two of
     what it has read. Blocks are cut along the first dimension that is not horizontal, along chunks
-    of the store; other dimensions are whole. A chunked dataset keeps its chunks, with a task for
-    each variable and one for the result.
+    of the store; other dimensions are whole. A chunked dataset keeps its chunks: one that is as it
+    was opened (``xr.open_zarr(path)``) has a task for each as well, one that was computed with has
+    a task for each variable and one for the result.
 
     Every step is segmented for itself, so times may be in any order and repeat.
 
@@ -154,9 +157,7 @@ def segment(
     names = [match.array.name for match in matches]
     source = known_source(ds, names)
     kept = kept_inputs(ds, model.spec, matches, missing_chunks=missing_chunks)
-    # the same arrays, which refuse chunks that are missing or damaged when they are read
-    strict = checked(ds, list(dict.fromkeys(names)), missing_chunks=missing_chunks)
-    arrays = [match.array for match in matched_variables(strict, model.spec)]
+    arrays, block = _strict(ds, model, matches, horizontal, missing_chunks)
     node = SegmentNode(
         ModelHandle.of(model),
         horizontal.grid,
@@ -169,6 +170,7 @@ def segment(
     inputs = Inputs(
         arrays=arrays,
         core=horizontal.dims,
+        block=block,
         kept=None if kept is None else [match.array for match in kept],
         source=source,
     )
@@ -186,6 +188,28 @@ def _dataset(ds: Any) -> xr.Dataset:
             "dataset of a single array with .to_dataset(name=...)"
         )
     return ds
+
+
+def _strict(
+    ds: xr.Dataset,
+    model: Model,
+    matches: Sequence[MatchedVariable],
+    horizontal: HorizontalGrid,
+    missing_chunks: MissingChunks,
+) -> tuple[list[xr.DataArray], int | None]:
+    """The same arrays, which refuse chunks that are missing or damaged when they are read.
+
+    What is in chunks only since it was opened so comes without them, and with their length: then
+    one task does what else is one for each variable.
+    """
+    names = list(dict.fromkeys(match.array.name for match in matches))
+    block = regular_block([match.array for match in matches], horizontal.dims)
+    for given, length in ((as_opened(ds, names), block), (ds, None)):
+        strict = checked(given, names, missing_chunks=missing_chunks)
+        arrays = [match.array for match in matched_variables(strict, model.spec)]
+        if length is not None and all(is_unread(array) for array in arrays):
+            break
+    return arrays, length
 
 
 def _may_use_all_cores(arrays: list[xr.DataArray]) -> bool:

@@ -24,6 +24,8 @@ class Inputs:
         Its variables in its order.
     core : tuple of str
         Their horizontal dimensions, in the order of the grid.
+    block : int, optional
+        Steps in a block, of arrays that were in such chunks when they were opened.
     kept : sequence of DataArray, optional
         The same variables on the model's grid, as the cache has them.
     source : dict, optional
@@ -37,6 +39,7 @@ class Inputs:
 
     arrays: Arrays
     core: tuple[Any, ...]
+    block: int | None = None
     kept: Arrays | None = None
     source: dict[str, Any] | None = None
 
@@ -93,14 +96,14 @@ def segmented(node: SegmentNode, inputs: Inputs, block_size: int | None) -> xr.D
     12288
     """
     lazy = inputs.chunked or inputs.unread
-    if block_size is not None and (inputs.chunked or not lazy):
+    if block_size is not None and (inputs.chunked or inputs.block is not None or not lazy):
         raise ValueError(
             f"block_size={block_size} is for datasets that are neither chunked nor in memory; "
             "give the path of a store, or choose chunks with ds.chunk(time=...)"
         )
     if not lazy:
         return _applied(node, inputs.arrays, node, inputs)
-    layout = Layout.of(inputs.arrays, inputs.core, node, block_size)
+    layout = Layout.of(inputs.arrays, inputs.core, node, inputs.block or block_size)
     if all(is_unread(array) for array in (*inputs.arrays, *(inputs.kept or ()))):
         return _direct(node, inputs, layout)
     arrays = _chunked_alike(inputs.arrays, layout)

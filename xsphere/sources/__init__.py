@@ -11,7 +11,7 @@ from xsphere.sources.errors import (
     SourceError,
     UnsafeSourceError,
 )
-from xsphere.sources.fingerprints import places_of, source_of
+from xsphere.sources.fingerprints import as_opened, places_of, source_of
 from xsphere.sources.inputs import kept_inputs
 from xsphere.sources.regrid_cache import cache_regridded, cached_fields
 from xsphere.sources.room import CacheFullError
@@ -25,6 +25,7 @@ __all__ = [
     "MissingChunks",
     "SourceError",
     "UnsafeSourceError",
+    "as_opened",
     "cache_regridded",
     "cached_fields",
     "checked",

@@ -143,6 +143,37 @@ def opened_leaf(variable: xr.Variable) -> Leaf | None:
     return leaf_of(variable) if variable.chunks is None else leaf_as_opened(variable.data)
 
 
+def as_opened(ds: xr.Dataset, names: Sequence[Any]) -> xr.Dataset:
+    """The dataset, with variables that are chunked as they were opened taken out of their tasks.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Any dataset; not changed.
+    names : sequence
+        The variables that matter.
+
+    Returns
+    -------
+    Dataset
+        Variables whose tasks do no more than read and rechunk are as `xarray.open_dataset` gives
+        them without `chunks`; the others are kept.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"t": ("x", [1.0])})
+    >>> as_opened(ds, ["t"]).identical(ds)
+    True
+    """
+    opened = {}
+    for name in names:
+        array = ds[name]
+        leaf = opened_leaf(array.variable) if array.chunks is not None else None
+        if leaf is not None:
+            opened[name] = array.copy(data=leaf.undasked().around(leaf.stored))
+    return ds.assign(opened)
+
+
 def _variables(
     obj: xr.Dataset | xr.DataArray, names: Sequence[Any] | None
 ) -> dict[Any, xr.Variable]:

@@ -18,7 +18,7 @@ from xsphere.regridding.methods import definite_methods
 from xsphere.regridding.node import RegridNode, Rules, VectorNode
 from xsphere.regridding.vectors import LoneComponentWarning, vector_pairs
 from xsphere.sources.field_store import block_sizes
-from xsphere.sources.fingerprints import coordinates_of, opened_leaf, source_of
+from xsphere.sources.fingerprints import as_opened, coordinates_of, opened_leaf, source_of
 from xsphere.sources.strict import checked
 from xsphere.sources.strict_array import MissingChunks
 from xsphere.sources.wrappers import plain
@@ -94,7 +94,7 @@ def regrid_plan(
     source = source_of(ds, chosen) if version is None else _told(ds, chosen, version)
     if source is None or not source["exact"]:
         return None
-    lazy = checked(_as_opened(ds, chosen), chosen, missing_chunks=missing_chunks)
+    lazy = checked(as_opened(ds, chosen), chosen, missing_chunks=missing_chunks)
     arrays = {name: lazy[name] for name in chosen}
     n_cells = 12 * 4**level
     blocks = {name: _blocks(v.variable, horizontal.dims, n_cells) for name, v in arrays.items()}
@@ -137,17 +137,6 @@ def _told(ds: xr.Dataset, chosen: list[Any], version: str) -> dict[str, Any]:
         for name, v in variables.items()
     }
     return {"exact": True, "variables": records, "coordinates": coordinates}
-
-
-def _as_opened(ds: xr.Dataset, chosen: Sequence[Any]) -> xr.Dataset:
-    """The dataset, with what is chunked as it was opened taken out of its tasks."""
-    opened = {}
-    for name in chosen:
-        array = ds[name]
-        leaf = opened_leaf(array.variable) if array.chunks is not None else None
-        if leaf is not None:
-            opened[name] = array.copy(data=leaf.undasked().around(leaf.stored))
-    return ds.assign(opened)
 
 
 def _blocks(variable: xr.Variable, horizontal: tuple[str, ...], n_cells: int) -> dict[Any, int]:
