@@ -23,8 +23,8 @@ def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def graph_costs(path: Path, model: Model) -> dict[str, dict[str, float]]:
-    """Costs of blocks of one step: of a path, and of a dataset of dask's arrays.
+def graph_costs(path: Path, model: Model, *, full: bool) -> dict[str, dict[str, float]]:
+    """Costs of blocks of one step: of a path, of a dataset in chunks, and of one computed with.
 
     ``source`` is what it takes to tell which chunks there are, and part of no other; ``tasks`` are
     counted after the optimisation; ``cut`` is what `write_blocks` does instead of it, block by
@@ -32,12 +32,17 @@ def graph_costs(path: Path, model: Model) -> dict[str, dict[str, float]]:
     """
     names = [variable.name for variable in model.spec.variables]
     chunked = xr.open_zarr(path, chunks={"time": 1}, consolidated=False)
-    return {
+    costs = {
         "path": _costs(
             open_unread(path), names, lambda: xsphere.segment(path, model, block_size=1)
         ),
-        "in dask": _costs(chunked, names, lambda: xsphere.segment(chunked, model)),
+        "opened in chunks": _costs(chunked, names, lambda: xsphere.segment(chunked, model)),
     }
+    if full:
+        # tasks of the user's own for each variable, which dask optimises one by one
+        worked = chunked.map(lambda array: array * 1, keep_attrs=True)
+        costs["computed with"] = _costs(worked, names, lambda: xsphere.segment(worked, model))
+    return costs
 
 
 def _costs(

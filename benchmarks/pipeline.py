@@ -24,8 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ from paper import print_scale
 from stage_rates import STAGES, Cost, Pipeline, best
 
 import xsphere
+from xsphere.clusters import cluster
 from xsphere.threads import n_processors
 
 SECTIONS = ("stages", "scaling", "straightforward", "memory", "graph", "paper")
@@ -44,8 +44,6 @@ SMALL = {"step": 15.0, "level": 2, "n_variables": 2}
 SMALL_BLOCK = 24
 # the aims that the project has set itself
 SLOPE_AIM, GRAPH_AIM, RATIO_AIM, SHARE_AIM = 1.0, 5.0, 4.0, 0.8
-# for processes of Dask on Linux: as much as the C library takes
-KEPT = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 Figures = dict[str, float]
 
 
@@ -128,14 +126,11 @@ def print_scaling(pipeline: Pipeline, options: argparse.Namespace) -> None:
         f"{kind} {n}": partial(call, n) for kind, call in threads.items() for n in counts
     }
     found = rounds(calls, options.repeat)
-    processes = {"processes": False, "processes that keep their memory": True}
-    for kind, kept in processes.items():
-        for n in counts:
-            found[f"{kind} {n}"] = in_cluster(pipeline, n, kept, options.repeat)
-            say(f"  {kind} {n}: {found[f'{kind} {n}'].rate:.2f} steps/s")
-    kinds = (*threads, *processes)
+    for n in counts:
+        found[f"processes {n}"] = in_cluster(pipeline, n, options.repeat)
+        say(f"  processes {n}: {found[f'processes {n}'].rate:.2f} steps/s")
     rows = []
-    for kind in kinds:
+    for kind in (*threads, "processes"):
         one, more = (found[f"{kind} {n}"] for n in counts)
         rates = (f"{one.rate:.2f}", f"{more.rate:.2f}", f"{more.rate / one.rate:.2f}")
         rows.append((kind, *rates, *(f"{cost.cpu * 1e3:.0f}" for cost in (one, more))))
@@ -147,35 +142,15 @@ def print_scaling(pipeline: Pipeline, options: argparse.Namespace) -> None:
     print(
         "\nThe network alone shows what the machine gives at that moment: its threads share "
         "nothing but memory. Where others are at work too, look at the time of processors. "
-        "One worker is more than one core: Zarr unpacks in threads of its own. "
-        "Dask makes its processes return memory at once (MALLOC_TRIM_THRESHOLD_), which they must "
-        "then ask for again; those in the last row do not."
+        "One worker is more than one core: Zarr unpacks in threads of its own."
     )
 
 
-def in_cluster(pipeline: Pipeline, n_workers: int, kept: bool, repeat: int) -> Cost:
+def in_cluster(pipeline: Pipeline, n_workers: int, repeat: int) -> Cost:
     """Best cost end to end in processes, once they have the model and compiled loops."""
-    with cluster(n_workers, kept) as client:
-        pipeline.whole(client=client)
-        return best([pipeline.whole(client=client)[0] for _ in range(repeat)])
-
-
-@contextmanager
-def cluster(n_workers: int, kept: bool = False) -> Iterator[Any]:
-    """Client of a cluster of processes with one thread each, which may keep memory once freed."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    options = {"threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
-    # what is not named here stays as Dask has it
-    name = "distributed.nanny.pre-spawn-environ"
-    environment = {**dask.config.get(name), **(KEPT if kept else {})}
-    with (
-        dask.config.set({name: environment}),
-        LocalCluster(n_workers=n_workers, **options) as local,
-        Client(local) as client,
-    ):
-        yield client
+    with cluster(n_workers, None) as where:
+        pipeline.whole(**where)
+        return best([pipeline.whole(**where)[0] for _ in range(repeat)])
 
 
 def print_straightforward(pipeline: Pipeline, whole: Cost, options: argparse.Namespace) -> None:
@@ -272,8 +247,9 @@ def report_memory(kind: str, n_steps: int) -> Figures:
             xsphere.write_blocks(mask, folder / "out.zarr", workers=2)
             peaks = {"process": peak_memory()}
         else:
-            with cluster(1) as client:
-                xsphere.write_blocks(mask, folder / "out.zarr", client=client)
+            with cluster(1, None) as where:
+                xsphere.write_blocks(mask, folder / "out.zarr", **where)
+                client = where["client"]
                 peaks = {"client": peak_memory(), "worker": max(client.run(peak_memory).values())}
         return {**peaks, "seconds": time.perf_counter() - begin}
 
@@ -286,7 +262,9 @@ def print_graph(options: argparse.Namespace, folder: Path) -> None:
     n_variables = options.variables
     path = write_archive(folder / "many.zarr", options.blocks, step=30.0, n_variables=n_variables)
     rows = []
-    for name, figures in graph_costs(path, untrained(1, n_variables, "tiny")).items():
+    for name, figures in graph_costs(
+        path, untrained(1, n_variables, "tiny"), full=options.full
+    ).items():
         say(f"  {name}: {figures}")
         total = figures["build"] + figures["optimise"]
         rows.append(
@@ -328,7 +306,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--steps", type=int, help="of the archive; by default a block for each worker"
     )
-    parser.add_argument("--block", type=int, default=8, help="steps in a task")
+    parser.add_argument("--block", type=int, default=16, help="steps in a task")
     parser.add_argument("--workers", type=int, default=n_processors(), help="threads, processes")
     parser.add_argument("--repeat", type=int, default=2, help="rounds; the least time counts")
     parser.add_argument("--loop-steps", type=int, default=4, help="of the straightforward way")

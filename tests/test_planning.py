@@ -14,8 +14,9 @@ import torch
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.storage import LocalStore, MemoryStore, WrapperStore
+from zarr.storage import MemoryStore
 
+from tests.stores import counted
 from tests.toys import storm_dataset, storm_model, storm_spec
 from xsphere.blocks import WriteReport, write_blocks
 from xsphere.model import Model
@@ -43,29 +44,6 @@ def stored(ds: xr.Dataset, path: Path, steps: int = 2, **encoding: Any) -> Path:
     each = {name: {"chunks": chunks[name]} | encoding for name in ds.data_vars}
     ds.to_zarr(path, mode="w", consolidated=False, encoding=each)
     return path
-
-
-class CountingStore(WrapperStore[LocalStore]):
-    """A store that remembers which chunks were read."""
-
-    def __init__(self, store: LocalStore, seen: list[str] | None = None) -> None:
-        super().__init__(store)
-        self.seen = [] if seen is None else seen
-
-    def _with_store(self, store: LocalStore) -> "CountingStore":
-        return type(self)(store, self.seen)
-
-    async def get(self, key: str, *args: Any, **options: Any) -> Any:
-        if "/c/" in key:
-            self.seen.append(key)
-        return await super().get(key, *args, **options)
-
-
-def counted(path: Path) -> tuple[xr.Dataset, list[str]]:
-    store = CountingStore(LocalStore(path))
-    ds = xr.open_dataset(store, engine="zarr", chunks=None, consolidated=False)
-    store.seen.clear()
-    return ds, store.seen
 
 
 def size_of(path: Path, names: Sequence[str] = NAMES) -> int:

@@ -239,6 +239,7 @@ def test_invalid_input_is_never_background(model: Model, bad: float, chunked: bo
     assert grid.n_cells == 19 * 36
 
 
+@pytest.mark.filterwarnings("ignore:the input .* standard deviations away")
 def test_overflow_in_the_network_is_never_background() -> None:
     spec = storm_spec()
     pressure = replace(spec.channels[0], std=0.1)

@@ -201,6 +201,7 @@ def test_a_device_is_free_again_after_an_error(model: Model, on_device: Any) -> 
         devices._gate(torch.device(DEVICE)).release()
 
 
+@pytest.mark.filterwarnings("ignore:the input .* standard deviations away")
 def test_a_whole_block_on_a_device(model: Model, on_device: Any) -> None:
     device = on_device(2)
     fields = np.random.default_rng(0).normal(1e5, 1e3, (3, 7, 192)).astype("f4")
@@ -269,6 +270,7 @@ def test_networks_keep_nothing_of_a_call(model: Model) -> None:
             assert list(pool.map(run, samples)) == expected
 
 
+@pytest.mark.filterwarnings("ignore:the input .* standard deviations away")
 def test_weights_are_read_and_checked_once(
     model: Model, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from xsphere.threads import n_processors
 
+LOG_LENGTH = 1000
+
 
 @contextmanager
 def cluster(workers: int | None, scheduler: str | None) -> Iterator[dict[str, Any]]:
@@ -43,6 +45,7 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[dict[str, An
     if workers is None and scheduler is None:
         yield {}
         return
+    import dask
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
@@ -52,6 +55,8 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[dict[str, An
     # any free port: two runs on one machine do not clash
     options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0"}
     with (
+        # of each task that was ever run, Dask would keep a hundred thousand lines
+        dask.config.set({"distributed.admin.low-level-log-length": LOG_LENGTH}),
         LocalCluster(**options) as local,  # type: ignore[no-untyped-call]
         Client(local) as client,  # type: ignore[no-untyped-call]
     ):

@@ -22,9 +22,9 @@ from xsphere.planning.trial import Trial, measured
 from xsphere.planning.volumes import Volume, volume
 from xsphere.planning.work import Work
 from xsphere.segmentation import segment
+from xsphere.segmentation.checks import dataset_of
 from xsphere.segmentation.direct import is_unread
 from xsphere.sources import places_of
-from xsphere.store import open_unread
 
 STAGES = ("read", "regrid", "infer", "compute", "write")
 EFFICIENCY = 0.9
@@ -107,7 +107,7 @@ def plan(
     (2, 'infer', 3.19)
     """
     _check(workers, threads_per_worker, rates, read_bandwidth, efficiency)
-    ds, model = _opened(ds), Model.load(model)
+    ds, model = dataset_of(ds), Model.load(model)
     work = _work(ds, model, options)
     reading = _reading(work)
     if trial is None:
@@ -207,17 +207,6 @@ def _check(
 
 def _is_positive(number: Any) -> bool:
     return isinstance(number, int | float) and math.isfinite(number) and number > 0
-
-
-def _opened(ds: Any) -> xr.Dataset:
-    if isinstance(ds, str | Path):
-        return open_unread(ds)
-    if not isinstance(ds, xr.Dataset):
-        raise TypeError(
-            f"expected an xarray Dataset or the path of one, got {type(ds).__name__}; make a "
-            "dataset of a single array with .to_dataset(name=...)"
-        )
-    return ds
 
 
 def _reading(work: Work) -> Volume:

@@ -119,7 +119,8 @@ def _warmed_up(node: SegmentNode, model: Model, variables: Sequence[xr.Variable]
         plain = [np.zeros((batch, node.source.n_cells), variables[index].dtype) for index in group]
         moved = node.regridded(model, group, plain)
         for index, values in zip(group, moved, strict=True):
-            fields[index] = values
+            # no value at all, rather than one that no field has
+            fields[index] = np.full_like(values, np.nan)
     few = [values[: node.inference.samples_at_once()] for values in fields]
     node.classified(model, few)
     start = time.perf_counter()

@@ -6,6 +6,7 @@ from xsphere.segmentation.inference import Inference, Precision
 from xsphere.segmentation.labelled import segment
 from xsphere.segmentation.layout import ChunksWarning
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
+from xsphere.segmentation.plausibility import UnlikelyInputWarning
 
 __all__ = [
     "ChunksWarning",
@@ -17,5 +18,6 @@ __all__ = [
     "OutputGrid",
     "Precision",
     "SegmentNode",
+    "UnlikelyInputWarning",
     "segment",
 ]

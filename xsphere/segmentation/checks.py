@@ -1,15 +1,18 @@
 """What is refused before any work: options, grids, sizes and values that make no sense."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
+import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.model.inputs import MatchedVariable
 from xsphere.segmentation.direct import is_unread
 from xsphere.segmentation.inference import Inference, Precision
 from xsphere.segmentation.node import Output
+from xsphere.store import open_unread
 
 OutputGrid = Literal["healpix", "source"]
 
@@ -99,3 +102,15 @@ def check_values(matches: Sequence[MatchedVariable]) -> None:
             f"the fields {empty} have no finite value, so there is nothing to segment; check the "
             "file and how missing values were decoded"
         )
+
+
+def dataset_of(ds: Any) -> xr.Dataset:
+    """A dataset, opened without chunks where its path is given."""
+    if isinstance(ds, str | Path):
+        return open_unread(ds)
+    if not isinstance(ds, xr.Dataset):
+        raise TypeError(
+            f"expected an xarray Dataset or the path of one, got {type(ds).__name__}; make a "
+            "dataset of a single array with .to_dataset(name=...)"
+        )
+    return ds

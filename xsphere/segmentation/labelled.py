@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
@@ -17,6 +16,7 @@ from xsphere.segmentation.checks import (
     check_sizes,
     check_values,
     common_grid,
+    dataset_of,
 )
 from xsphere.segmentation.direct import is_unread
 from xsphere.segmentation.inference import Inference, Precision
@@ -25,7 +25,6 @@ from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
 from xsphere.segmentation.paths import Inputs, segmented
 from xsphere.segmentation.record import known_source, run_record
 from xsphere.sources import MissingChunks, as_opened, checked, kept_inputs
-from xsphere.store import open_unread
 
 
 def segment(
@@ -147,7 +146,7 @@ def segment(
         allow_cpu_fallback=allow_cpu_fallback,
     )
     check_options(output, grid, block_size, inference)
-    ds = _dataset(ds)
+    ds = dataset_of(ds)
     model = Model.load(model)
     matches = matched_variables(ds, model.spec)
     horizontal = common_grid(matches)
@@ -177,17 +176,6 @@ def segment(
     result = segmented(node, inputs, block_size)
     result = _labelled(result, ds, model, horizontal, output=output, grid=grid)
     return result.assign_attrs(xsphere_run=run_record(node, names, source, missing_chunks))
-
-
-def _dataset(ds: Any) -> xr.Dataset:
-    if isinstance(ds, str | Path):
-        return open_unread(ds)
-    if not isinstance(ds, xr.Dataset):
-        raise TypeError(
-            f"expected an xarray Dataset or the path of one, got {type(ds).__name__}; make a "
-            "dataset of a single array with .to_dataset(name=...)"
-        )
-    return ds
 
 
 def _strict(

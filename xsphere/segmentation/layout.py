@@ -18,6 +18,8 @@ FEW_BLOCKS = 32
 BLOCK_BYTES = 256 * 2**20
 # of fields read at a time: a variable or the two components of a vector
 READ_BYTES = 512 * 2**20
+# an array that the C library takes from what was freed, rather than from the system page by page
+REUSED_BYTES = 2**25
 # how often a chunk may be decoded before it is said aloud
 MANY_TIMES = 4
 
@@ -94,7 +96,9 @@ class Layout:
         samples = min(BLOCK_SAMPLES, leading[first] * n_others // FEW_BLOCKS)
         block = block_size or _block(chunk, samples // n_others, n_others * _result_bytes(node))
         block = min(block, leading[first])
-        wanted = -(-max(node.inference.batch_size, FIELDS_AT_ONCE) // n_others)
+        # regridded together, as far as memory is used again that was used before
+        together = min(FIELDS_AT_ONCE, REUSED_BYTES // max(1, _largest(arrays, first) // n_others))
+        wanted = -(-max(node.inference.batch_size, together) // n_others)
         read = _read(arrays, first, min(chunk, block), wanted)
         return cls(leading=tuple(leading.items()), core=core, block=block, read=min(read, block))
 
@@ -198,9 +202,14 @@ def _block(chunk: int, wanted: int, result_bytes: int) -> int:
     return chunk * max(1, min(fits, wanted) // chunk)
 
 
+def _largest(arrays: Sequence[xr.DataArray], dim: str) -> int:
+    """Bytes of a step of the largest variable."""
+    return max(a.nbytes // a.sizes[dim] for a in arrays if dim in a.dims)
+
+
 def _read(arrays: Sequence[xr.DataArray], dim: str, chunk: int, wanted: int) -> int:
     """Steps that are read at a time: whole chunks, as far as memory allows."""
-    largest = max(a.nbytes // a.sizes[dim] for a in arrays if dim in a.dims)
+    largest = _largest(arrays, dim)
     fits = max(1, READ_BYTES // (2 * largest))
     if chunk <= fits:
         return chunk * max(1, min(-(-wanted // chunk), fits // chunk))

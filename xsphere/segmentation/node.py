@@ -19,6 +19,7 @@ from xsphere.model.units import converted
 from xsphere.regridding.methods import method_from
 from xsphere.segmentation.fields import moved
 from xsphere.segmentation.inference import Inference, probabilities
+from xsphere.segmentation.plausibility import check_plausible
 from xsphere.stages import stage
 
 Output = Literal["mask", "probability"]
@@ -247,6 +248,7 @@ class SegmentNode(Travelling):
 
     def _inferred(self, model: Model, fields: list[NDArray[Any]]) -> NDArray[Any]:
         channels, valid = model.channels(*fields)
+        check_plausible(model, channels, valid)
         probability = probabilities(model, channels, self.inference)
         # absurd input can overflow in the network: its NaN would count as the first class
         valid = valid & np.isfinite(probability).all(axis=1)
