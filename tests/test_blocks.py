@@ -273,7 +273,8 @@ def test_tasks_are_small_however_many_there_are(tmp_path: Path) -> None:
     sizes = []
     for n in (10, 4000):
         plan = Plan(mask(n=n, block=2))
-        state = start_writing(plan, tmp_path / f"{n}.zarr", resume=True, overwrite=False)
+        path = tmp_path / f"{n}.zarr"
+        state = start_writing(plan, path, resume=True, overwrite=False, mended_source=False)
         state.layout.blocks  # noqa: B018
         sizes.append(
             len(cloudpickle.dumps(next(block_tasks(plan, state, plan.layout.blocks, retries=0))))

@@ -140,7 +140,7 @@ def test_12_source_edited_between_two_runs_is_not_gone_on_with(tmp_path: Path) -
     write_blocks(result.isel(time=slice(0, 4)), out)
     (out / "mask" / "c" / "3" / "0").unlink()
     array = zarr.open_array(source / "PSL", mode="r+")
-    array[3] = 90000.0
+    array[3] = 95000.0
     with pytest.raises(OtherRunError, match=r"run\.source\.variables\.PSL\.contents: '\w+' in the"):
         write_blocks(lazy(source), out)
     # what was written of the former source is still there, and nothing of the new one
@@ -148,7 +148,7 @@ def test_12_source_edited_between_two_runs_is_not_gone_on_with(tmp_path: Path) -
         open_mask(out, allow_incomplete=True)[:3], segment(ds, storm_model())[:3]
     )
     write_blocks(lazy(source), out, overwrite=True)
-    ds.PSL[3] = 90000.0
+    ds.PSL[3] = 95000.0
     np.testing.assert_array_equal(open_mask(out), segment(ds, storm_model()))
 
 
