@@ -251,6 +251,8 @@ def test_fit_reads_what_is_kept(store: Path, work: Work) -> None:
     lows.attrs = {"flag_values": [0, 1], "flag_meanings": "background deep_low"}
     options: dict[str, Any] = {
         "level": LEVEL,
+        # a store is not always listed in the same order
+        "variables": ["PSL", "U850", "V850"],
         "validation": 0.3,
         "progress": False,
         "architecture": {"features": (4,), "depths": (0,)},

@@ -21,8 +21,15 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task, "PAUSE", 0.001)
 
 
+@pytest.fixture
+def cluster(all_workers: Any) -> Any:
+    """The cluster, with all its workers: a test before may have killed one."""
+    all_workers.wait_for_workers(2, timeout=120)
+    return all_workers
+
+
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Any]:
+def all_workers() -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     with (
