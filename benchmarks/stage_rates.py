@@ -111,11 +111,7 @@ class Pipeline:
     def regridded(self, part: slice) -> list[NDArray[np.float32]]:
         """A block on the model's grid."""
         n_steps = part.stop - part.start
-        moved: dict[int, NDArray[np.float32]] = {}
-        for group in self.node.groups(self.model):
-            chosen = [self.fields[i][:n_steps] for i in group]
-            moved |= dict(zip(group, self.node.regridded(self.model, group, chosen), strict=True))
-        return [moved[index] for index in range(len(self.names))]
+        return self.node.on_model_grid(self.model, lambda index: self.fields[index][:n_steps])
 
     def inferred(self, part: slice) -> NDArray[Any]:
         """Classes of a block."""

@@ -114,13 +114,11 @@ def _warmed_up(node: SegmentNode, model: Model, variables: Sequence[xr.Variable]
     """Seconds that the network takes for a sample, once all is loaded and compiled."""
     node.model.load()
     batch = node.inference.batch_size
-    fields: list[NDArray[Any]] = [np.empty(0)] * len(variables)
-    for group in node.groups(model):
-        plain = [np.zeros((batch, node.source.n_cells), variables[index].dtype) for index in group]
-        moved = node.regridded(model, group, plain)
-        for index, values in zip(group, moved, strict=True):
-            # no value at all, rather than one that no field has
-            fields[index] = np.full_like(values, np.nan)
+    plain = node.on_model_grid(
+        model, lambda index: np.zeros((batch, node.source.n_cells), variables[index].dtype)
+    )
+    # no value at all, rather than one that no field has
+    fields = [np.full_like(values, np.nan) for values in plain]
     few = [values[: node.inference.samples_at_once()] for values in fields]
     node.classified(model, few)
     start = time.perf_counter()

@@ -119,14 +119,12 @@ class DirectSource:
         leading = tuple(size for _, size in self.layout.leading)
         leading = (part.stop - part.start, *leading[1:]) if leading else ()
         n_samples = math.prod(leading)
-        fields = [np.empty((n_samples, model.grid.n_cells), np.float32) for _ in self.variables]
-        for group in node.groups(model):
-            # regridded as soon as read: of the source, no more than a group is ever in memory
+
+        def read(index: int) -> NDArray[Any]:
             with stage("read"):
-                read = [node.flattened(self._read(self.variables[i], part), leading) for i in group]
-            with stage("regrid"):
-                for index, values in zip(group, node.regridded(model, group, read), strict=True):
-                    fields[index] = values
+                return node.flattened(self._read(self.variables[index], part), leading)
+
+        fields = node.on_model_grid(model, read)
         result = node.allocated(n_samples)
         for batch in node.batches(n_samples):
             with stage("infer"):

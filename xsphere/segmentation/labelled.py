@@ -192,12 +192,16 @@ def _strict(
     """
     names = list(dict.fromkeys(match.array.name for match in matches))
     block = regular_block([match.array for match in matches], horizontal.dims)
-    for given, length in ((as_opened(ds, names), block), (ds, None)):
+
+    def read_strictly(given: xr.Dataset) -> list[xr.DataArray]:
         strict = checked(given, names, missing_chunks=missing_chunks)
-        arrays = [match.array for match in matched_variables(strict, model.spec)]
-        if length is not None and all(is_unread(array) for array in arrays):
-            break
-    return arrays, length
+        return [match.array for match in matched_variables(strict, model.spec)]
+
+    if block is not None:
+        arrays = read_strictly(as_opened(ds, names))
+        if all(is_unread(array) for array in arrays):
+            return arrays, block
+    return read_strictly(ds), None
 
 
 def _may_use_all_cores(arrays: list[xr.DataArray]) -> bool:

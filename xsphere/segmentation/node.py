@@ -175,8 +175,7 @@ class SegmentNode(Travelling):
 
         def run(part: slice) -> None:
             chosen = [values[part] for values in flat]
-            with stage("regrid"):
-                regridded = self._all_regridded(model, chosen)
+            regridded = self.on_model_grid(model, lambda index: chosen[index])
             with stage("infer"):
                 result[part] = self.classified(model, regridded)
 
@@ -197,13 +196,23 @@ class SegmentNode(Travelling):
         size = self.inference.batch_size
         return [slice(start, start + size) for start in range(0, n_samples, size)]
 
-    def groups(self, model: Model) -> list[tuple[int, ...]]:
-        """Variables that are regridded together: components of a vector in pairs, others alone."""
+    def on_model_grid(
+        self, model: Model, read: Callable[[int], NDArray[Any]]
+    ) -> list[NDArray[np.float32]]:
+        """All variables (n, model cells), each regridded as soon as it is read.
+
+        Components of a vector are read together; no more than those are held meanwhile.
+        """
         pairs = [tuple(pair) for pair in model.spec.vectors]
         paired = {index for pair in pairs for index in pair}
-        return pairs + [(i,) for i in range(len(self.conversions)) if i not in paired]
+        moved: dict[int, NDArray[np.float32]] = {}
+        for group in pairs + [(i,) for i in range(len(self.conversions)) if i not in paired]:
+            fields = [read(index) for index in group]
+            with stage("regrid"):
+                moved |= zip(group, self._regridded(model, group, fields), strict=True)
+        return [moved[index] for index in range(len(moved))]
 
-    def regridded(
+    def _regridded(
         self, model: Model, group: tuple[int, ...], fields: Sequence[NDArray[Any]]
     ) -> list[NDArray[np.float32]]:
         """Fields (n, source cells) of a group of variables, in the model's units on its grid."""
@@ -223,16 +232,6 @@ class SegmentNode(Travelling):
             for start in range(0, len(fields[0]), step)
         ]
         return self._on_target(model, np.concatenate(parts))
-
-    def _all_regridded(self, model: Model, fields: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        by_index = {
-            index: values
-            for group in self.groups(model)
-            for index, values in zip(
-                group, self.regridded(model, group, [fields[i] for i in group]), strict=True
-            )
-        }
-        return [by_index[index] for index in range(len(fields))]
 
     def _run_all(self, run: Callable[[slice], None], parts: list[slice]) -> None:
         import torch
