@@ -19,6 +19,7 @@ from xsphere.equivariance.fields import HealpixFields, PlaneFields
 from xsphere.equivariance.graphs import degrees_of_text, errors_text, graph_errors
 from xsphere.equivariance.sampled import Sampling, confidence_interval
 from xsphere.graph import SphereGraph
+from xsphere.graph.directions import directional_matrices
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.nn import ChebConv, SparseOperator
 from xsphere.plotting.curves import plot_equivariance, write_curves
@@ -275,6 +276,61 @@ def test_rotations_tell_isotropic_smoothing_from_a_map_that_is_not() -> None:
     assert np.all(equivariance_error(lambda f: z * f, grid, [3, 8], **options).error > 0.5)
 
 
+def test_turns_tell_operators_that_know_the_axis_from_those_that_know_places() -> None:
+    grid = HealpixGrid(4, "ring", cell_ids=np.random.default_rng(1).permutation(3072))
+    x, _, z = grid.centres.T[:, :, None]
+    options: dict[str, Any] = {"n_signals": 2, "n_rotations": 3}
+
+    def measured(operator: Any, method: Any) -> EquivarianceError:
+        return equivariance_error(operator, grid, [3, 10], method=method, **options)
+
+    assert np.all(measured(lambda f: z * f, "turns").error < 3e-3)
+    assert np.all(measured(lambda f: z * f, "rotations").error > 0.5)
+    assert np.all(measured(lambda f: x * f, "turns").error > 0.5)
+    east, north, *_ = directional_matrices(grid)
+    for matrix in (east, north):
+        assert np.all(measured(matrix, "turns").error < 0.02)
+        assert np.all(measured(matrix, "rotations").error > 0.5)
+        rectified = measured(lambda f, m=matrix: np.maximum(m @ f, 0), "turns")
+        assert np.all(rectified.error < 0.1)
+    # signs that differ from ring to ring are beyond any band, and turn with their rings
+    signs = np.random.default_rng(5).choice([-1.0, 1.0], 63)
+    rings = healpy.pix2ring(16, grid.ids)[:, None] - 1
+    found = measured(lambda f: signs[rings] * f, "turns")
+    assert np.all(found.error < 0.1)
+    assert np.all(measured(lambda f: signs[rings] * f, "rotations").error > 0.5)
+    # an identity leaves nothing to be turned as values
+    assert np.all(measured(sparse.eye_array(3072), "turns").error < 1e-12)
+
+
+def test_turned_values_are_those_of_the_turned_field() -> None:
+    grid = HealpixGrid(3, "ring", cell_ids=np.random.default_rng(2).permutation(768))
+    fields, rng = HealpixFields(grid), np.random.default_rng(3)
+    drawn = fields.drawn(7, 2, rng)
+    values = fields.values(drawn)
+    rotation = Rotation.from_euler("z", [[1.234]]).as_matrix()[0]
+    expected = fields.values(fields.rotated(drawn, rotation))
+    difference = fields.turned(values, rotation) - expected
+    assert np.linalg.norm(difference) < 1e-2 * np.linalg.norm(expected)
+    # orders of a ring are turned exactly, jumps at the poles or not: here east of a fixed direction
+    lon, lat = np.deg2rad(grid.centre_lonlat)
+    jump = np.stack([np.cos(lon), np.sign(lat) * np.sin(lon)], axis=1)
+    turned = np.stack([np.cos(lon - 1.234), np.sign(lat) * np.sin(lon - 1.234)], axis=1)
+    assert np.allclose(fields.turned(jump, rotation), turned, atol=1e-12)
+    # by a quarter, what stands anywhere arrives as it was
+    noise = rng.standard_normal((768, 1))
+    quarter = Rotation.from_euler("z", [[np.pi / 2]]).as_matrix()[0]
+    before = grid.cells_at(np.rad2deg(lon) - 90, np.rad2deg(lat))
+    assert np.allclose(fields.turned(noise, quarter), noise[before], atol=1e-12)
+
+
+def test_outputs_without_cells_may_depend_on_latitude_but_not_on_longitude() -> None:
+    options: dict[str, Any] = {"method": "turns", "output": "global", "n_signals": 2}
+    x, _, z = WHOLE.centres.T
+    assert np.all(equivariance_error(lambda f: z**2 @ f, WHOLE, [2], **options).error < 1e-10)
+    assert np.all(equivariance_error(lambda f: x**2 @ f, WHOLE, [2], **options).error > 0.1)
+
+
 def test_rotations_see_what_schur_sees_twice() -> None:
     # the part that is no scalar appears before and after the rotation, independently
     grid = HealpixGrid(4)
@@ -411,7 +467,7 @@ LATLON = LatLonGrid(np.arange(0, 360, 30.0), np.arange(-75, 90, 30.0))
             (np.negative, WHOLE, [2]),
             {"output": "global"},
             ValueError,
-            "output='global' needs method='rotations'",
+            "output='global' needs method='rotations' or 'turns'",
         ),
         (
             (sparse.eye_array(100), PART, [2]),
@@ -424,6 +480,18 @@ LATLON = LatLonGrid(np.arange(0, 360, 30.0), np.arange(-75, 90, 30.0))
             {"method": "rotations"},
             ValueError,
             "on a HealpixGrid only, .* or output='global'",
+        ),
+        (
+            (np.negative, LATLON, [2]),
+            {"method": "turns"},
+            ValueError,
+            "method='turns' rotates outputs on a HealpixGrid only",
+        ),
+        (
+            (sparse.eye_array(100), PART, [2]),
+            {"method": "turns"},
+            ValueError,
+            "method='turns' needs a whole sphere",
         ),
         ((np.abs, WHOLE, [2]), {}, ValueError, "must be linear .* use method='rotations'"),
         ((lambda f: f + 1, WHOLE, [2]), {}, ValueError, "must be linear"),

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from xsphere.equivariance.operators import is_matrix
 from xsphere.grids import Grid, HealpixGrid
 
-METHODS = ("schur", "rotations")
+METHODS = ("schur", "rotations", "turns")
 OUTPUTS = ("cells", "global")
 # Part of the sphere that a whole grid may miss, by rounding of the edges of its cells.
 WHOLE = 1e-3
@@ -154,18 +154,19 @@ def check_possible(operator: Any, grid: Grid, *, method: str, output: str, n_cha
     if method == "schur":
         if output == "global":
             raise ValueError(
-                "output='global' needs method='rotations': Schur's lemma compares fields on cells"
+                "output='global' needs method='rotations' or 'turns': Schur's lemma compares "
+                "fields on cells"
             )
         return
     missing = 1.0 - float(grid.areas.sum()) / (4 * np.pi)
     if abs(missing) > WHOLE:
         raise ValueError(
-            f"method='rotations' needs a whole sphere, got {grid!r}, which lacks {missing:.1%} of "
+            f"method={method!r} needs a whole sphere, got {grid!r}, which lacks {missing:.1%} of "
             "it; use method='schur' for a linear operator, or measure on the whole sphere"
         )
     if output == "cells" and not isinstance(grid, HealpixGrid):
         raise ValueError(
-            f"method='rotations' rotates outputs on a HealpixGrid only, got {grid!r}; use "
+            f"method={method!r} rotates outputs on a HealpixGrid only, got {grid!r}; use "
             "method='schur' for a linear operator, or output='global' for outputs without cells"
         )
 

@@ -139,6 +139,25 @@ class HealpixFields:
         values: Floats = np.stack(maps, axis=-1)[self._ring_ids]
         return values
 
+    def turned(self, values: Floats, rotation: Floats) -> Floats:
+        """Values (n_cells, n_channels) turned about the axis, each ring by its Fourier series.
+
+        Nothing is assumed of latitudes, so that jumps at the poles, as components of vectors have,
+        stay. Exact for the orders that rings resolve: below half their number of cells.
+        """
+        import healpy
+
+        angle = np.arctan2(rotation[1, 0], rotation[0, 0])
+        rings = np.empty_like(values)
+        rings[self._ring_ids] = values
+        starts, sizes, *_ = healpy.ringinfo(self.nside, np.arange(1, 4 * self.nside))
+        for start, size in zip(starts, sizes, strict=True):
+            orders = np.arange(size // 2 + 1)[:, None]
+            waves = np.fft.rfft(rings[start : start + size], axis=0) * np.exp(-1j * angle * orders)
+            rings[start : start + size] = np.fft.irfft(waves, size, axis=0)
+        turned: Floats = rings[self._ring_ids]
+        return turned
+
     def of_values(self, values: Floats, iterations: int = 3) -> list[Floats]:
         """Coefficients up to ``3 nside - 1`` of values (n_cells, n_channels).
 

@@ -36,7 +36,7 @@ def graph_errors(
         Numbers k of neighbours. Weights that have a number of their own are given once, with it.
     weights : sequence of str
         As `SphereGraph` takes them.
-    method : {"schur", "rotations"}
+    method : {"schur", "rotations", "turns"}
         As `equivariance_error` takes it.
     seed : int
         Of the random numbers.

@@ -26,7 +26,7 @@ from xsphere.equivariance.sampled import (
 )
 from xsphere.grids import Grid
 
-Method = Literal["schur", "rotations"]
+Method = Literal["schur", "rotations", "turns"]
 Output = Literal["cells", "global"]
 
 
@@ -60,6 +60,11 @@ def equivariance_error(
     the size of the remainder. What a network puts into an output beyond that band is lost in the
     rotation, counts as its error, and is not in the floor.
 
+    ``"turns"``: the same over turns about the Earth's axis by any angle. An operator that knows
+    east and north, such as one of `xsphere.graph.directions.directional_matrices`, commutes with
+    these and with no other rotation. What the harmonics miss of a remainder turns ring by ring, in
+    Fourier series: east and north jump at the poles, and so do outputs that know them.
+
     Norms weigh cells by their area.
 
     Parameters
@@ -70,16 +75,16 @@ def equivariance_error(
         mode during the measure.
     grid : Grid
         Where inputs, and outputs if they have cells, live. Any grid for ``"schur"``; a whole
-        HEALPix sphere, in any indexing scheme and order, for ``"rotations"``; any whole sphere if
-        `output` is ``"global"``.
+        HEALPix sphere, in any indexing scheme and order, for ``"rotations"`` and ``"turns"``; any
+        whole sphere if `output` is ``"global"``.
     degrees : int or array_like of int, shape (n_degrees,)
         Degrees l of the fields: at most ``3 nside - 1`` on HEALPix, and elsewhere
         ``sqrt(4 pi / mean area) - 1``.
-    method : {"schur", "rotations"}
-        Which of the two.
+    method : {"schur", "rotations", "turns"}
+        Which of the three.
     output : {"cells", "global"}
         ``"global"``: the outputs have no cells, shape (n_out_channels,) a sample, and should not
-        change when the input rotates. Only by rotations.
+        change when the input rotates. Not for ``"schur"``.
     n_channels : int
         Independent random fields that are given at a time. A matrix acts on one.
     n_signals, n_rotations : int
@@ -125,7 +130,8 @@ def equivariance_error(
     check_possible(normalized, grid, method=method, output=output, n_channels=n_channels)
     if method == "schur" and is_matrix(normalized):
         return _exact(normalized, grid, chosen, confidence)
-    sampling = Sampling(**counts, seed=seed, confidence=confidence)
+    turns = method == "turns"
+    sampling = Sampling(**counts, seed=seed, confidence=confidence, about_axis=turns)
     with applied(normalized, n_cells=grid.n_cells, output=output) as apply:
         return _MEASURES[method](apply, grid, chosen, sampling)
 
@@ -171,7 +177,8 @@ def _rotations(
         rotation_ratios(apply, fields, grid.areas, int(degree), sampling) for degree in degrees
     ]
     floor = np.array([floors.mean() for _, floors in found])
-    return _summary([ratio for ratio, _ in found], floor, degrees, sampling, "rotations", None)
+    method: Method = "turns" if sampling.about_axis else "rotations"
+    return _summary([ratio for ratio, _ in found], floor, degrees, sampling, method, None)
 
 
 def _summary(
@@ -207,4 +214,5 @@ def _summary(
 _MEASURES: dict[str, Callable[[Apply, Grid, NDArray[np.int64], Sampling], EquivarianceError]] = {
     "schur": _schur,
     "rotations": _rotations,
+    "turns": _rotations,
 }

@@ -36,7 +36,7 @@ class EquivarianceError:
         operator on several channels a matrix, shape (n_degrees, n_out_channels, n_channels). None
         by rotations.
     method : str
-        ``"schur"`` or ``"rotations"``.
+        ``"schur"``, ``"rotations"`` or ``"turns"``.
     confidence : float
         Of the interval.
     sampled : bool
@@ -108,6 +108,7 @@ class EquivarianceError:
         ratio = {
             "schur": "|L f - c f| / |L f|",
             "rotations": "|R L f - L R f| / |L f|",
+            "turns": "|R L f - L R f| / |L f|, about the axis",
         }[self.method]
         how = f"low..high: {self.confidence:.0%}" if self.sampled else "exact expectation"
         return f"{self.method}: error = {ratio}, not squared; {how}"

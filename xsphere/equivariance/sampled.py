@@ -34,6 +34,8 @@ class Sampling:
         Non-negative.
     confidence : float
         Of the intervals.
+    about_axis : bool
+        Whether rotations are turns about the Earth's axis, by any angle; else any rotation.
 
     Examples
     --------
@@ -47,6 +49,7 @@ class Sampling:
     n_channels: int = 1
     seed: int = 0
     confidence: float = 0.95
+    about_axis: bool = False
 
     def rng(self, degree: int, purpose: int = 0) -> np.random.Generator:
         """Random numbers that depend on the seed, a degree and a purpose alone.
@@ -130,7 +133,8 @@ def rotation_ratios(
     Inputs are rotated exactly. An output on the cells is split into ``C f``, with the C that comes
     nearest to it, whose rotation is ``C R f`` and exact as well; and a remainder, whose values are
     rotated by their spherical-harmonic coefficients up to ``3 nside - 1``, which is not exact near
-    that degree. An output without cells is compared as it is.
+    that degree; turns about the axis rotate what these miss ring by ring. An output without cells
+    is compared as it is.
 
     Parameters
     ----------
@@ -143,14 +147,15 @@ def rotation_ratios(
     degree : int
         Degree of the fields.
     sampling : Sampling
-        How many fields and rotations; rotations are drawn from the Haar measure.
+        How many fields and rotations; rotations are drawn from the Haar measure, of all or of
+        those about the axis.
 
     Returns
     -------
     ratios : array of float64, shape (n_signals, n_rotations)
         NaN where the operator maps a field to zero.
     floors : array of float64, shape (n_signals, n_rotations)
-        The ratio of the identity operator, its output all rotated by coefficients, times the part
+        The ratio of the identity operator, its output all rotated as remainders are, times the part
         of the output that is remainder: about what rotating adds to the ratio.
 
     Examples
@@ -170,8 +175,8 @@ def rotation_ratios(
         drawn = fields.drawn(degree, sampling.n_channels, rng)
         given = fields.values(drawn)
         found = apply(given)
-        rotated_output = _output_rotations(fields, given, found, areas)
-        for turn, rotation in enumerate(_rotations(sampling.n_rotations, rng)):
+        rotated_output = _output_rotations(fields, given, found, areas, sampling.about_axis)
+        for turn, rotation in enumerate(_rotations(sampling, rng)):
             turned = fields.values(fields.rotated(drawn, rotation))
             after, floors[signal, turn] = rotated_output(rotation, turned)
             ratios[signal, turn] = _relative(apply(turned) - after, found, areas, noise)
@@ -254,14 +259,18 @@ def confidence_interval(ratios: Floats, degree: int, sampling: Sampling) -> tupl
     return float(low), float(high)
 
 
-def _rotations(n_rotations: int, rng: np.random.Generator) -> Iterator[Floats]:
+def _rotations(sampling: Sampling, rng: np.random.Generator) -> Iterator[Floats]:
     from scipy.spatial.transform import Rotation
 
-    yield from Rotation.random(n_rotations, rng).as_matrix()
+    if sampling.about_axis:
+        angles = rng.uniform(0.0, 2 * np.pi, sampling.n_rotations)
+        yield from Rotation.from_euler("z", angles[:, None]).as_matrix()
+    else:
+        yield from Rotation.random(sampling.n_rotations, rng).as_matrix()
 
 
 def _output_rotations(
-    fields: Any, given: Floats, found: Floats, areas: Floats
+    fields: Any, given: Floats, found: Floats, areas: Floats, about_axis: bool
 ) -> Callable[[Floats, Floats], tuple[Floats, float]]:
     """Function of a rotation and the rotated input: the rotated output, and the floor."""
     if found.ndim < 2:
@@ -271,14 +280,32 @@ def _output_rotations(
     scalar = np.linalg.lstsq(root * given, root * found, rcond=None)[0]
     remainder = found - given @ scalar
     part = _relative(remainder, found, areas, np.zeros_like(found))
-    of_given, of_remainder = fields.of_values(given), fields.of_values(remainder)
+    rotate = _turned if about_axis else _rotated
+    of_given, of_remainder = rotate(fields, given), rotate(fields, remainder)
 
     def rotated(rotation: Floats, turned: Floats) -> tuple[Floats, float]:
-        identity = fields.values(fields.rotated(of_given, rotation)) - turned
-        output = turned @ scalar + fields.values(fields.rotated(of_remainder, rotation))
+        identity = of_given(rotation) - turned
+        output = turned @ scalar + of_remainder(rotation)
         return output, part * _relative(identity, given, areas, given)
 
     return rotated
+
+
+def _turned(fields: HealpixFields, values: Floats) -> Callable[[Floats], Floats]:
+    # the short rings at the poles hold few orders: they get only what no coefficient holds
+    coefficients = fields.of_values(values)
+    rest = values - fields.values(coefficients)
+
+    def turned(rotation: Floats) -> Floats:
+        smooth = fields.values(fields.rotated(coefficients, rotation))
+        return smooth + fields.turned(rest, rotation)
+
+    return turned
+
+
+def _rotated(fields: HealpixFields, values: Floats) -> Callable[[Floats], Floats]:
+    coefficients = fields.of_values(values)
+    return lambda rotation: fields.values(fields.rotated(coefficients, rotation))
 
 
 def _relative(difference: Floats, found: Floats, areas: Floats, noise: Floats) -> float:

@@ -1,6 +1,7 @@
 """Graphs of the sphere and the sparse matrices made from grids alone."""
 
 from xsphere.graph.derivatives import divergence_matrices, gradient_matrices, vorticity_matrices
+from xsphere.graph.directions import directional_matrices
 from xsphere.graph.laplacians import LaplacianType, laplacian, spectrum_bound
 from xsphere.graph.neighbours import nearest_neighbours
 from xsphere.graph.sphere_graph import SphereGraph, Weights
@@ -12,6 +13,7 @@ __all__ = [
     "SphereGraph",
     "Weights",
     "adjacency",
+    "directional_matrices",
     "divergence_matrices",
     "gradient_matrices",
     "kernel_width",
