@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xsphere.model import Channel, GraphSpec, Model, ModelSpec, Variable
-from xsphere.nn import UNetLayout
-from xsphere.nn.unet import PRESETS
+from xsphere.nn import PRESETS, UNetLayout
 
 LAYOUTS = {**PRESETS, "tiny": UNetLayout(features=(4, 4), depths=(0, 1))}
 COMPRESSORS = ("blosc-lz4", "blosc-zstd", "zstd", "none")

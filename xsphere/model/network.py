@@ -87,7 +87,7 @@ def build_network(spec: ModelSpec) -> "SphereUNet":
     >>> type(build_network(example_spec())).__name__
     'SphereUNet'
     """
-    from xsphere.graph import SphereGraph
+    from xsphere.graph import SphereGraph, directional_matrices
     from xsphere.nn import SphereUNet
 
     spec = resolve_graph(spec)
@@ -108,7 +108,12 @@ def build_network(spec: ModelSpec) -> "SphereUNet":
         ).scaled_laplacian
         for grid, width in zip(grids, widths, strict=True)
     ]
-    return SphereUNet(len(spec.channels), len(spec.classes) + 1, laplacians, layout)
+    directions = None
+    if layout.directional:
+        directions = [directional_matrices(grid, _neighbours(graph, grid))[:4] for grid in grids]
+    return SphereUNet(
+        len(spec.channels), len(spec.classes) + 1, laplacians, layout, directions=directions
+    )
 
 
 def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
@@ -137,8 +142,11 @@ def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     layout = _layout(spec)
     _graph_grids(spec, layout.n_levels)
     stand_in = [sparse.csr_array((1, 1))] * layout.n_levels
+    directions = [[stand_in[0]] * 4] * layout.n_levels if layout.directional else None
     with torch.device("meta"):
-        network = SphereUNet(len(spec.channels), len(spec.classes) + 1, stand_in, layout)
+        network = SphereUNet(
+            len(spec.channels), len(spec.classes) + 1, stand_in, layout, directions=directions
+        )
     return {name: tuple(tensor.shape) for name, tensor in trained_state(network).items()}
 
 

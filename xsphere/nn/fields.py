@@ -47,7 +47,7 @@ class FieldRegridder(nn.Module):
     ) -> None:
         super().__init__()
         matrix = regridding_weights(source, target, method=method)
-        self.operator = SparseOperator(matrix, differentiable=False)
+        self.operator = SparseOperator(matrix)
         parts = matrix.sum(axis=1)
         least = min_valid_fraction - PART_TOLERANCE
         # never enough where the source does not reach
@@ -64,9 +64,11 @@ class FieldRegridder(nn.Module):
         """Regridded fields: (n, n_source) to (n, n_target)."""
         columns = fields.T.contiguous()
         valid = columns.isfinite()
-        known = self.operator.apply_to_sample(valid.to(columns.dtype))
-        sums = self.operator.apply_to_sample(columns.where(valid, 0.0))
-        return (sums / known).where(known >= self.get_buffer("enough")[:, None], torch.nan).T
+        both = torch.stack([valid.to(columns.dtype), columns.where(valid, 0.0)])
+        known, sums = self.operator(both)
+        is_enough = known >= self.get_buffer("enough")[:, None]
+        filled: Tensor = (sums / known).where(is_enough, torch.nan)
+        return filled.T
 
     def vectors(self, east: Tensor, north: Tensor) -> tuple[Tensor, Tensor]:
         """Regridded components of vectors, missing where either of them is.

@@ -1,7 +1,6 @@
-"""U-Net on HEALPix or any other grids: the published layout, a small one, and any in between."""
+"""U-Net on HEALPix or any other grids."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Self
 
@@ -10,130 +9,18 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from xsphere.graph import SphereGraph
+from xsphere.graph import SphereGraph, directional_matrices
 from xsphere.grids import Grid, HealpixGrid
-from xsphere.nn.layers import ChebConv, ConvBlock, Pooling, WeightedPool, pool, unpool
+from xsphere.nn.block import ConvBlock
+from xsphere.nn.convolution import ChebConv, DirectionalOperator, graph_conv
+from xsphere.nn.layout import UNetLayout, normalize_layout
 from xsphere.nn.operator import SparseOperator
+from xsphere.nn.pooling import Pooling, WeightedPool, pool
+from xsphere.nn.recomputing import recomputed
 from xsphere.weights import pooling_matrix, unpooling_matrix
 
 # Matrices of a step between two levels, (coarse, fine) and (fine, coarse); None for a reshape.
 PoolingPair = tuple[sparse.csr_array, sparse.csr_array]
-
-MAX_LAYERS = 24
-MAX_FEATURES = 4096
-MAX_KERNEL_SIZE = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class UNetLayout:
-    """Sizes of a `SphereUNet`.
-
-    Parameters
-    ----------
-    features : tuple of int
-        Output channels of the encoder's convolutions; the decoder mirrors them.
-    depths : tuple of int
-        How many levels below the input each of them works: starts at 0, grows by 0 or 1.
-    kernel_size : int
-        Polynomial terms of all convolutions but the last, which has one.
-    pooling : {"mean", "max"}
-        What a coarse cell keeps of its fine ones: on nested HEALPix a parent of its four children,
-        elsewhere as `xsphere.nn.WeightedPool` says.
-
-    Raises
-    ------
-    ValueError
-        If sizes are absurd or do not fit together; everything wrong is named.
-
-    Examples
-    --------
-    >>> UNetLayout(features=(8, 16), depths=(0, 1)).n_levels
-    2
-    """
-
-    features: tuple[int, ...]
-    depths: tuple[int, ...]
-    kernel_size: int = 4
-    pooling: Pooling = "mean"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "features", tuple(self.features))
-        object.__setattr__(self, "depths", tuple(self.depths))
-        problems = self._problems()
-        if problems:
-            raise ValueError("unusable U-Net layout: " + "; ".join(problems))
-
-    def _problems(self) -> list[str]:
-        problems = []
-        features, depths = self.features, self.depths
-        if not 1 <= len(features) <= MAX_LAYERS or not all(
-            type(size) is int and 1 <= size <= MAX_FEATURES for size in features
-        ):
-            problems.append(
-                f"features must be 1 to {MAX_LAYERS} integers from 1 to {MAX_FEATURES}, "
-                f"got {features!r}"
-            )
-        if len(depths) != len(features):
-            problems.append(
-                f"depths must be as many as features, got {len(depths)} and {len(features)}"
-            )
-        elif depths[:1] != (0,) or not all(b - a in (0, 1) for a, b in pairwise(depths)):
-            problems.append(f"depths must start at 0 and grow by 0 or 1, got {depths!r}")
-        if type(self.kernel_size) is not int or not 1 <= self.kernel_size <= MAX_KERNEL_SIZE:
-            problems.append(
-                f"kernel_size must be from 1 to {MAX_KERNEL_SIZE}, got {self.kernel_size!r}"
-            )
-        if self.pooling not in ("max", "mean"):
-            problems.append(f"pooling must be 'max' or 'mean', got {self.pooling!r}")
-        return problems
-
-    @property
-    def n_levels(self) -> int:
-        """Refinement levels in use, the finest included."""
-        return self.depths[-1] + 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a model file."""
-        return asdict(self)
-
-
-PRESETS = {
-    # Defferrard et al. (2020): the network behind table 3 of the paper
-    "deepsphere": UNetLayout(
-        features=(32, 64, 128, 256, 512, 512, 512), depths=(0, 0, 1, 2, 3, 4, 5)
-    ),
-    "small": UNetLayout(features=(32, 32, 64, 96, 128), depths=(0, 0, 1, 2, 3)),
-}
-
-
-def normalize_layout(layout: UNetLayout | str) -> UNetLayout:
-    """Layout given as itself or by the name of a preset.
-
-    Parameters
-    ----------
-    layout : UNetLayout or {"deepsphere", "small"}
-        A layout or a preset's name.
-
-    Returns
-    -------
-    UNetLayout
-        The layout.
-
-    Raises
-    ------
-    ValueError
-        If no preset has that name.
-
-    Examples
-    --------
-    >>> normalize_layout("small").n_levels
-    4
-    """
-    if isinstance(layout, UNetLayout):
-        return layout
-    if layout not in PRESETS:
-        raise ValueError(f"unknown U-Net layout {layout!r}; presets are {sorted(PRESETS)}")
-    return PRESETS[layout]
 
 
 class _DecoderStage(nn.Module):
@@ -146,14 +33,14 @@ class _DecoderStage(nn.Module):
         out_channels: int,
         *,
         kernel_size: int,
-        laplacian: SparseOperator,
+        operator: SparseOperator | DirectionalOperator,
     ) -> None:
         super().__init__()
-        self.up = ChebConv(in_channels, out_channels, kernel_size, laplacian)
-        self.join = ConvBlock(out_channels + skip_channels, out_channels, kernel_size, laplacian)
+        self.up = graph_conv(in_channels, out_channels, kernel_size, operator)
+        self.join = ConvBlock(out_channels + skip_channels, out_channels, kernel_size, operator)
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        joined: Tensor = self.join(torch.cat([self.up(x), skip], dim=-1))
+    def forward(self, x: Tensor, skip: Tensor, *, spread: bool = False) -> Tensor:
+        joined: Tensor = self.join(self.up(x, spread=spread), skip)
         return joined
 
 
@@ -169,10 +56,7 @@ class _Children(nn.Module):
 
 
 class _Copies(nn.Module):
-    """Copies for the four children of nested cells."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return unpool(x)
+    """Stands for copies for the four children of nested cells, which convolutions do without."""
 
 
 class SphereUNet(nn.Module):
@@ -196,12 +80,18 @@ class SphereUNet(nn.Module):
         For every step to the next level, the matrices that pool, (coarse, fine), and that unpool,
         (fine, coarse); None where cells are nested and four children stand side by side. By
         default all are.
+    directions : sequence of sequences of sparse arrays, optional
+        For every level, derivatives along east and north, such as the first four matrices of
+        `xsphere.graph.directional_matrices`: for a layout that is ``directional``, and no other.
+    checkpointing : bool
+        Whether training keeps the input of every stage alone and works out the rest again for the
+        gradients: less memory, more time, the same result. Can be set later too.
 
     Raises
     ------
     ValueError
-        If the layout is unknown, or the Laplacians are not one for each of its levels, or the
-        poolings not one for each step between them, of their sizes.
+        If the layout is unknown, or the Laplacians or directions are not one for each of its
+        levels, or the poolings not one for each step between them, of their sizes.
 
     References
     ----------
@@ -209,7 +99,7 @@ class SphereUNet(nn.Module):
 
     Examples
     --------
-    >>> from xsphere.graph import SphereGraph
+    >>> from xsphere.graph import SphereGraph, directional_matrices
     >>> from xsphere.grids import HealpixGrid
     >>> graphs = [SphereGraph(HealpixGrid(level), k=8) for level in (3, 2, 1, 0)]
     >>> network = SphereUNet(4, 3, [graph.scaled_laplacian for graph in graphs], "small")
@@ -225,8 +115,11 @@ class SphereUNet(nn.Module):
         layout: UNetLayout | str = "small",
         *,
         poolings: Sequence[PoolingPair | None] | None = None,
+        directions: Sequence[Sequence[sparse.csr_array]] | None = None,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpointing = checkpointing
         self.layout = layout = normalize_layout(layout)
         if len(laplacians) != layout.n_levels:
             raise ValueError(
@@ -241,12 +134,12 @@ class SphereUNet(nn.Module):
                 _Children(layout.pooling) if pair is None else WeightedPool(pair[0], layout.pooling)
             )
             self.up.append(_Copies() if pair is None else SparseOperator(pair[1]))
-        operators = [SparseOperator(laplacian) for laplacian in laplacians]
+        operators = _operators(laplacians, directions, layout)
         widths = [in_channels, *layout.features]
         self.encoder = nn.ModuleList()
         for layer, (depth, (a, b)) in enumerate(zip(layout.depths, pairwise(widths), strict=True)):
             # the coarsest layer is linear, as published
-            block = ChebConv if 0 < layer == len(layout.depths) - 1 else ConvBlock
+            block = graph_conv if 0 < layer == len(layout.depths) - 1 else ConvBlock
             self.encoder.append(block(a, b, layout.kernel_size, operators[depth]))
         self.decoder = nn.ModuleList()
         below = widths[-1]
@@ -259,11 +152,11 @@ class SphereUNet(nn.Module):
                     skip,
                     width,
                     kernel_size=layout.kernel_size,
-                    laplacian=operators[depth],
+                    operator=operators[depth],
                 )
             )
             below = width
-        self.head = ChebConv(below, out_channels, 1, operators[0])
+        self.head = ChebConv(below, out_channels, 1, SparseOperator(laplacians[0]))
 
     @classmethod
     def on_grids(
@@ -330,7 +223,14 @@ class SphereUNet(nn.Module):
             else (pooling_matrix(fine, coarse), unpooling_matrix(coarse, fine))
             for fine, coarse in pairwise(grids)
         ]
-        return cls(in_channels, out_channels, laplacians, layout, poolings=poolings)
+        return cls(
+            in_channels,
+            out_channels,
+            laplacians,
+            layout,
+            poolings=poolings,
+            directions=_directions(grids, k) if layout.directional else None,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores of the classes: (batch, cells, in_channels) to (batch, cells, out_channels)."""
@@ -339,13 +239,47 @@ class SphereUNet(nn.Module):
             if its_depth > depth:
                 x, depth = self.down[depth](x), its_depth
             skips.append(x)
-            x = stage(x)
+            x = self._worked_out(stage, x)
         for stage, its_depth in zip(self.decoder, reversed(self.layout.depths), strict=True):
+            spread = False
             if its_depth < depth:
-                x, depth = self.up[its_depth](x), its_depth
-            x = stage(x, skips.pop())
+                step, depth = self.up[its_depth], its_depth
+                # copies for children are never made: a convolution takes its parents' channels
+                spread = isinstance(step, _Copies)
+                x = x if spread else step(x)
+            x = self._worked_out(stage, x, skips.pop(), spread=spread)
         logits: Tensor = self.head(x)
         return logits
+
+    def _worked_out(self, stage: nn.Module, *xs: Tensor, **options: bool) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return recomputed(stage, *xs, **options)
+        y: Tensor = stage(*xs, **options)
+        return y
+
+
+def _operators(
+    laplacians: Sequence[sparse.csr_array],
+    directions: Sequence[Sequence[sparse.csr_array]] | None,
+    layout: UNetLayout,
+) -> list[SparseOperator] | list[DirectionalOperator]:
+    """What convolutions of each level are made with."""
+    if not layout.directional:
+        if directions is not None:
+            raise ValueError("directions are for a layout with directional=True, and this has not")
+        return [SparseOperator(laplacian) for laplacian in laplacians]
+    if directions is None or len(directions) != len(laplacians):
+        raise ValueError(
+            f"a directional layout needs directions for each of its {layout.n_levels} levels, got "
+            f"{None if directions is None else len(directions)}; directional_matrices(grid)[:4] "
+            "makes those of a grid"
+        )
+    pairs = zip(laplacians, directions, strict=True)
+    return [DirectionalOperator(laplacian, some) for laplacian, some in pairs]
+
+
+def _directions(grids: Sequence[Grid], k: int) -> list[list[sparse.csr_array]]:
+    return [directional_matrices(grid, _possible(k, grid))[:4] for grid in grids]
 
 
 def _check_poolings(

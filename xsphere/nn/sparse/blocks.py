@@ -1,0 +1,114 @@
+"""Blocks of cells with what surrounds them, so that whole convolutions stay in a core's cache.
+
+A polynomial of the Laplacian reaches as many rings of neighbours around a block as its degree. Each
+block carries these cells, numbered from its own outwards, and the rows of the matrix that it needs:
+the few cells that several blocks work out cost less than passing every order through main memory.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xsphere.nn.sparse.matrices import FixedMatrices
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Cells of a range and of the rings around them, with their part of the matrices.
+
+    Parameters
+    ----------
+    start, stop : int
+        The range of cells that is the block's own.
+    ids : array of int32, shape (n,)
+        Its own cells, then ring by ring those around it.
+    counts : array of int64, shape (n_rings + 1,)
+        Number of cells up to each ring; the first is ``stop - start``.
+    indptr, indices : arrays of int32
+        Rows of the matrices for all cells but those of the last ring; columns are places in `ids`.
+    values : array of float, shape (n_matrices, n_entries)
+        Entries of these rows.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> ring = sparse.csr_array(np.roll(np.eye(8), 1, axis=1))
+    >>> first = blocks(FixedMatrices([ring]), n_rows=4, n_rings=2, dtype=np.dtype("f4"))[0]
+    >>> first.ids.tolist(), first.counts.tolist()
+    ([0, 1, 2, 3, 4, 5], [4, 5, 6])
+    """
+
+    start: int
+    stop: int
+    ids: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    indptr: NDArray[np.int32]
+    indices: NDArray[np.int32]
+    values: NDArray[Any]
+
+    @property
+    def n_own(self) -> int:
+        """Number of the block's own cells."""
+        return self.stop - self.start
+
+    @cached_property
+    def addresses(self) -> tuple[int, int, int]:
+        """Where ids, pointers and columns stand in memory."""
+        return self.ids.ctypes.data, self.indptr.ctypes.data, self.indices.ctypes.data
+
+    @cached_property
+    def value_addresses(self) -> list[int]:
+        """Where the values of each matrix stand in memory."""
+        return [row.ctypes.data for row in self.values]
+
+
+def blocks(
+    matrices: FixedMatrices, *, n_rows: int, n_rings: int, dtype: np.dtype[Any]
+) -> list[Block]:
+    """Blocks that together have every row once.
+
+    Parameters
+    ----------
+    matrices : FixedMatrices
+        Square matrices.
+    n_rows : int
+        Most cells of a block, a multiple of 4.
+    n_rings : int
+        Rings around each.
+    dtype : dtype
+        Of the values.
+
+    Returns
+    -------
+    list of Block
+        In the order of cells; made at the first call and kept with the matrices.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> matrices = FixedMatrices([sparse.eye_array(12).tocsr()])
+    >>> [len(block.ids) for block in blocks(matrices, n_rows=8, n_rings=1, dtype=np.dtype("f4"))]
+    [8, 4]
+    """
+    return matrices.kept(
+        ("blocks", n_rows, n_rings, dtype.str), lambda: _blocks(matrices, n_rows, n_rings, dtype)
+    )
+
+
+def _blocks(
+    matrices: FixedMatrices, n_rows: int, n_rings: int, dtype: np.dtype[Any]
+) -> list[Block]:
+    from xsphere.nn.sparse.rings import with_rings
+
+    n_cells = matrices.shape[0]
+    values = np.ascontiguousarray(matrices.values, dtype)
+    places = np.full(n_cells, -1, np.int32)
+    made = []
+    for start in range(0, n_cells, n_rows):
+        stop = min(start + n_rows, n_cells)
+        parts = with_rings(matrices.indptr, matrices.indices, values, start, stop, n_rings, places)
+        made.append(Block(start, stop, *parts))
+    return made

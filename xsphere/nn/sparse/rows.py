@@ -1,0 +1,82 @@
+"""Loops over the rows of a block of cells, compiled. Imports numba: import it inside functions.
+
+All arrays are given by their addresses, and the way from one row to the next in bytes: calls cost
+little, and one compilation serves every shape. `xsphere.nn.sparse.blockwork` and `cpu` alone call
+these and keep the arrays alive. Positions are 32-bit integers; the address 0 is no array.
+"""
+
+from typing import Any
+
+from xsphere.compiled import compiled
+from xsphere.nn.sparse.tiles import rows_product
+from xsphere.nn.sparse.vectors import copy_bytes, integer_at, weighted_sum
+
+# Rows of the left factor that are multiplied with all columns before the next ones are, and
+# elements of a row before those of the next: what is read again and again stays in cache.
+ROWS_TOGETHER, INNER_TOGETHER = 64, 512
+
+
+@compiled
+def weigh_rows(
+    first: int, last: int, indptr: int, indices: int, values: int, n_channels: int,
+    x: int, x_row: int, plus: int, plus_row: int, plus_ids: int, plus_shift: int,
+    minus: int, minus_row: int, out: int, out_row: int, scale: Any,
+) -> None:  # fmt: skip
+    """Rows ``first`` to ``last`` of ``scale * matrix @ x + plus - minus``, into `out`.
+
+    Row i of `plus` is that of the i-th of the `plus_ids`, if there are any, or of its parent if
+    `plus_shift` is 2.
+    `scale` has the type of all elements.
+    """
+    for i in range(first, last):
+        other = 0
+        if plus:
+            place = integer_at(plus_ids, i) >> plus_shift if plus_ids else i
+            other = plus + place * plus_row
+        weighted_sum(
+            x,
+            x_row,
+            indices,
+            values,
+            integer_at(indptr, i),
+            integer_at(indptr, i + 1),
+            n_channels,
+            scale,
+            other,
+            minus + i * minus_row if minus else 0,
+            out + i * out_row,
+        )
+
+
+@compiled
+def gather_rows(
+    n: int, ids: int, shift: int, x: int, x_row: int, out: int, out_row: int, n_bytes: int
+) -> None:
+    """`n_bytes` of the rows of some cells, or of their parents if `shift` is 2, one by one."""
+    for i in range(n):
+        copy_bytes(out + i * out_row, x + (integer_at(ids, i) >> shift) * x_row, n_bytes)
+
+
+@compiled
+def multiply(
+    n_rows: int, n_columns: int, n_segments: int, n_inner: int,
+    left: int, left_row: int, left_column: int, left_segment: int,
+    right: int, right_row: int, right_segment: int,
+    out: int, out_row: int, accumulate: bool, scale: int, shift: int, rectify: bool, one: Any,
+) -> None:  # fmt: skip
+    """``out (+)= sum over segments of left @ right``, then scaled, shifted, rectified.
+
+    Strides are in bytes. Arguments as of `xsphere.nn.sparse.tiles.rows_product`.
+    """
+    for row in range(0, n_rows, ROWS_TOGETHER):
+        n = min(ROWS_TOGETHER, n_rows - row)
+        for inner in range(0, n_inner, INNER_TOGETHER):
+            n_now = min(INNER_TOGETHER, n_inner - inner)
+            last = inner + n_now == n_inner
+            rows_product(
+                n, n_columns, n_segments, n_now,
+                left + row * left_row + inner * left_column, left_row, left_column, left_segment,
+                right + inner * right_row, right_row, right_segment,
+                out + row * out_row, out_row, accumulate or inner > 0,
+                scale if last else 0, shift if last else 0, rectify and last, one,
+            )  # fmt: skip

@@ -1,0 +1,76 @@
+"""Work of the processor shared between as many threads as torch was given.
+
+Torch's own threads work inside one of its operations; the blocks of a convolution go through
+several, and through compiled loops, so each thread takes whole blocks. Where torch has one thread,
+as in tasks that run side by side, everything happens in the caller's.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import torch
+
+Work = Callable[[range], None]
+
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_pools_lock = threading.Lock()
+
+
+def share_out(work: Work, n_items: int) -> None:
+    """Do all items, each thread a range of them.
+
+    With fewer items than threads, they are done one after another, each with all of torch's
+    threads.
+
+    Parameters
+    ----------
+    work : callable
+        Takes a range of items. Must not need gradients.
+    n_items : int
+        Number of items.
+
+    Examples
+    --------
+    >>> done = []
+    >>> share_out(done.extend, 5)
+    >>> sorted(done)
+    [0, 1, 2, 3, 4]
+    """
+    n_threads = torch.get_num_threads()
+    if n_threads == 1 or n_items < n_threads:
+        with torch.no_grad():
+            work(range(n_items))
+        return
+    ends = [n_items * i // n_threads for i in range(n_threads + 1)]
+    inference = torch.is_inference_mode_enabled()
+
+    def run(part: range) -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            work(part)
+
+    parts = [range(first, last) for first, last in pairwise(ends)]
+    for _ in _pool(n_threads).map(run, parts):
+        pass
+
+
+def _pool(n_threads: int) -> ThreadPoolExecutor:
+    """Of this process: threads do not survive a fork."""
+    key = os.getpid(), n_threads
+    with _pools_lock:
+        if key not in _pools:
+            _pools[key] = ThreadPoolExecutor(
+                n_threads, "xsphere-convolution", initializer=_use_one_torch_thread
+            )
+        return _pools[key]
+
+
+def _use_one_torch_thread() -> None:
+    # the number is a thread's own, but also what threads that start later begin with
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    restored = threading.Thread(target=torch.set_num_threads, args=(before,))
+    restored.start()
+    restored.join()
