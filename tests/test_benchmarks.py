@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -28,6 +29,8 @@ PEERS = {
     "xarray_regrid": "xarray-regrid",
     "skyborn_cdo": "skyborn-cdo",
     "ducc0": "ducc0",
+    "deepsphere": "deepsphere-pytorch",
+    "torch_geometric": "torch_geometric",
 }
 REGRIDDERS = ("healpix-resample", "xarray-regrid", "skyborn-cdo")
 FIELDS = ("sinusoid", "harmonic", "vortex", "smooth", "polar")
@@ -221,6 +224,98 @@ def test_pipeline_is_measured_with_more_workers() -> None:
 def test_pipeline_refuses_an_unknown_section(script: Callable[[str], ModuleType]) -> None:
     with pytest.raises(SystemExit):
         script("pipeline").parsed(["--only", "stages,speed"])
+
+
+TINY_LAYERS = (
+    *("--nside", "4", "--k", "8", "--channels", "8", "64", "--batches", "2"),
+    *("--kernel-sizes", "3", "4", "--threads", "1", "--repeat", "1"),
+)
+
+
+def columns_of(printed: str) -> list[dict[str, str]]:
+    """Rows of all Markdown tables, by their heads."""
+    heads: list[str] = []
+    rows = []
+    for line in printed.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            heads = []
+        elif not heads:
+            heads = cells
+        elif line.startswith("| "):
+            rows.append(dict(zip(heads, cells, strict=True)))
+    return rows
+
+
+def test_layers_are_timed_beside_peers_and_the_product_alone() -> None:
+    printed = output_of("network.py", *TINY_LAYERS, "--only", "layers,gpu", "--backward")
+    assert "pip install torch_geometric" in printed
+    assert "Give a checkout of https://github.com/deepsphere/deepsphere-pytorch" in printed
+    assert "no GPU here" in printed
+    rows = columns_of(printed)
+    cases = [row for row in rows if row["nside"] == "4"]
+    assert len(cases) == 8  # of 2 by 2 sizes, forward and with gradients
+    for row in cases:
+        for peer in ("plain PyTorch (torch.sparse)", "torch CSR"):
+            times = float(row[f"ms: {peer}"]) / float(row["ms: xsphere"])
+            assert np.isclose(float(row[f"{peer} / xsphere"]), times, rtol=0.02, atol=0.01)
+        limit = float(row["ms: xsphere"]) / float(row["ms: product alone"])
+        assert np.isclose(float(row["xsphere / product alone"]), limit, rtol=0.02, atol=0.01)
+        assert float(row["largest error"]) < 1e-5
+    forward, _ = (row for row in rows if row["nside"] == "geometric mean")
+    ratios = [float(row["torch CSR / xsphere"]) for row in cases[:4]]
+    mean = np.exp(np.mean(np.log(ratios)))
+    assert np.isclose(float(forward["torch CSR / xsphere"]), mean, rtol=0.05, atol=0.02)
+    assert len(re.findall(r"^From 64 channels: \d", printed, re.M)) == 2
+
+
+def test_networks_are_timed_and_their_memory_measured() -> None:
+    options = ("--networks", "tiny", "--level", "2", "--batches", "2", "--repeat", "1")
+    printed = output_of("network.py", *options, "--threads", "1", "--only", "unet,memory")
+    timed, memory = columns_of(printed)
+    peer = "plain PyTorch (torch.sparse)"
+    for name, what in (("forward", "forward"), ("training step", "step")):
+        times = float(timed[f"ms: {peer}, {what}"]) / float(timed[f"ms: xsphere, {what}"])
+        assert np.isclose(float(timed[name]), times, rtol=0.02, atol=0.01)
+    assert float(timed["largest error"]) < 1e-5
+    assert {timed["layout"], memory["layout"]} == {"tiny"}
+    assert float(memory[f"MiB: {peer}"]) >= 0
+
+
+def test_gpu_table_is_made_on_any_device() -> None:
+    options = ("--nside", "4", "--channels", "8", "--repeat", "1", "--threads", "1")
+    (row,) = columns_of(output_of("network.py", *options, "--only", "gpu", "--device", "cpu"))
+    assert row["of the copy's bandwidth: at least"].endswith("%")
+    assert float(row["error: xsphere"]) < 1e-5
+    assert float(row["error: xsphere bf16"]) < 0.05
+
+
+def test_every_two_sizes_meet_in_the_short_design(script: Callable[[str], ModuleType]) -> None:
+    network = script("network")
+    cases = network.short_design()
+    assert len(set(cases)) == 24
+    sizes = (
+        *(network.NSIDES, network.NEIGHBOURS, network.CHANNELS),
+        *(network.BATCHES, network.TERMS),
+    )
+    for one, another in itertools.combinations(range(5), 2):
+        met = {(case[one], case[another]) for case in cases}
+        assert met == set(itertools.product(sizes[one], sizes[another]))
+
+
+def test_a_network_of_other_weights_is_noticed(script: Callable[[str], ModuleType]) -> None:
+    with pytest.raises(SystemExit, match=r"outputs differ .*'b': nan"):
+        script("network").checked(None, {"a": 1e-7, "b": float("nan")})
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--only", "speed"], ["--nside", "6"], ["--kernel-sizes", "1"], ["--threads", "0"]]
+)
+def test_network_refuses_options_without_meaning(
+    script: Callable[[str], ModuleType], wrong: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        script("network").parsed(wrong)
 
 
 def test_hours_on_paper(script: Callable[[str], ModuleType]) -> None:
