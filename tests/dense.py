@@ -14,11 +14,14 @@ def dense_product(matrix: sparse.csr_array, x: Tensor) -> Tensor:
 
 
 def dense_terms(
-    matrices: Sequence[sparse.csr_array], n_terms: int, children: str = "none"
+    matrices: Sequence[sparse.csr_array],
+    n_terms: int,
+    children: str = "none",
+    recursive: bool | None = None,
 ) -> list[Tensor]:
     """The matrices A_0, A_1, ... of a basis: Chebyshev polynomials of one, or as given."""
     first = matrices[0].toarray()
-    if len(matrices) == 1:
+    if len(matrices) == 1 if recursive is None else recursive:
         terms = []
         for order in range(n_terms):
             # by coefficients and powers: no recursion, as the code under test has one
@@ -43,3 +46,13 @@ def dense_convolution(terms: Sequence[Tensor], x: Tensor, weight: Tensor) -> Ten
         for term, factors in zip(terms, weight, strict=True)
     )
     return torch.stack(list(parts)).sum(0)
+
+
+def dense_gradients(
+    terms: Sequence[Tensor], x: Tensor, weight: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the samples and of the weights, by torch's own rules for dense products."""
+    x, weight = (tensor.detach().double().requires_grad_() for tensor in (x, weight))
+    y = dense_convolution(terms, x, weight)
+    of_x, of_weight = torch.autograd.grad(y, [x, weight], gradient.double())
+    return of_x, of_weight

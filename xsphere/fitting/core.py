@@ -169,6 +169,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = build_network(spec)
+        network.checkpointing = options.checkpointing
         history = train(
             network,
             data,

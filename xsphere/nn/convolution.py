@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from xsphere.nn.operator import SparseOperator
 from xsphere.nn.pooling import unpool
 from xsphere.nn.sparse.functional import convolve
-from xsphere.nn.sparse.matrices import Basis, Children, FixedMatrices
+from xsphere.nn.sparse.matrices import Basis, Children, FixedMatrices, numbered_basis
 
 
 class GraphConv(nn.Module):
@@ -28,6 +28,12 @@ class GraphConv(nn.Module):
         new weights are drawn by it.
     bias : bool
         Whether to add a constant to every output channel.
+
+    Examples
+    --------
+    >>> layer = ChebConv(2, 3, 4, SparseOperator(sparse.eye_array(12).tocsr()))
+    >>> isinstance(layer, GraphConv), layer.basis("none").n_terms
+    (True, 4)
     """
 
     def __init__(
@@ -100,9 +106,10 @@ class GraphConv(nn.Module):
             basis = self.basis("spread" if spread else "none")
             return convolve(basis, xs, self.weight, scale=scale, shift=shift, rectified=rectified)
         y = _pointwise(xs, self.weight[0])
+        dtype = y.dtype
         y = y if scale is None else y * scale
         y = y if shift is None else y + shift
-        y = y.relu() if rectified else y
+        y = (y.relu() if rectified else y).to(dtype)
         return unpool(y) if spread else y
 
     def extra_repr(self) -> str:
@@ -170,8 +177,7 @@ class ChebConv(GraphConv):
 
     def basis(self, children: Children) -> Basis:
         """Chebyshev polynomials of the Laplacian."""
-        basis: Basis = self.laplacian.chebyshev(len(self.weight), children)
-        return basis
+        return self.laplacian.chebyshev(len(self.weight), children)
 
 
 class DirectionalOperator(nn.Module):
@@ -202,10 +208,10 @@ class DirectionalOperator(nn.Module):
         """Number of matrices, the identity included."""
         return self.matrices.n_matrices + 1
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def basis(self, children: Children = "none") -> Basis:
         """The matrices, as a basis of convolutions; the same one at every call."""
-        return Basis.of(self.matrices, n_terms=self.n_terms, recursive=False, children=children)
+        basis: Basis = numbered_basis(self.matrices.number, self.n_terms, False, children)
+        return basis
 
 
 class DirectionalConv(GraphConv):
@@ -260,8 +266,7 @@ class DirectionalConv(GraphConv):
 
     def basis(self, children: Children) -> Basis:
         """Derivatives and Laplacian."""
-        basis: Basis = self.operator.basis(children)
-        return basis
+        return self.operator.basis(children)
 
 
 def graph_conv(
@@ -315,7 +320,8 @@ def _pointwise(xs: Sequence[Tensor], weight: Tensor) -> Tensor:
     y = xs[0].new_zeros(())
     for x, part in zip(xs, parts, strict=True):
         # products of one sample's shape only, so that results do not depend on the batch
-        y = y + (x @ part if _is_lenient(x) else torch.stack([sample @ part for sample in x]))
+        whole = _is_lenient(x) or len(x) < 2
+        y = y + (x @ part if whole else torch.stack([sample @ part for sample in x]))
     return y
 
 

@@ -1,11 +1,10 @@
 """One sparse operator: a fixed matrix applied to the cells of every sample and channel."""
 
-import torch
 from scipy import sparse
 from torch import Tensor, nn
 
 from xsphere.nn.sparse.functional import product
-from xsphere.nn.sparse.matrices import Basis, Children, FixedMatrices
+from xsphere.nn.sparse.matrices import Basis, Children, FixedMatrices, numbered_basis
 
 
 class SparseOperator(nn.Module):
@@ -22,6 +21,7 @@ class SparseOperator(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> swap = SparseOperator(sparse.csr_array([[0.0, 1.0], [1.0, 0.0]]))
     >>> swap(torch.tensor([[[1.0], [2.0]]])).tolist()
     [[[2.0], [1.0]]]
@@ -43,7 +43,6 @@ class SparseOperator(nn.Module):
         """Whether the matrix is its own transpose, to the last bit."""
         return self.matrices.is_symmetric
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def chebyshev(self, n_terms: int, children: Children = "none") -> Basis:
         """Chebyshev polynomials of the matrix, as a basis of convolutions.
 
@@ -65,7 +64,8 @@ class SparseOperator(nn.Module):
         >>> swap.chebyshev(4).n_terms
         4
         """
-        return Basis.of(self.matrices, n_terms=n_terms, children=children)
+        basis: Basis = numbered_basis(self.matrices.number, n_terms, True, children)
+        return basis
 
     def forward(self, x: Tensor) -> Tensor:
         """Product with every sample: (batch, n_source, channels) to (batch, n_target, channels)."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -44,15 +45,14 @@ def recomputed(function: Callable[..., Tensor], *args: Any, **options: Any) -> T
 
     Examples
     --------
-    >>> import torch
     >>> x = torch.tensor([2.0], requires_grad=True)
     >>> recomputed(lambda x: x.exp().log(), x).backward()
     >>> round(float(x.grad), 6)
     1.0
     """
-    result: Tensor = checkpoint(
-        function, *args, use_reentrant=False, context_fn=_contexts, **options
-    )
+    # torch's compiler, which changes nothing twice, has ways of its own to work things out again
+    contexts: Any = {} if torch.compiler.is_compiling() else {"context_fn": _contexts}
+    result: Tensor = checkpoint(function, *args, use_reentrant=False, **contexts, **options)
     return result
 
 

@@ -32,6 +32,9 @@ class TrainingOptions:
         Weight of the Jaccard loss beside the cross-entropy.
     seed : int
         Of weights, order and augmentation.
+    checkpointing : bool
+        Whether the network keeps little of what its gradients need and works the rest out again:
+        less memory, more time, the same weights. `xsphere.fit` tells its network so.
 
     Raises
     ------
@@ -50,6 +53,7 @@ class TrainingOptions:
     weight_decay: float = 1e-3
     jaccard: float = 1.0
     seed: int = 0
+    checkpointing: bool = False
 
     def __post_init__(self) -> None:
         low = {"epochs": 1, "batch_size": 1, "learning_rate": 0, "weight_decay": 0, "jaccard": 0}
@@ -154,7 +158,7 @@ def train(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    run_key = json.dumps([asdict(options), data.fingerprint, data.class_weights], sort_keys=True)
+    run_key = _run_key(options, data)
     history = _resumed(checkpoint, network, optimizer, run_key)
     bar = tqdm(
         total=options.epochs * n_steps,
@@ -172,6 +176,14 @@ def train(
     bar.close()
     network.eval()
     return history
+
+
+def _run_key(options: TrainingOptions, data: TrainingData) -> str:
+    """Everything that the weights depend on."""
+    values = asdict(options)
+    # how much is kept in memory changes no bit of them
+    del values["checkpointing"]
+    return json.dumps([values, data.fingerprint, data.class_weights], sort_keys=True)
 
 
 def _epoch(

@@ -156,7 +156,9 @@ class SphereUNet(nn.Module):
                 )
             )
             below = width
-        self.head = ChebConv(below, out_channels, 1, SparseOperator(laplacians[0]))
+        # of one term, which needs no matrix
+        nothing = SparseOperator(sparse.csr_array(laplacians[0].shape))
+        self.head = ChebConv(below, out_channels, 1, nothing)
 
     @classmethod
     def on_grids(

@@ -25,7 +25,7 @@ from xsphere.stages import stage
 Output = Literal["mask", "probability"]
 
 # Part of every task's key: raise it when results change for the same model and weights.
-VERSION = 3
+VERSION = 4
 
 _checked = SharedEntries(8)
 

@@ -25,7 +25,7 @@ class Block:
         The range of cells that is the block's own.
     ids : array of int32, shape (n,)
         Its own cells, then ring by ring those around it.
-    counts : array of int64, shape (n_rings + 1,)
+    counts : array of int32, shape (n_rings + 1,)
         Number of cells up to each ring; the first is ``stop - start``.
     indptr, indices : arrays of int32
         Rows of the matrices for all cells but those of the last ring; columns are places in `ids`.
@@ -44,7 +44,7 @@ class Block:
     start: int
     stop: int
     ids: NDArray[np.int32]
-    counts: NDArray[np.int64]
+    counts: NDArray[np.int32]
     indptr: NDArray[np.int32]
     indices: NDArray[np.int32]
     values: NDArray[Any]
@@ -55,14 +55,11 @@ class Block:
         return self.stop - self.start
 
     @cached_property
-    def addresses(self) -> tuple[int, int, int]:
-        """Where ids, pointers and columns stand in memory."""
-        return self.ids.ctypes.data, self.indptr.ctypes.data, self.indices.ctypes.data
-
-    @cached_property
-    def value_addresses(self) -> list[int]:
-        """Where the values of each matrix stand in memory."""
-        return [row.ctypes.data for row in self.values]
+    def addresses(self) -> tuple[int, int, int, int, int, int]:
+        """Where ids, counts, positions, columns and values stand; bytes from matrix to matrix."""
+        arrays = (self.ids, self.counts, self.indptr, self.indices, self.values)
+        ids, counts, indptr, indices, values = (array.ctypes.data for array in arrays)
+        return ids, counts, indptr, indices, values, self.values.strides[0]
 
 
 def blocks(

@@ -15,11 +15,14 @@ from torch import Tensor
 from xsphere.nn.sparse.epilogue import Epilogue
 from xsphere.nn.sparse.jobs import Item, Job, Terms
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
+from xsphere.nn.sparse.products import Extent, Strided, shared_product
 from xsphere.nn.sparse.workers import share_out
 
 # Partial sums of products are kept apart, in so many elements, for threads not to wait.
 PARTIAL_SUMS, MOST_PARTIAL_SUMS = 1 << 22, 16
-# Rows that a thread does at a time, of products that need no neighbours.
+# Elements of the terms of small grids, or of products, that are kept at a time.
+KEPT = 1 << 22
+# Rows that a thread does at a time.
 ROWS = 1 << 11
 
 
@@ -51,8 +54,9 @@ def convolve(basis: Basis, xs: Sequence[Tensor], weight: Tensor, epilogue: Epilo
     y = xs[0].new_empty((len(xs[0]), basis.n_target, n_out))
     if _has_products_first(basis, n_in, n_out):
         _contract(Job(basis, xs, n_out), weight, epilogue, y)
-    else:
-        _expand(Job(basis, xs, n_in), weight, epilogue, y)
+        return y
+    job = Job(basis, xs, n_in)
+    (_expand_whole if job.is_small else _expand)(job, weight, epilogue, y)
     return y
 
 
@@ -82,40 +86,47 @@ def _expand(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
     job.expand(finish)
 
 
+def _expand_whole(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
+    """As `_expand`, of a grid of few cells: weights are read once for many samples."""
+    n_terms, n_in, n_out = weight.shape
+    for samples in _some_at_a_time(job, n_in * n_terms * job.basis.matrices.shape[0]):
+        terms = job.whole(samples)
+        shared_product(
+            Extent(terms.shape[1], n_out, n_terms, n_in),
+            Strided.of(terms),
+            Strided.of(weight),
+            Strided.of(y.flatten(0, 1), (samples.start * job.basis.n_target,)),
+            one=job.one,
+            epilogue=_addresses(epilogue),
+        )
+
+
+def _some_at_a_time(job: Job, n_elements: int) -> list[range]:
+    """Numbers of samples that together have no more than so many elements each."""
+    n_samples, n = len(job.xs[0]), max(KEPT // n_elements, 1)
+    return [range(first, min(first + n, n_samples)) for first in range(0, n_samples, n)]
+
+
 def _contract(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
     """Products first, for outputs of fewer channels than the input's, or of more cells."""
-    n_terms, n_in, n_out = weight.shape
-    flat = weight.transpose(0, 1).reshape(n_in, n_terms * n_out).contiguous()
-    n_together = torch.get_num_threads()
-    for first in range(0, len(y), n_together):
-        xs = [x[first : first + n_together] for x in job.xs]
-        products = _products(job, xs, flat)
-        job.contract(products, y[first : first + n_together], epilogue.apply)
-
-
-def _products(job: Job, xs: Sequence[Tensor], weight: Tensor) -> Tensor:
-    """Samples times weights, the channels of several samples below each other."""
-    from xsphere.nn.sparse.rows import multiply
-
-    n_out = weight.shape[1]
-    products = xs[0].new_empty((*xs[0].shape[:2], n_out))
-    n_rows, size, row = products.shape[0] * products.shape[1], job.size, n_out * job.size
-
-    def work(parts: range) -> None:
-        for part in parts:
-            begin, start = 0, part * ROWS
-            for x in xs:
-                n_channels = x.shape[2]
-                multiply(
-                    min(ROWS, n_rows - start), n_out, 1, n_channels,
-                    x.data_ptr() + start * n_channels * size, n_channels * size, size, 0,
-                    weight.data_ptr() + begin * row, row, 0,
-                    products.data_ptr() + start * row, row, begin > 0, 0, 0, False, job.one,
-                )  # fmt: skip
-                begin += n_channels
-
-    share_out(work, -(-n_rows // ROWS))
-    return products
+    n_terms, _, n_out = weight.shape
+    n_source, width = job.basis.n_source, n_terms * n_out
+    for samples in _some_at_a_time(job, n_source * width):
+        products = y.new_empty((len(samples), n_source, width))
+        rows, begin = products.flatten(0, 1), 0
+        for x in job.xs:
+            n_channels, start = x.shape[2], (samples.start * n_source,)
+            for term in range(n_terms):
+                shared_product(
+                    Extent(len(rows), n_out, 1, n_channels),
+                    Strided.of(x.flatten(0, 1), start),
+                    Strided.of(weight[term], (begin,)),
+                    Strided.of(rows, (0, term * n_out)),
+                    one=job.one,
+                    accumulate=begin > 0,
+                )
+            begin += n_channels
+        job.contract(products, y[samples.start : samples.stop], epilogue.apply)
 
 
 def adjoint(
@@ -159,8 +170,12 @@ def adjoint(
         return None, _moments_of_terms(Job(basis, xs, n_in), weight, gradient)
     job = Job(basis.transposed, [gradient], n_out)
     results = [torch.empty_like(x) for x in xs] if need_x else None
-    sums = _PartialSums(weight) if need_weight else None
     turned = weight.transpose(1, 2).contiguous()
+    if job.is_small:
+        moments = weight.new_zeros(weight.shape) if need_weight else None
+        _adjoint_whole(job, xs, turned, results, moments)
+        return results, moments
+    sums = _PartialSums(weight) if need_weight else None
 
     def finish(item: Item, terms: Terms) -> None:
         if results is not None:
@@ -170,6 +185,41 @@ def adjoint(
 
     job.expand(finish, n_groups=sums.n_groups if sums else None)
     return results, None if sums is None else sums.total()
+
+
+def _adjoint_whole(
+    job: Job,
+    xs: Sequence[Tensor],
+    turned: Tensor,
+    results: Sequence[Tensor] | None,
+    moments: Tensor | None,
+) -> None:
+    """Both gradients on a grid of few cells: parts of the results for threads, not of the sums."""
+    n_terms, n_out, _ = turned.shape
+    n_cells = job.basis.n_target
+    for samples in _some_at_a_time(job, n_out * n_terms * job.basis.matrices.shape[0]):
+        terms, begin, start = job.whole(samples), 0, (samples.start * n_cells,)
+        n_rows = terms.shape[1]
+        for number, x in enumerate(xs):
+            n_channels = x.shape[2]
+            if results is not None:
+                shared_product(
+                    Extent(n_rows, n_channels, n_terms, n_out),
+                    Strided.of(terms),
+                    Strided.of(turned, (0, 0, begin)),
+                    Strided.of(results[number].flatten(0, 1), start),
+                    one=job.one,
+                )
+            for term, part in enumerate([] if moments is None else moments):
+                shared_product(
+                    Extent(n_channels, n_out, 1, n_rows),
+                    Strided.of(x.flatten(0, 1), start).transposed,
+                    Strided.of(terms[term]),
+                    Strided.of(part, (begin,)),
+                    one=job.one,
+                    accumulate=samples.start > 0,
+                )
+            begin += n_channels
 
 
 def _add_to_samples(

@@ -60,20 +60,17 @@ def convolve(
     >>> convolve(Basis.of(swap, n_terms=2), [x], weight).flatten().tolist()
     [21.0, 12.0]
     """
-    device = xs[0].device.type
-    tensors = [*xs, weight]
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        tensors = [tensor.to(dtype) for tensor in tensors]
-    *inputs, weight = tensors
-    _check(basis, inputs, weight)
-    dtype = weight.dtype
+    if not xs:
+        raise ValueError("a convolution needs samples, got no samples")
+    *inputs, weight = _autocast([*xs, weight])
+    _check(basis, inputs, weight, scale, shift)
     y: Tensor = _convolve(
         [x.contiguous() for x in inputs],
         weight,
         basis.number,
+        basis.n_target,
         scale,
-        None if shift is None else shift.to(dtype),
+        shift,
         rectified,
     )
     return y
@@ -97,7 +94,7 @@ def product(matrices: FixedMatrices, x: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If there are several matrices, or `x` has other cells.
+        If there are several matrices, or `x` has other cells or is not of a floating type.
 
     Examples
     --------
@@ -111,22 +108,47 @@ def product(matrices: FixedMatrices, x: Tensor) -> Tensor:
             f"a product takes one matrix, got {matrices.n_matrices}, and samples of shape (batch, "
             f"{matrices.shape[1]}, channels), got {tuple(x.shape)}"
         )
-    y: Tensor = _product(x.contiguous(), matrices.number)
+    if not x.is_floating_point():
+        raise ValueError(f"a product takes samples of a floating type, got {x.dtype}")
+    y: Tensor = _product(x.contiguous(), matrices.number, matrices.shape[0])
     return y
 
 
-def _check(basis: Basis, xs: Sequence[Tensor], weight: Tensor) -> None:
+def _autocast(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors in the type of autocast, where it is on; it leaves float64 alone, as torch's does."""
+    device = tensors[0].device.type
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype(device)
+    return [
+        tensor.to(dtype) if tensor.is_floating_point() and tensor.dtype != torch.float64 else tensor
+        for tensor in tensors
+    ]
+
+
+def _check(
+    basis: Basis, xs: Sequence[Tensor], weight: Tensor, scale: Tensor | None, shift: Tensor | None
+) -> None:
     problems = [
         f"samples of shape {tuple(x.shape)}, not (batch, {basis.n_source}, channels)"
         for x in xs
         if x.ndim != 3 or x.shape[1] != basis.n_source or len(x) != len(xs[0])
     ]
-    n_channels = sum(x.shape[-1] for x in xs)
+    n_channels = sum(x.shape[-1] if x.ndim else 0 for x in xs)
     if weight.ndim != 3 or weight.shape[:2] != (basis.n_terms, n_channels):
         problems.append(
             f"weights of shape {tuple(weight.shape)}, not ({basis.n_terms}, {n_channels}, "
             "channels_out)"
         )
+    elif not weight.numel():
+        problems.append(f"weights of shape {tuple(weight.shape)}, none at all")
+    problems.extend(
+        f"{name} of shape {tuple(values.shape)} on {values.device}, not ({weight.shape[-1]},) on "
+        f"{weight.device}"
+        for name, values in (("scale", scale), ("shift", shift))
+        if values is not None
+        and (values.shape != weight.shape[-1:] or values.device != weight.device)
+    )
     kinds = {(tensor.dtype, tensor.device) for tensor in (*xs, weight)}
     if len(kinds) > 1 or not weight.dtype.is_floating_point:
         names = sorted(f"{dtype} on {device}" for dtype, device in kinds)
@@ -146,11 +168,9 @@ class _Backend(Protocol):
 @cache
 def _on_gpus() -> _Backend | None:
     """The implementation for GPUs, where Triton is installed."""
-    try:
-        from xsphere.nn.sparse import gpu
-    except ImportError:
-        return None
-    return gpu
+    from xsphere.nn.sparse import gpu
+
+    return gpu if gpu.is_available() else None
 
 
 def _backend(x: Tensor) -> _Backend | None:
@@ -165,11 +185,14 @@ def _convolve(
     xs: list[Tensor],
     weight: Tensor,
     number: int,
+    n_target: int,
     scale: Tensor | None,
     shift: Tensor | None,
     rectify: bool,
 ) -> Tensor:
-    epilogue = Epilogue(scale, shift, rectify).to(weight.dtype)
+    # rounding a shift would move whole channels
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    epilogue = Epilogue(scale, shift, rectify).to(wide)
     with torch.autocast(weight.device.type, enabled=False):
         backend = _backend(weight) or reference
         y: Tensor = backend.convolve(Basis.numbered(number), xs, weight, epilogue)
@@ -181,11 +204,13 @@ def _(
     xs: list[Tensor],
     weight: Tensor,
     number: int,
+    n_target: int,
     scale: Tensor | None,
     shift: Tensor | None,
     rectify: bool,
 ) -> Tensor:
-    return xs[0].new_empty((len(xs[0]), Basis.numbered(number).n_target, weight.shape[2]))
+    # of the arguments alone: what torch compiles may outlive this process
+    return xs[0].new_empty((len(xs[0]), n_target, weight.shape[2]))
 
 
 @torch.library.custom_op("xsphere::convolve_adjoint", mutates_args=())
@@ -199,29 +224,11 @@ def _adjoint(
 ) -> list[Tensor]:
     basis = Basis.numbered(number)
     with torch.autocast(weight.device.type, enabled=False):
-        backend = _backend(weight)
-        if backend is None:
-            return _plain_adjoint(basis, xs, weight, gradient, need_x, need_weight)
+        backend = _backend(weight) or reference
         of_xs, of_weight = backend.adjoint(
             basis, xs, weight, gradient, need_x=need_x, need_weight=need_weight
         )
     return [*(of_xs or []), *([of_weight.contiguous()] if need_weight else [])]
-
-
-def _plain_adjoint(
-    basis: Basis,
-    xs: list[Tensor],
-    weight: Tensor,
-    gradient: Tensor,
-    need_x: bool,
-    need_weight: bool,
-) -> list[Tensor]:
-    copies = [x.detach().requires_grad_(need_x) for x in xs]
-    factors = weight.detach().requires_grad_(need_weight)
-    with torch.enable_grad():
-        y = reference.convolve(basis, copies, factors, Epilogue())
-    wanted = [*(copies if need_x else []), *([factors] if need_weight else [])]
-    return list(torch.autograd.grad(y, wanted, gradient))
 
 
 @_adjoint.register_fake
@@ -238,9 +245,10 @@ def _(
 
 
 def _keep_convolution(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    xs, weight, number, scale, shift, rectify = inputs
+    xs, weight, number, _, scale, shift, rectify = inputs
     ctx.save_for_backward(weight, *xs)
-    ctx.has_shift, ctx.is_final = shift is not None, scale is not None or rectify
+    ctx.shift_type = None if shift is None else shift.dtype
+    ctx.is_final = scale is not None or rectify
     # numbers keep nothing alive
     ctx.number, ctx.basis = number, Basis.numbered(number)
 
@@ -253,10 +261,11 @@ def _differentiate_convolution(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
     gradients: list[Tensor] = []
     if need_x or need_weight:
         gradients = _adjoint(xs, weight, gradient.contiguous(), ctx.number, need_x, need_weight)
-    of_shift = gradient.sum((0, 1)) if ctx.has_shift else None
+    of_shift = gradient.sum((0, 1), dtype=ctx.shift_type) if ctx.needs_input_grad[5] else None
     return (
         gradients[: len(xs)] if need_x else [None] * len(xs),
         gradients[-1] if need_weight else None,
+        None,
         None,
         None,
         of_shift,
@@ -294,7 +303,7 @@ _adjoint.register_autograd(_differentiate_adjoint, setup_context=_keep_adjoint)
 
 
 @torch.library.custom_op("xsphere::product", mutates_args=())
-def _product(x: Tensor, number: int) -> Tensor:
+def _product(x: Tensor, number: int, n_target: int) -> Tensor:
     matrices = FixedMatrices.numbered(number)
     with torch.autocast(x.device.type, enabled=False):
         y: Tensor = (_backend(x) or reference).product(matrices, x)
@@ -302,17 +311,16 @@ def _product(x: Tensor, number: int) -> Tensor:
 
 
 @_product.register_fake
-def _(x: Tensor, number: int) -> Tensor:
-    n_target = FixedMatrices.numbered(number).shape[0]
+def _(x: Tensor, number: int, n_target: int) -> Tensor:
     return x.new_empty((len(x), n_target, x.shape[2]))
 
 
-def _keep_product(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+def _keep_product(ctx: Any, inputs: tuple[Tensor, int, int], output: Tensor) -> None:
     ctx.matrices = FixedMatrices.numbered(inputs[1])
 
 
-def _differentiate_product(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-    return product(ctx.matrices.transposed, gradient), None
+def _differentiate_product(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    return product(ctx.matrices.transposed, gradient), None, None
 
 
 _product.register_autograd(_differentiate_product, setup_context=_keep_product)

@@ -1,7 +1,7 @@
 """How a convolution on the processor is cut up: blocks of cells of samples, for threads."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,13 +13,11 @@ from torch import Tensor
 from xsphere.nn.sparse.blocks import Block, blocks
 from xsphere.nn.sparse.matrices import Basis
 from xsphere.nn.sparse.terms import (
-    LINE,
     WIDTH,
     Bench,
     Source,
     contract,
     expand,
-    spacing,
     sum_children,
 )
 from xsphere.nn.sparse.workers import share_out
@@ -27,6 +25,9 @@ from xsphere.nn.sparse.workers import share_out
 # Elements of all terms of a block: some MB, which a core finds in its caches.
 TERMS_OF_BLOCK = 1 << 19
 FEWEST_ROWS, MOST_ROWS = 1024, 4096
+# Grids of so few cells are done as a whole: their weights are larger than their terms.
+FEW_CELLS = 1024
+LINE = 64
 
 _own = threading.local()
 
@@ -55,7 +56,7 @@ class Item:
         return int(self.rows.stop - self.rows.start)
 
     def of(self, x: Tensor) -> Source:
-        """Its part of samples of shape (batch, cells, channels)."""
+        """Its part of samples of shape (batch, cells, channels), contiguous."""
         return Source.of(x[self.sample, self.rows])
 
 
@@ -114,7 +115,8 @@ class Job:
         """Blocks of cells: what they are does not depend on samples and threads."""
         n_cells, n_terms = self.basis.matrices.shape[0], self.basis.n_terms
         fitting = TERMS_OF_BLOCK // (n_terms * min(self.n_channels, WIDTH))
-        n_blocks = -(-n_cells // min(max(fitting, FEWEST_ROWS), MOST_ROWS))
+        most = n_cells if self.is_small else min(max(fitting, FEWEST_ROWS), MOST_ROWS)
+        n_blocks = -(-n_cells // most)
         # whole families of four
         n_rows = -(-n_cells // (4 * n_blocks)) * 4
         n_rings = n_terms - 1 if self.basis.recursive else 1
@@ -138,29 +140,59 @@ class Job:
                 for number in range(ends[group], ends[group + 1]):
                     sample, place = divmod(number, len(self.blocks))
                     block = self.blocks[place]
-                    item = Item(sample, self._rows(block), group)
-                    self._expand(item, block, finish)
+                    self._expand(Item(sample, self._rows(block), group), block, finish)
 
         share_out(work, len(ends) - 1)
 
     def _expand(self, item: Item, block: Block, finish: Callable[[Item, Terms], None]) -> None:
-        n_terms = self.basis.n_terms
+        n_terms, gathered = self.basis.n_terms, self.basis.children == "gathered"
         sources = [Source.of(x[item.sample]) for x in self.xs]
         for start, bench in self._benches(block, n_terms):
-            expand(bench, sources, start)
-            if self.basis.children == "gathered":
-                for term in range(n_terms):
-                    rows = bench.array(term), bench.row
-                    sum_children(item.n_rows, bench.width, rows, rows, self.one)
-            terms = Terms(
-                bench.scratch,
-                bench.row,
-                bench.spacing,
-                start,
-                bench.width,
-                start + bench.width == self.n_channels,
-            )
+            expand(self.basis, block, sources, start, bench)
+            for term in range(n_terms if gathered else 0):
+                rows = bench.scratch + term * bench.spacing, bench.row
+                sum_children(item.n_rows, bench.width, rows, rows, self.one)
+            is_last = start + bench.width == self.n_channels
+            terms = Terms(bench.scratch, bench.row, bench.spacing, start, bench.width, is_last)
             finish(item, terms)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all cells are better done at once."""
+        return self.basis.matrices.shape[0] <= FEW_CELLS
+
+    def whole(self, samples: range) -> Tensor:
+        """All terms of all cells of some samples.
+
+        Parameters
+        ----------
+        samples : range
+            Their numbers.
+
+        Returns
+        -------
+        tensor of float, shape (n_terms, n_samples * n_target, n_channels)
+            Rows of one term stand side by side, but terms may stand apart.
+        """
+        block, n_terms = self.blocks[0], self.basis.n_terms
+        n_rows = len(samples) * block.n_own
+        terms = self.xs[0].new_empty((n_terms, n_rows, self.n_channels))
+        row, spacing = self.n_channels * self.size, terms.stride(0) * self.size
+
+        def work(numbers: range) -> None:
+            for number in numbers:
+                scratch = terms.data_ptr() + number * block.n_own * row
+                sources = [Source.of(x[samples[number]]) for x in self.xs]
+                bench = Bench(scratch, spacing, self.n_channels, self.one)
+                expand(self.basis, block, sources, 0, bench)
+
+        share_out(work, len(samples))
+        if self.basis.children != "gathered":
+            return terms
+        for term in terms:
+            rows = term.data_ptr(), row
+            sum_children(n_rows // 4, self.n_channels, rows, rows, self.one)
+        return terms[:, : n_rows // 4]
 
     def contract(self, products: Tensor, y: Tensor, finish: Callable[[Tensor], object]) -> None:
         """Sum up the terms of every cell.
@@ -190,22 +222,18 @@ class Job:
         gathered = self.basis.children == "gathered"
         for start, bench in self._benches(block, 4):
             place = out.data_ptr() + start * self.size, self.n_channels * self.size
-            children = bench.array(3), bench.row
-            contract(bench, products, start, children if gathered else place)
+            children = bench.scratch + 3 * bench.spacing, bench.row
+            contract(self.basis, block, products, start, bench, children if gathered else place)
             if gathered:
                 sum_children(block.n_own // 4, bench.width, children, place, self.one)
 
-    def _benches(self, block: Block, n_arrays: int) -> "list[tuple[int, Bench]]":
+    def _benches(self, block: Block, n_arrays: int) -> Iterator[tuple[int, Bench]]:
         """The first channel and the place to work of each part of the channels."""
-        width = min(WIDTH, self.n_channels)
-        scratch = _scratch(n_arrays * spacing(len(block.ids), width, self.size))
-        return [
-            (
-                start,
-                Bench(self.basis, block, scratch, min(width, self.n_channels - start), self.one),
-            )
-            for start in range(0, self.n_channels, width)
-        ]
+        for start in range(0, self.n_channels, WIDTH):
+            width = min(WIDTH, self.n_channels - start)
+            # arrays that begin at the same place of every page would push each other out of cache
+            spacing = (-(-len(block.ids) * width * self.size // LINE) + 5) * LINE
+            yield start, Bench(_scratch(n_arrays * spacing), spacing, width, self.one)
 
     def _rows(self, block: Block) -> slice:
         fewer = 4 if self.basis.children == "gathered" else 1

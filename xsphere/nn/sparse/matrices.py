@@ -7,6 +7,7 @@ network share them, and no checkpoint holds them.
 import itertools
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Literal, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -20,12 +21,21 @@ T = TypeVar("T")
 Children = Literal["none", "spread", "gathered"]
 MAX_ENTRIES = 2**31 - 1
 
-
 _live: "WeakValueDictionary[int, FixedMatrices | Basis]" = WeakValueDictionary()
 _numbers = itertools.count()
 
 
-class _Kept:
+class _Shared:
+    """What never changes is its own copy."""
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class _Kept(_Shared):
     """Things made once per key, by whichever thread comes first; not copied, not pickled."""
 
     def __init__(self) -> None:
@@ -39,14 +49,11 @@ class _Kept:
             thing: T = self._things[key]
             return thing
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Kept":
-        return self
-
     def __reduce__(self) -> tuple[type["_Kept"], tuple[()]]:
         return _Kept, ()
 
 
-class FixedMatrices:
+class FixedMatrices(_Shared):
     """Sparse matrices with one pattern of entries, never changed.
 
     Parameters
@@ -101,6 +108,9 @@ class FixedMatrices:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restored in another process, under a number of its own."""
         self.__dict__.update(state)
+        # pickles forget that arrays must not be written
+        for name in ("indptr", "indices", "values"):
+            setattr(self, name, _frozen(getattr(self, name)))
         self._register()
 
     @staticmethod
@@ -195,12 +205,8 @@ class FixedMatrices:
         """
         return self._kept.get(key, make)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Itself: it never changes."""
-        return self
 
-
-class Basis:
+class Basis(_Shared):
     """The matrices A_0, A_1, ... of a convolution ``y = sum_k A_k x W_k``; A_0 is the identity.
 
     Parameters
@@ -216,10 +222,16 @@ class Basis:
         ``"spread"``: sources are parents, every child has the value of its parent, as after
         `xsphere.nn.unpool`. ``"gathered"``: targets are parents, the sums of their four children.
 
+    Attributes
+    ----------
+    n_source, n_target : int
+        Cells of input and output.
+
     Raises
     ------
     ValueError
-        If the number of matrices does not fit the number of terms.
+        If the number of matrices does not fit the number of terms, or cells do not come in fours
+        where parents take part.
 
     Examples
     --------
@@ -240,8 +252,17 @@ class Basis:
                 f"{n_terms} terms need {needed} square matrices, got {matrices.n_matrices} of "
                 f"shape {matrices.shape}"
             )
+        if children not in ("none", "spread", "gathered"):
+            raise ValueError(f"children must be 'none', 'spread' or 'gathered', got {children!r}")
+        if children != "none" and matrices.shape[0] % 4:
+            raise ValueError(
+                f"cells must come in fours where parents take part, got {matrices.shape[0]} cells"
+            )
         self.matrices, self.n_terms = matrices, n_terms
         self.recursive, self.children = recursive, children
+        # attributes, no properties: torch reads them while it compiles
+        self.n_source = matrices.shape[1] // (4 if children == "spread" else 1)
+        self.n_target = matrices.shape[0] // (4 if children == "gathered" else 1)
         self.number = next(_numbers)
         _live[self.number] = self
 
@@ -277,6 +298,11 @@ class Basis:
             lambda: cls(matrices, n_terms=n_terms, recursive=recursive, children=children),
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process, the one basis of its matrices there."""
+        of = partial(Basis.of, n_terms=self.n_terms, recursive=self.recursive)
+        return partial(of, children=self.children), (self.matrices,)
+
     @staticmethod
     def numbered(number: int) -> "Basis":
         """That of a number, while it lives."""
@@ -297,20 +323,41 @@ class Basis:
             children=turned[self.children],
         )
 
-    @property
-    def n_source(self) -> int:
-        """Cells of the input."""
-        return self.matrices.shape[1] // (4 if self.children == "spread" else 1)
 
-    @property
-    def n_target(self) -> int:
-        """Cells of the output."""
-        return self.matrices.shape[0] // (4 if self.children == "gathered" else 1)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def numbered_basis(number: int, n_terms: int, recursive: bool, children: Children) -> Basis:
+    """The basis of the matrices of a number.
+
+    What torch compiles has the basis in it, and is good for this number alone: read the number
+    where torch sees it.
+
+    Parameters
+    ----------
+    number : int
+        Number of `FixedMatrices`.
+    n_terms, recursive, children
+        As for `Basis`.
+
+    Returns
+    -------
+    Basis
+        The same object as long as the matrices live.
+
+    Examples
+    --------
+    >>> matrices = FixedMatrices([sparse.csr_array([[0.0, 1.0], [2.0, 0.0]])])
+    >>> numbered_basis(matrices.number, 2, True, "none") is Basis.of(matrices, n_terms=2)
+    True
+    """
+    matrices = FixedMatrices.numbered(number)
+    return Basis.of(matrices, n_terms=n_terms, recursive=recursive, children=children)
 
 
 def _canonical(matrix: sparse.csr_array) -> sparse.csr_array:
     """A copy whose rows have each column once, in ascending order."""
     copy = sparse.csr_array(matrix, copy=True)
+    # compiled loops trust the columns
+    copy.check_format(full_check=True)
     copy.sum_duplicates()
     return copy
 
@@ -341,8 +388,10 @@ def _places(matrix: sparse.csr_array) -> NDArray[np.int64]:
 
 
 def _placed(array: NDArray[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    # a copy: torch has no tensors that must not be written
-    return torch.tensor(array, device=device, dtype=dtype)
+    # a copy: torch has no tensors that must not be written. Those made for inference alone could
+    # never be kept for gradients.
+    with torch.inference_mode(False):
+        return torch.tensor(array, device=device, dtype=dtype)
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

@@ -68,7 +68,45 @@ def convolve(basis: Basis, xs: Sequence[Tensor], weight: Tensor, epilogue: Epilo
         y = y * epilogue.scale
     if epilogue.shift is not None:
         y = y + epilogue.shift
-    return y.relu() if epilogue.rectify else y
+    return (y.relu() if epilogue.rectify else y).to(x.dtype)
+
+
+def adjoint(
+    basis: Basis,
+    xs: Sequence[Tensor],
+    weight: Tensor,
+    gradient: Tensor,
+    *,
+    need_x: bool,
+    need_weight: bool,
+) -> tuple[list[Tensor] | None, Tensor | None]:
+    """Gradients of the samples and of the weights of `convolve`.
+
+    Parameters
+    ----------
+    basis, xs, weight
+        As for `convolve`.
+    gradient : tensor of float, shape (batch, n_target, channels_out)
+        Of the result, before an epilogue.
+    need_x, need_weight : bool
+        What is wanted.
+
+    Returns
+    -------
+    list of tensors, or None
+        Like `xs`.
+    tensor, or None
+        Like `weight`.
+    """
+    of_xs, of_weight = None, None
+    if need_x:
+        of_x = convolve(basis.transposed, [gradient], weight.transpose(1, 2), Epilogue())
+        of_xs = [part.contiguous() for part in torch.split(of_x, [x.shape[2] for x in xs], dim=2)]
+    if need_weight:
+        x = torch.cat(list(xs), dim=2).flatten(0, 1)
+        each = terms(basis.transposed, gradient)
+        of_weight = torch.stack([x.T @ term.flatten(0, 1) for term in each])
+    return of_xs, of_weight
 
 
 def product(matrices: FixedMatrices, x: Tensor, number: int = 0) -> Tensor:

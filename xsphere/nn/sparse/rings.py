@@ -18,14 +18,14 @@ def with_rings(
     n_rings: int,
     places: NDArray[np.int32],
 ) -> tuple[
-    NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[Any]
+    NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[Any]
 ]:
     """Cells of a range and the rings around it, how many up to each ring, and their rows.
 
     `places` is -1 for every cell, before and after.
     """
     ids = np.empty(places.size, np.int32)
-    counts = np.empty(n_rings + 1, np.int64)
+    counts = np.empty(n_rings + 1, np.int32)
     n = 0
     for cell in range(start, stop):
         ids[n], places[cell] = cell, n

@@ -8,7 +8,7 @@ as in tasks that run side by side, everything happens in the caller's.
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
 import torch
@@ -52,8 +52,16 @@ def share_out(work: Work, n_items: int) -> None:
             work(part)
 
     parts = [range(first, last) for first, last in pairwise(ends)]
-    for _ in _pool(n_threads).map(run, parts):
-        pass
+    pool = _pool(n_threads)
+    futures = [pool.submit(run, part) for part in parts]
+    try:
+        for future in futures:
+            future.result()
+    finally:
+        # threads know memory by its address: whatever happens, it must outlive them
+        for future in futures:
+            future.cancel()
+        wait(futures)
 
 
 def _pool(n_threads: int) -> ThreadPoolExecutor:
@@ -62,15 +70,15 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
     with _pools_lock:
         if key not in _pools:
             _pools[key] = ThreadPoolExecutor(
-                n_threads, "xsphere-convolution", initializer=_use_one_torch_thread
+                n_threads, "xsphere-convolution", _use_one_torch_thread, (n_threads,)
             )
         return _pools[key]
 
 
-def _use_one_torch_thread() -> None:
-    # the number is a thread's own, but also what threads that start later begin with
-    before = torch.get_num_threads()
+def _use_one_torch_thread(n_threads: int) -> None:
+    # the number is a thread's own, but also what threads that start later begin with: not asked
+    # for here, where others of the pool may just have set it
     torch.set_num_threads(1)
-    restored = threading.Thread(target=torch.set_num_threads, args=(before,))
+    restored = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
     restored.start()
     restored.join()
