@@ -20,7 +20,7 @@ from scipy import sparse
 from torch import Tensor
 
 from tests.dense import dense_convolution, dense_gradients, dense_product, dense_terms
-from xsphere.nn.sparse import cpu, functional, jobs, reference
+from xsphere.nn.sparse import cpu, functional, jobs, reference, workers
 from xsphere.nn.sparse.epilogue import Epilogue
 from xsphere.nn.sparse.functional import convolve, product
 from xsphere.nn.sparse.matrices import Basis, Children, FixedMatrices, numbered_basis
@@ -385,7 +385,8 @@ def test_threads_that_call_at_once_have_the_same_bits() -> None:
     assert torch.get_num_threads() == 2
 
 
-def test_threads_of_torch_stay_as_many_as_they_were() -> None:
+def test_threads_of_torch_stay_as_many_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_pools", {})  # those to come are started here
     basis, _ = case(True, "none")
     torch.set_num_threads(3)
     everything(basis, *samples(basis, (3,), 2, torch.float32))
