@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xsphere.nn.sparse.epilogue import Epilogue
-from xsphere.nn.sparse.jobs import Item, Job, Terms
+from xsphere.nn.sparse.jobs import Item, Job, Terms, kept
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
 from xsphere.nn.sparse.products import Extent, Strided, shared_product
 from xsphere.nn.sparse.workers import share_out
@@ -21,7 +21,7 @@ from xsphere.nn.sparse.workers import share_out
 # Partial sums of products are kept apart, in so many elements, for threads not to wait.
 PARTIAL_SUMS, MOST_PARTIAL_SUMS = 1 << 22, 16
 # Elements of the terms of small grids, or of products, that are kept at a time.
-KEPT = 1 << 22
+KEPT = 1 << 21
 # Rows that a thread does at a time.
 ROWS = 1 << 11
 
@@ -109,13 +109,17 @@ def _some_at_a_time(job: Job, n_elements: int) -> list[range]:
 
 def _contract(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
     """Products first, for outputs of fewer channels than the input's, or of more cells."""
-    n_terms, _, n_out = weight.shape
+    n_terms, n_in, n_out = weight.shape
     n_source, width = job.basis.n_source, n_terms * n_out
+    is_bias = epilogue.scale is None and not epilogue.rectify and job.basis.children != "gathered"
+    early = _addresses(epilogue) if is_bias else (0, 0, False)
+    late = Epilogue() if is_bias else epilogue
     for samples in _some_at_a_time(job, n_source * width):
-        products = y.new_empty((len(samples), n_source, width))
+        products = kept((len(samples), n_source, width), y.dtype)
         rows, begin = products.flatten(0, 1), 0
         for x in job.xs:
             n_channels, start = x.shape[2], (samples.start * n_source,)
+            is_last = begin + n_channels == n_in
             for term in range(n_terms):
                 shared_product(
                     Extent(len(rows), n_out, 1, n_channels),
@@ -124,9 +128,11 @@ def _contract(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
                     Strided.of(rows, (0, term * n_out)),
                     one=job.one,
                     accumulate=begin > 0,
+                    # a bias goes through A_0, the identity, unchanged
+                    epilogue=early if is_last and not term else (0, 0, False),
                 )
             begin += n_channels
-        job.contract(products, y[samples.start : samples.stop], epilogue.apply)
+        job.contract(products, y[samples.start : samples.stop], late.apply)
 
 
 def adjoint(

@@ -1,5 +1,6 @@
 """How a convolution on the processor is cut up: blocks of cells of samples, for threads."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xsphere.nn.sparse.blocks import Block, blocks
@@ -176,7 +178,7 @@ class Job:
         """
         block, n_terms = self.blocks[0], self.basis.n_terms
         n_rows = len(samples) * block.n_own
-        terms = self.xs[0].new_empty((n_terms, n_rows, self.n_channels))
+        terms = kept((n_terms, n_rows, self.n_channels), self.xs[0].dtype)
         row, spacing = self.n_channels * self.size, terms.stride(0) * self.size
 
         def work(numbers: range) -> None:
@@ -240,10 +242,41 @@ class Job:
         return slice(block.start // fewer, block.stop // fewer)
 
 
+def kept(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory of this thread for terms or products, the same at every call.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the tensor.
+    dtype : torch.dtype
+        Of its elements.
+
+    Returns
+    -------
+    tensor
+        Of whatever values; good until the next call in this thread.
+
+    Examples
+    --------
+    >>> kept((2, 3), torch.float32).shape
+    torch.Size([2, 3])
+    """
+    n_bytes = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(_memory("kept", n_bytes)).view(dtype).view(shape)
+
+
 def _scratch(n_bytes: int) -> int:
-    """Memory of this thread, the same at every call: fresh memory costs as much as the work."""
-    memory = getattr(_own, "memory", None)
+    """Address of memory of this thread for a block, the same at every call."""
+    return int(_memory("scratch", n_bytes).ctypes.data)
+
+
+def _memory(name: str, n_bytes: int) -> NDArray[np.uint8]:
+    # fresh memory costs as much as the work
+    memory = getattr(_own, name, None)
     if memory is None or len(memory) < n_bytes + LINE:
-        memory = _own.memory = np.empty(n_bytes + LINE, np.uint8)
-    address = int(memory.ctypes.data)
-    return address + -address % LINE
+        memory = np.empty(n_bytes + LINE, np.uint8)
+        setattr(_own, name, memory)
+    start = -int(memory.ctypes.data) % LINE
+    part: NDArray[np.uint8] = memory[start : start + n_bytes]
+    return part

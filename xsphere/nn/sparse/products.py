@@ -7,7 +7,8 @@ from torch import Tensor
 
 from xsphere.nn.sparse.workers import share_out
 
-ROWS, COLUMNS = 1024, 128
+# Columns of the right factor that a core finds in its cache while it does all rows of a part.
+ROWS, COLUMNS = 1024, 64
 
 
 @dataclass(frozen=True)

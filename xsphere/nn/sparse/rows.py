@@ -131,13 +131,12 @@ def multiply(
 
     Strides are in bytes. Arguments as of `xsphere.nn.sparse.tiles.rows_product`.
     """
-    for row in range(0, n_rows, ROWS_TOGETHER):
-        n = min(ROWS_TOGETHER, n_rows - row)
-        for inner in range(0, n_inner, INNER_TOGETHER):
-            n_now = min(INNER_TOGETHER, n_inner - inner)
-            last = inner + n_now == n_inner
+    for inner in range(0, n_inner, INNER_TOGETHER):
+        n_now = min(INNER_TOGETHER, n_inner - inner)
+        last = inner + n_now == n_inner
+        for row in range(0, n_rows, ROWS_TOGETHER):
             rows_product(
-                n, n_columns, n_segments, n_now,
+                min(ROWS_TOGETHER, n_rows - row), n_columns, n_segments, n_now,
                 left + row * left_row + inner * left_column, left_row, left_column, left_segment,
                 right + inner * right_row, right_row, right_segment,
                 out + row * out_row, out_row, accumulate or inner > 0,
