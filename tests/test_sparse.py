@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import hashlib
 import multiprocessing
 import pickle
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product as combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from scipy import sparse
 from torch import Tensor
 
 from tests.dense import dense_convolution, dense_gradients, dense_product, dense_terms
-from xsphere.nn.sparse import cpu, functional, jobs, reference, workers
+from xsphere.nn.sparse import cpu, functional, jobs, reference, rows, workers
 from xsphere.nn.sparse.epilogue import Epilogue
 from xsphere.nn.sparse.functional import convolve, product
 from xsphere.nn.sparse.matrices import Basis, Children, FixedMatrices, numbered_basis
@@ -567,3 +569,10 @@ def test_matrices_given_stay_as_they_were() -> None:
     assert found.values.tolist() == [[2.0, 4.0]]
     assert matrix.data.tolist() == [1.0, 2.0, 3.0]
     assert matrix.indices.tolist() == [1, 0, 1]
+
+
+def test_kept_machine_code_is_that_of_the_source() -> None:
+    """Numba looks at the file of compiled loops alone, which thus names the files it builds on."""
+    folder = Path(rows.__file__).parent
+    code = b"".join((folder / name).read_bytes() for name in ("tiles.py", "vectors.py"))
+    assert hashlib.sha256(code).hexdigest()[:16] == rows.MACHINE_CODE

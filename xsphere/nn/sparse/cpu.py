@@ -1,7 +1,9 @@
 """Convolutions on the processor: terms of blocks of cells, multiplied while they are in cache.
 
-Nothing of the size of all terms is ever written to main memory. Results depend neither on the
-number of threads nor on the other samples of a batch, to the last bit.
+Terms of a large grid are never all in memory: a block of cells is multiplied as soon as its own are
+made. Small grids, whose weights are larger than their terms, are done at once; where products come
+first, those of some samples are kept. Results depend neither on the number of threads nor on the
+other samples of a batch, to the last bit.
 """
 
 import threading
@@ -13,8 +15,9 @@ import torch
 from torch import Tensor
 
 from xsphere.nn.sparse.epilogue import Epilogue
-from xsphere.nn.sparse.jobs import Item, Job, Terms, kept
+from xsphere.nn.sparse.jobs import Item, Job, Terms
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
+from xsphere.nn.sparse.memory import fresh, kept
 from xsphere.nn.sparse.products import Extent, Strided, shared_product
 from xsphere.nn.sparse.workers import share_out
 
@@ -51,7 +54,7 @@ def convolve(basis: Basis, xs: Sequence[Tensor], weight: Tensor, epilogue: Epilo
         return y.to(dtype)
     weight = weight.contiguous()
     n_in, n_out = weight.shape[1:]
-    y = xs[0].new_empty((len(xs[0]), basis.n_target, n_out))
+    y = fresh((len(xs[0]), basis.n_target, n_out), dtype)
     if _has_products_first(basis, n_in, n_out):
         _contract(Job(basis, xs, n_out), weight, epilogue, y)
         return y
@@ -175,7 +178,7 @@ def adjoint(
     if not need_x and n_in < n_out and basis.children != "spread":
         return None, _moments_of_terms(Job(basis, xs, n_in), weight, gradient)
     job = Job(basis.transposed, [gradient], n_out)
-    results = [torch.empty_like(x) for x in xs] if need_x else None
+    results = [fresh(tuple(x.shape), dtype) for x in xs] if need_x else None
     turned = weight.transpose(1, 2).contiguous()
     if job.is_small:
         moments = weight.new_zeros(weight.shape) if need_weight else None
@@ -341,7 +344,7 @@ def product(matrices: FixedMatrices, x: Tensor) -> Tensor:
         return product(matrices, x.float()).to(x.dtype)
     addresses = [part.data_ptr() for part in matrices.entries(x.device, x.dtype)]
     n_target, n_channels = matrices.shape[0], x.shape[2]
-    y = x.new_empty((len(x), n_target, n_channels))
+    y = fresh((len(x), n_target, n_channels), x.dtype)
     one = np.float64(1) if x.dtype == torch.float64 else np.float32(1)
     row = n_channels * x.element_size()
     n_parts = -(-n_target // ROWS)

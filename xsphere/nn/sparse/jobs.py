@@ -1,7 +1,5 @@
 """How a convolution on the processor is cut up: blocks of cells of samples, for threads."""
 
-import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from xsphere.nn.sparse.blocks import Block, blocks
 from xsphere.nn.sparse.matrices import Basis
+from xsphere.nn.sparse.memory import LINE, kept, scratch
 from xsphere.nn.sparse.terms import (
     WIDTH,
     Bench,
@@ -29,9 +27,6 @@ TERMS_OF_BLOCK = 1 << 19
 FEWEST_ROWS, MOST_ROWS = 1024, 4096
 # Grids of so few cells are done as a whole: their weights are larger than their terms.
 FEW_CELLS = 1024
-LINE = 64
-
-_own = threading.local()
 
 
 @dataclass(frozen=True)
@@ -235,48 +230,8 @@ class Job:
             width = min(WIDTH, self.n_channels - start)
             # arrays that begin at the same place of every page would push each other out of cache
             spacing = (-(-len(block.ids) * width * self.size // LINE) + 5) * LINE
-            yield start, Bench(_scratch(n_arrays * spacing), spacing, width, self.one)
+            yield start, Bench(scratch(n_arrays * spacing), spacing, width, self.one)
 
     def _rows(self, block: Block) -> slice:
         fewer = 4 if self.basis.children == "gathered" else 1
         return slice(block.start // fewer, block.stop // fewer)
-
-
-def kept(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Memory of this thread for terms or products, the same at every call.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Of the tensor.
-    dtype : torch.dtype
-        Of its elements.
-
-    Returns
-    -------
-    tensor
-        Of whatever values; good until the next call in this thread.
-
-    Examples
-    --------
-    >>> kept((2, 3), torch.float32).shape
-    torch.Size([2, 3])
-    """
-    n_bytes = math.prod(shape) * dtype.itemsize
-    return torch.from_numpy(_memory("kept", n_bytes)).view(dtype).view(shape)
-
-
-def _scratch(n_bytes: int) -> int:
-    """Address of memory of this thread for a block, the same at every call."""
-    return int(_memory("scratch", n_bytes).ctypes.data)
-
-
-def _memory(name: str, n_bytes: int) -> NDArray[np.uint8]:
-    # fresh memory costs as much as the work
-    memory = getattr(_own, name, None)
-    if memory is None or len(memory) < n_bytes + LINE:
-        memory = np.empty(n_bytes + LINE, np.uint8)
-        setattr(_own, name, memory)
-    start = -int(memory.ctypes.data) % LINE
-    part: NDArray[np.uint8] = memory[start : start + n_bytes]
-    return part

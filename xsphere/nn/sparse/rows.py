@@ -11,6 +11,9 @@ from xsphere.compiled import compiled
 from xsphere.nn.sparse.tiles import rows_product
 from xsphere.nn.sparse.vectors import copy_bytes, integer_at, weighted_sum
 
+# Digest of tiles.py and vectors.py: numba keeps machine code as long as this file stays as it is,
+# so it must change with them. A test tells what it should be.
+MACHINE_CODE = "ab114ceb2e8d73e4"
 # Rows of the left factor that are multiplied with all columns before the next ones are, and
 # elements of a row before those of the next: what is read again and again stays in cache.
 ROWS_TOGETHER, INNER_TOGETHER = 64, 512

@@ -7,9 +7,9 @@ as in tasks that run side by side, everything happens in the caller's.
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import pairwise
 
 import torch
 
@@ -20,10 +20,7 @@ _pools_lock = threading.Lock()
 
 
 def share_out(work: Work, n_items: int) -> None:
-    """Do all items, each thread a range of them.
-
-    With fewer items than threads, they are done one after another, each with all of torch's
-    threads.
+    """Do all items, each thread one after another of those that no other has taken.
 
     Parameters
     ----------
@@ -39,29 +36,33 @@ def share_out(work: Work, n_items: int) -> None:
     >>> sorted(done)
     [0, 1, 2, 3, 4]
     """
-    n_threads = torch.get_num_threads()
-    if n_threads == 1 or n_items < n_threads:
+    n_threads = min(torch.get_num_threads(), n_items)
+    if n_threads <= 1:
         with torch.no_grad():
             work(range(n_items))
         return
-    ends = [n_items * i // n_threads for i in range(n_threads + 1)]
     inference = torch.is_inference_mode_enabled()
+    # threads may be of different speed, or be kept from their work for a while
+    untaken = iter(range(n_items))
 
-    def run(part: range) -> None:
+    def run() -> None:
         with torch.inference_mode(inference), torch.no_grad():
-            work(part)
+            for number in untaken:
+                work(range(number, number + 1))
 
-    parts = [range(first, last) for first, last in pairwise(ends)]
-    pool = _pool(n_threads)
-    futures = [pool.submit(run, part) for part in parts]
+    pool = _pool(torch.get_num_threads())
+    futures = [pool.submit(run) for _ in range(n_threads - 1)]
     try:
-        for future in futures:
-            future.result()
+        run()
     finally:
         # threads know memory by its address: whatever happens, it must outlive them
+        deque(untaken, maxlen=0)
         for future in futures:
             future.cancel()
         wait(futures)
+    for future in futures:
+        if not future.cancelled():
+            future.result()
 
 
 def _pool(n_threads: int) -> ThreadPoolExecutor:
