@@ -22,6 +22,9 @@ from scipy import sparse
 from torch import Tensor
 
 from tests.dense import dense_convolution, dense_gradients, dense_product, dense_terms
+from xsphere.graph import SphereGraph
+from xsphere.grids import HealpixGrid
+from xsphere.nn.sparse import blocks as block_module
 from xsphere.nn.sparse import cpu, functional, jobs, reference, rows, workers
 from xsphere.nn.sparse.epilogue import Epilogue
 from xsphere.nn.sparse.functional import convolve, product
@@ -49,6 +52,8 @@ def _one_thread_and_small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setattr(jobs, "FEWEST_ROWS", 4)
     monkeypatch.setattr(jobs, "MOST_ROWS", 12)
     monkeypatch.setattr(jobs, "FEW_CELLS", 0)
+    # matrices without any order are cut up as well
+    monkeypatch.setattr(block_module, "MOST_AROUND", 1000)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -576,3 +581,31 @@ def test_kept_machine_code_is_that_of_the_source() -> None:
     folder = Path(rows.__file__).parent
     code = b"".join((folder / name).read_bytes() for name in ("tiles.py", "vectors.py"))
     assert hashlib.sha256(code).hexdigest()[:16] == rows.MACHINE_CODE
+
+
+def test_cells_in_no_order_are_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rings around blocks of cells that stand anywhere would each reach around the sphere."""
+    monkeypatch.setattr(jobs, "FEW_CELLS", 0)
+    monkeypatch.setattr(jobs, "FEWEST_ROWS", 64)
+    monkeypatch.setattr(jobs, "MOST_ROWS", 64)
+    monkeypatch.setattr(block_module, "MOST_AROUND", 3)
+    graph = SphereGraph(HealpixGrid(4), k=8).scaled_laplacian
+    order = np.random.default_rng(0).permutation(graph.shape[0])
+    shuffled = sparse.csr_array(graph[order][:, order])
+    x, weight = torch.randn(2, graph.shape[0], 3), torch.randn(4, 3, 5)
+    whole = []
+    for matrix in (graph, shuffled):
+        basis = Basis.of(FixedMatrices([matrix]), n_terms=4)
+        job = jobs.Job(basis, [x], 3)
+        whole.append(job.is_whole)
+        assert sum(len(block.ids) for block in job.blocks) <= 3 * graph.shape[0]
+        inputs = x if matrix is graph else x[:, order]
+        with torch.no_grad():
+            y = convolve(basis, [inputs], weight)
+        torch.testing.assert_close(
+            y.double(),
+            dense_convolution(dense_terms([matrix], 4), inputs, weight),
+            atol=1e-4,
+            rtol=0,
+        )
+    assert whole == [False, True]

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from xsphere.nn.sparse.matrices import FixedMatrices
 
+# Cells of a block and its rings, as a multiple of its own: more cost more than they save.
+MOST_AROUND = 3
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
@@ -93,6 +96,61 @@ def blocks(
     return matrices.kept(
         ("blocks", n_rows, n_rings, dtype.str), lambda: _blocks(matrices, n_rows, n_rings, dtype)
     )
+
+
+def local_rows(matrices: FixedMatrices, *, n_rows: int, n_rings: int) -> int | None:
+    """Cells of blocks that are not much smaller than with the rings around them.
+
+    Parameters
+    ----------
+    matrices : FixedMatrices
+        Square matrices.
+    n_rows : int
+        Cells that fit best; up to 8 times as many are taken where neighbours are farther apart in
+        memory, as across the rows of a longitude-latitude grid.
+    n_rings : int
+        Rings around each.
+
+    Returns
+    -------
+    int or None
+        None where one block has all cells, or neighbours stand anywhere, as those of stations in
+        no order do.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> near = sparse.csr_array(np.roll(np.eye(800), 1, axis=1))
+    >>> local_rows(FixedMatrices([near]), n_rows=100, n_rings=2)
+    100
+    >>> far = sparse.random_array((800, 800), density=0.02, rng=0)
+    >>> local_rows(FixedMatrices([far]), n_rows=100, n_rings=2) is None
+    True
+    """
+    key = ("local rows", n_rows, n_rings)
+    return matrices.kept(key, lambda: _local_rows(matrices, n_rows, n_rings))
+
+
+def _local_rows(matrices: FixedMatrices, n_rows: int, n_rings: int) -> int | None:
+    from xsphere.nn.sparse.rings import with_rings
+
+    n_cells = matrices.shape[0]
+    places = np.full(n_cells, -1, np.int32)
+    nothing = np.empty((0, matrices.indices.size), np.float32)
+    for larger in (1, 2, 4, 8):
+        n_own = n_rows * larger
+        if n_own >= n_cells:
+            return None
+        n_all = 0
+        # blocks at the beginning, in the middle and at the end stand for all
+        for start in (0, (n_cells - n_own) // 2, n_cells - n_own):
+            ids, *_ = with_rings(
+                matrices.indptr, matrices.indices, nothing, start, start + n_own, n_rings, places
+            )
+            n_all += len(ids)
+        if n_all <= 3 * MOST_AROUND * n_own:
+            return n_own
+    return None
 
 
 def _blocks(

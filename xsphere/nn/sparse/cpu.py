@@ -1,9 +1,9 @@
 """Convolutions on the processor: terms of blocks of cells, multiplied while they are in cache.
 
 Terms of a large grid are never all in memory: a block of cells is multiplied as soon as its own are
-made. Small grids, whose weights are larger than their terms, are done at once; where products come
-first, those of some samples are kept. Results depend neither on the number of threads nor on the
-other samples of a batch, to the last bit.
+made. Small grids, whose weights are larger than their terms, and cells in no order are done at
+once; where products come first, those of some samples are kept. Results depend neither on the
+number of threads nor on the other samples of a batch, to the last bit.
 """
 
 import threading
@@ -59,7 +59,7 @@ def convolve(basis: Basis, xs: Sequence[Tensor], weight: Tensor, epilogue: Epilo
         _contract(Job(basis, xs, n_out), weight, epilogue, y)
         return y
     job = Job(basis, xs, n_in)
-    (_expand_whole if job.is_small else _expand)(job, weight, epilogue, y)
+    (_expand_whole if job.is_whole else _expand)(job, weight, epilogue, y)
     return y
 
 
@@ -90,7 +90,7 @@ def _expand(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
 
 
 def _expand_whole(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
-    """As `_expand`, of a grid of few cells: weights are read once for many samples."""
+    """As `_expand`, of all cells at once: weights are read once for many samples."""
     n_terms, n_in, n_out = weight.shape
     for samples in _some_at_a_time(job, n_in * n_terms * job.basis.matrices.shape[0]):
         terms = job.whole(samples)
@@ -180,7 +180,7 @@ def adjoint(
     job = Job(basis.transposed, [gradient], n_out)
     results = [fresh(tuple(x.shape), dtype) for x in xs] if need_x else None
     turned = weight.transpose(1, 2).contiguous()
-    if job.is_small:
+    if job.is_whole:
         moments = weight.new_zeros(weight.shape) if need_weight else None
         _adjoint_whole(job, xs, turned, results, moments)
         return results, moments
@@ -203,7 +203,7 @@ def _adjoint_whole(
     results: Sequence[Tensor] | None,
     moments: Tensor | None,
 ) -> None:
-    """Both gradients on a grid of few cells: parts of the results for threads, not of the sums."""
+    """Both gradients of all cells at once: parts of the results for threads, not of the sums."""
     n_terms, n_out, _ = turned.shape
     n_cells = job.basis.n_target
     for samples in _some_at_a_time(job, n_out * n_terms * job.basis.matrices.shape[0]):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xsphere.nn.sparse.blocks import Block, blocks
+from xsphere.nn.sparse.blocks import Block, blocks, local_rows
 from xsphere.nn.sparse.matrices import Basis
 from xsphere.nn.sparse.memory import LINE, kept, scratch
 from xsphere.nn.sparse.terms import (
@@ -110,14 +110,26 @@ class Job:
     @cached_property
     def blocks(self) -> list[Block]:
         """Blocks of cells: what they are does not depend on samples and threads."""
-        n_cells, n_terms = self.basis.matrices.shape[0], self.basis.n_terms
-        fitting = TERMS_OF_BLOCK // (n_terms * min(self.n_channels, WIDTH))
-        most = n_cells if self.is_small else min(max(fitting, FEWEST_ROWS), MOST_ROWS)
-        n_blocks = -(-n_cells // most)
+        matrices, n_rings = self.basis.matrices, self._n_rings
+        n_cells = matrices.shape[0]
+        n_blocks = -(-n_cells // (self._local_rows or n_cells))
         # whole families of four
         n_rows = -(-n_cells // (4 * n_blocks)) * 4
-        n_rings = n_terms - 1 if self.basis.recursive else 1
-        return blocks(self.basis.matrices, n_rows=n_rows, n_rings=n_rings, dtype=self.one.dtype)
+        return blocks(matrices, n_rows=n_rows, n_rings=n_rings, dtype=self.one.dtype)
+
+    @property
+    def _n_rings(self) -> int:
+        return self.basis.n_terms - 1 if self.basis.recursive else 1
+
+    @cached_property
+    def _local_rows(self) -> int | None:
+        """Cells of a block; None where there is to be one alone."""
+        matrices = self.basis.matrices
+        if matrices.shape[0] <= FEW_CELLS:
+            return None
+        fitting = TERMS_OF_BLOCK // (self.basis.n_terms * min(self.n_channels, WIDTH))
+        n_rows = min(max(fitting, FEWEST_ROWS), MOST_ROWS)
+        return local_rows(matrices, n_rows=n_rows, n_rings=self._n_rings)
 
     def expand(self, finish: Callable[[Item, Terms], None], *, n_groups: int | None = None) -> None:
         """Make all terms of every cell, some channels at a time, and hand them on.
@@ -154,9 +166,9 @@ class Job:
             finish(item, terms)
 
     @property
-    def is_small(self) -> bool:
-        """Whether all cells are better done at once."""
-        return self.basis.matrices.shape[0] <= FEW_CELLS
+    def is_whole(self) -> bool:
+        """Whether all cells are better done at once: few, or in no order."""
+        return self._local_rows is None
 
     def whole(self, samples: range) -> Tensor:
         """All terms of all cells of some samples.

@@ -12,6 +12,8 @@ from torch import Tensor
 LINE = 64
 # from here on NumPy asks for large pages, which need far fewer faults and look-ups
 LARGE_BYTES = 1 << 22
+# What a thread holds on to.
+MOST_KEPT_BYTES = 1 << 26
 
 _own = threading.local()
 
@@ -43,7 +45,7 @@ def fresh(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def kept(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Memory of this thread for terms or products, the same at every call.
+    """Memory of this thread for terms or products, the same at every call unless it is very large.
 
     Parameters
     ----------
@@ -63,6 +65,8 @@ def kept(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     torch.Size([2, 3])
     """
     n_bytes = math.prod(shape) * dtype.itemsize
+    if n_bytes > MOST_KEPT_BYTES:
+        return fresh(shape, dtype)
     return _typed(_memory("kept", n_bytes), shape, dtype)
 
 

@@ -70,16 +70,18 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
     key = os.getpid(), n_threads
     with _pools_lock:
         if key not in _pools:
-            _pools[key] = ThreadPoolExecutor(
-                n_threads, "xsphere-convolution", _use_one_torch_thread, (n_threads,)
-            )
+            _pools[key] = _started(n_threads)
         return _pools[key]
 
 
-def _use_one_torch_thread(n_threads: int) -> None:
-    # the number is a thread's own, but also what threads that start later begin with: not asked
-    # for here, where others of the pool may just have set it
-    torch.set_num_threads(1)
+def _started(n_threads: int) -> ThreadPoolExecutor:
+    """Threads that each use one of torch's, besides the caller's own."""
+    n_others = n_threads - 1
+    pool = ThreadPoolExecutor(n_others, "xsphere-convolution", torch.set_num_threads, (1,))
+    # all of them begin now: the number that they set is also what later threads begin with
+    together = threading.Barrier(n_others)
+    wait([pool.submit(together.wait) for _ in range(n_others)])
     restored = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
     restored.start()
     restored.join()
+    return pool
