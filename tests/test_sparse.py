@@ -588,7 +588,7 @@ def test_cells_in_no_order_are_done_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(jobs, "FEW_CELLS", 0)
     monkeypatch.setattr(jobs, "FEWEST_ROWS", 64)
     monkeypatch.setattr(jobs, "MOST_ROWS", 64)
-    monkeypatch.setattr(block_module, "MOST_AROUND", 3)
+    monkeypatch.setattr(block_module, "MOST_AROUND", 2.5)
     graph = SphereGraph(HealpixGrid(4), k=8).scaled_laplacian
     order = np.random.default_rng(0).permutation(graph.shape[0])
     shuffled = sparse.csr_array(graph[order][:, order])
