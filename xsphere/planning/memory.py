@@ -94,13 +94,14 @@ def activation_bytes(model: Model) -> int:
     Returns
     -------
     int
-        Joined layers, what the decoder still waits for, and the terms of one polynomial.
+        What one stage is given and gives, and what the decoder still waits for; terms of
+        polynomials are a few MB of each thread, whatever the network.
 
     Examples
     --------
     >>> from xsphere.model.network import example_spec
     >>> activation_bytes(Model.untrained(example_spec())) // (768 * FLOAT)
-    46
+    13
     """
     spec = model.spec
     features, depths = spec.network["features"], spec.network["depths"]
@@ -109,11 +110,10 @@ def activation_bytes(model: Model) -> int:
     held, most = 0, 0
     for size, (narrow, wide) in zip(cells, pairwise(widths), strict=True):
         held += size * narrow
-        most = max(most, held + size * (5 * narrow + 4 * wide))
+        most = max(most, held + size * wide)
     below = widths[-1]
     for size, (skip, width) in reversed(list(zip(cells, pairwise(widths), strict=True))):
-        joined = width + skip
-        most = max(most, held + size * (5 * max(joined, below) + 4 * width + below))
+        most = max(most, held + size * (below + 2 * width))
         held -= size * skip
         below = width
     return FLOAT * most
