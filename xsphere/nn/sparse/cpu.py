@@ -19,6 +19,7 @@ from xsphere.nn.sparse.jobs import Item, Job, Terms
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
 from xsphere.nn.sparse.memory import fresh, kept
 from xsphere.nn.sparse.products import Extent, Strided, shared_product
+from xsphere.nn.sparse.terms import channels_of
 from xsphere.nn.sparse.workers import share_out
 
 # Partial sums of products are kept apart, in so many elements, for threads not to wait.
@@ -119,22 +120,20 @@ def _contract(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
     late = Epilogue() if is_bias else epilogue
     for samples in _some_at_a_time(job, n_source * width):
         products = kept((len(samples), n_source, width), y.dtype)
-        rows, begin = products.flatten(0, 1), 0
-        for x in job.xs:
-            n_channels, start = x.shape[2], (samples.start * n_source,)
-            is_last = begin + n_channels == n_in
+        rows, start = products.flatten(0, 1), (samples.start * n_source,)
+        for x, channels in zip(job.xs, channels_of(job.xs), strict=True):
+            is_last = channels.stop == n_in
             for term in range(n_terms):
                 shared_product(
-                    Extent(len(rows), n_out, 1, n_channels),
+                    Extent(len(rows), n_out, 1, x.shape[2]),
                     Strided.of(x.flatten(0, 1), start),
-                    Strided.of(weight[term], (begin,)),
+                    Strided.of(weight[term], (channels.start,)),
                     Strided.of(rows, (0, term * n_out)),
                     one=job.one,
-                    accumulate=begin > 0,
+                    accumulate=channels.start > 0,
                     # a bias goes through A_0, the identity, unchanged
                     epilogue=early if is_last and not term else (0, 0, False),
                 )
-            begin += n_channels
         job.contract(products, y[samples.start : samples.stop], late.apply)
 
 
@@ -207,28 +206,26 @@ def _adjoint_whole(
     n_terms, n_out, _ = turned.shape
     n_cells = job.basis.n_target
     for samples in _some_at_a_time(job, n_out * n_terms * job.basis.matrices.shape[0]):
-        terms, begin, start = job.whole(samples), 0, (samples.start * n_cells,)
+        terms, start = job.whole(samples), (samples.start * n_cells,)
         n_rows = terms.shape[1]
-        for number, x in enumerate(xs):
-            n_channels = x.shape[2]
+        for number, (x, channels) in enumerate(zip(xs, channels_of(xs), strict=True)):
             if results is not None:
                 shared_product(
-                    Extent(n_rows, n_channels, n_terms, n_out),
+                    Extent(n_rows, x.shape[2], n_terms, n_out),
                     Strided.of(terms),
-                    Strided.of(turned, (0, 0, begin)),
+                    Strided.of(turned, (0, 0, channels.start)),
                     Strided.of(results[number].flatten(0, 1), start),
                     one=job.one,
                 )
             for term, part in enumerate([] if moments is None else moments):
                 shared_product(
-                    Extent(n_channels, n_out, 1, n_rows),
+                    Extent(x.shape[2], n_out, 1, n_rows),
                     Strided.of(x.flatten(0, 1), start).transposed,
                     Strided.of(terms[term]),
-                    Strided.of(part, (begin,)),
+                    Strided.of(part, (channels.start,)),
                     one=job.one,
                     accumulate=samples.start > 0,
                 )
-            begin += n_channels
 
 
 def _add_to_samples(
@@ -239,16 +236,14 @@ def _add_to_samples(
 
     n_terms, n_out, n_in = turned.shape
     size, row = job.size, n_in * job.size
-    begin = 0
-    for result in results:
-        n_channels = result.shape[2]
+    for result, channels in zip(results, channels_of(results), strict=True):
+        target = item.of(result)
         multiply(
-            item.n_rows, n_channels, n_terms, terms.width,
+            item.n_rows, target.n_channels, n_terms, terms.width,
             terms.address, terms.row, size, terms.term,
-            turned.data_ptr() + terms.start * row + begin * size, row, n_out * row,
-            item.of(result).address, n_channels * size, terms.start > 0, 0, 0, False, job.one,
+            turned.data_ptr() + terms.start * row + channels.start * size, row, n_out * row,
+            target.address, target.row, terms.start > 0, 0, 0, False, job.one,
         )  # fmt: skip
-        begin += n_channels
 
 
 def _add_moments(job: Job, item: Item, terms: Terms, xs: Sequence[Tensor], sums: Tensor) -> None:
@@ -257,18 +252,16 @@ def _add_moments(job: Job, item: Item, terms: Terms, xs: Sequence[Tensor], sums:
 
     n_terms, n_in, n_out = sums.shape
     size, row = job.size, n_out * job.size
-    begin = 0
-    for x in xs:
+    for x, channels in zip(xs, channels_of(xs), strict=True):
         source = item.of(x)
         for term in range(n_terms):
             multiply(
                 source.n_channels, terms.width, 1, item.n_rows,
                 source.address, size, source.row, 0,
                 terms.address + term * terms.term, terms.row, 0,
-                sums.data_ptr() + (term * n_in + begin) * row + terms.start * size, row,
+                sums.data_ptr() + (term * n_in + channels.start) * row + terms.start * size, row,
                 True, 0, 0, False, job.one,
             )  # fmt: skip
-        begin += source.n_channels
 
 
 def _moments_of_terms(job: Job, weight: Tensor, gradient: Tensor) -> Tensor:

@@ -29,7 +29,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
-from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -38,6 +37,7 @@ from torch import Tensor
 from xsphere.nn.sparse.epilogue import Epilogue
 from xsphere.nn.sparse.launches import NOTHING, Cells, mix, sum_type, weigh
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
+from xsphere.nn.sparse.terms import channels_of, source_shift
 
 # Channels that one kernel makes for a block of cells: their sums, in float32, fill half of the
 # registers that threads have. More than these would have the last term made several times, in
@@ -175,11 +175,6 @@ def _on(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _shift(basis: Basis) -> int:
-    """Bits by which the number of a cell is shifted to get that of its source."""
-    return 2 if basis.children == "spread" else 0
-
-
 def _parts(basis: Basis, like: Tensor, n_channels: int) -> Iterator[slice]:
     """Samples whose temporary arrays, of so many channels, fit into the scratch memory."""
     n_bytes = basis.matrices.shape[0] * n_channels * like.element_size()
@@ -207,12 +202,6 @@ def _expands(basis: Basis, n_in: int, n_out: int, dtype: torch.dtype) -> bool:
     return expanding * n_in + target * (n_out + work) < source * (n_in + work) + contracting * n_out
 
 
-def _channels(xs: Sequence[Tensor]) -> list[slice]:
-    """Which of all channels each source has."""
-    ends = accumulate((x.shape[2] for x in xs), initial=0)
-    return [slice(*pair) for pair in pairwise(ends)]
-
-
 def _fuse(basis: Basis, xs: list[Tensor], weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
     """Terms but the last to memory; the last, in registers, with all products."""
     n_made = 1 if basis.recursive else basis.n_terms - 1
@@ -220,7 +209,7 @@ def _fuse(basis: Basis, xs: list[Tensor], weight: Tensor, epilogue: Epilogue, y:
     terms = None
     if n_stored:
         terms = y.new_empty((n_stored, len(y), basis.matrices.shape[0], weight.shape[1]))
-        for x, channels in zip(xs, _channels(xs), strict=True):
+        for x, channels in zip(xs, channels_of(xs), strict=True):
             _expand(basis, x, [term[..., channels] for term in terms], [None] * n_stored)
     mix(basis.matrices, xs, terms, weight, y, n_made=n_made, epilogue=epilogue)
 
@@ -229,7 +218,7 @@ def _expand(
     basis: Basis, x: Tensor, outs: Sequence[Tensor | None], sums: Sequence[Tensor | None]
 ) -> None:
     """Terms 1, 2, ... of one source to `outs`, their sums over children to `sums`, if not None."""
-    source = Cells(x, _shift(basis))
+    source = Cells(x, source_shift(basis))
     latest, before = source, None
     for number, (out, total) in enumerate(zip(outs, sums, strict=True)):
         if not basis.recursive:
@@ -247,7 +236,7 @@ def _panel(basis: Basis, xs: Sequence[Tensor]) -> Tensor:
     n_terms, n_in = basis.n_terms, sum(x.shape[2] for x in xs)
     panel = xs[0].new_empty((len(xs[0]), basis.n_target, n_terms * n_in))
     nowhere: list[Tensor | None] = [None] * n_terms
-    for x, channels in zip(xs, _channels(xs), strict=True):
+    for x, channels in zip(xs, channels_of(xs), strict=True):
         terms = panel.view(*panel.shape[:2], n_terms, n_in)[..., channels]
         places: list[Tensor | None] = list(terms.unbind(2))
         if basis.children == "gathered":
@@ -258,7 +247,7 @@ def _panel(basis: Basis, xs: Sequence[Tensor]) -> Tensor:
             outs, sums = cells, places
         else:
             outs, sums = places, nowhere
-        weigh(basis.matrices, None, plus=Cells(x, _shift(basis)), out=outs[0], sums=sums[0])
+        weigh(basis.matrices, None, plus=Cells(x, source_shift(basis)), out=outs[0], sums=sums[0])
         _expand(basis, x, outs[1:], sums[1:])
     return panel
 
@@ -282,7 +271,7 @@ def _contract(
     n_terms, n_in, n_out = weight.shape
     factors = weight.transpose(0, 1).reshape(n_in, n_terms * n_out)
     products = _products(basis, xs, factors).view(len(y), -1, n_terms, n_out)
-    parts = [Cells(part, _shift(basis)) for part in products.unbind(2)]
+    parts = [Cells(part, source_shift(basis)) for part in products.unbind(2)]
     first, *others = parts
     latest, before = others.pop() if basis.recursive else others[0], None
     # Clenshaw: b_k = s_k + 2 L b_(k+1) - b_(k+2), y = s_0 + L b_1 - b_2
@@ -320,7 +309,7 @@ def _adjoint(
     moments = factors.new_zeros((n_in, n_terms * n_out), dtype=sum_type(weight.dtype))
     for part in _parts(basis, gradient, n_terms * n_out):
         panel = _flat(_panel(basis.transposed, [gradient[part]]))
-        for x, result, channels in zip(xs, results, _channels(xs), strict=True):
+        for x, result, channels in zip(xs, results, channels_of(xs), strict=True):
             if need_x:
                 torch.mm(panel, factors[:, channels], out=_flat(result[part]))
             if need_weight:

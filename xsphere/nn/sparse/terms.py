@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def expand(basis: Basis, block: Block, sources: Sequence[Source], start: int, be
         last = min(start + bench.width, begin + source.n_channels)
         if first < last:
             gather_rows(
-                len(block.ids), ids, _shift(basis), source.address + (first - begin) * size,
+                len(block.ids), ids, source_shift(basis), source.address + (first - begin) * size,
                 source.row, bench.scratch + (first - start) * size, row, (last - first) * size,
             )  # fmt: skip
         begin += source.n_channels
@@ -119,15 +120,57 @@ def contract(
     size = int(bench.one.itemsize)
     step = products.n_channels // basis.n_terms * size
     contract_terms(
-        basis.n_terms, basis.recursive, block.n_own, ids, _shift(basis), *addresses, bench.width,
-        products.address + start * size, products.row, step,
+        basis.n_terms, basis.recursive, block.n_own, ids, source_shift(basis), *addresses,
+        bench.width, products.address + start * size, products.row, step,
         bench.scratch, bench.spacing, bench.row, *target, bench.one,
     )  # fmt: skip
 
 
-def _shift(basis: Basis) -> int:
-    """Bits by which the number of a cell is shifted to get that of its source."""
+def source_shift(basis: Basis) -> int:
+    """Bits by which the number of a cell is shifted to get that of its source.
+
+    Parameters
+    ----------
+    basis : Basis
+        The matrices.
+
+    Returns
+    -------
+    int
+        2 where sources are parents, else 0.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> from xsphere.nn.sparse.matrices import FixedMatrices
+    >>> matrices = FixedMatrices([sparse.eye_array(4).tocsr()])
+    >>> source_shift(Basis.of(matrices, n_terms=2, children="spread"))
+    2
+    """
     return 2 if basis.children == "spread" else 0
+
+
+def channels_of(xs: Sequence[Tensor]) -> list[slice]:
+    """Which of all channels each source has, where they follow each other.
+
+    Parameters
+    ----------
+    xs : sequence of tensors, shape (batch, cells, channels)
+        The sources.
+
+    Returns
+    -------
+    list of slice
+        One for each.
+
+    Examples
+    --------
+    >>> import torch
+    >>> channels_of([torch.zeros(1, 4, 2), torch.zeros(1, 4, 3)])
+    [slice(0, 2, None), slice(2, 5, None)]
+    """
+    ends = accumulate((x.shape[2] for x in xs), initial=0)
+    return [slice(*pair) for pair in pairwise(ends)]
 
 
 def sum_children(
