@@ -33,7 +33,13 @@ def all_workers() -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        dask.config.set(
+            {
+                "distributed.scheduler.allowed-failures": 1,
+                # a killed worker that is slow to come back would be given up for good
+                "distributed.deploy.lost-worker-timeout": "10 min",
+            }
+        ),
         LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as made,
