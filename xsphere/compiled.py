@@ -37,6 +37,33 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return cast("Callable[..., Any]", machine_code)
 
 
+def compiled_for_c(function: Callable[[int], None]) -> Any:
+    """Machine code that C can call as ``void function(int64_t)``, kept as that of `compiled`.
+
+    Parameters
+    ----------
+    function : callable
+        In the part of Python that numba compiles.
+
+    Returns
+    -------
+    numba.core.ccallback.CFunc
+        With the address of the machine code, and a function of ctypes that calls it.
+
+    Examples
+    --------
+    >>> from xsphere.nn.sparse.entries import entry
+    >>> entry("multiply_parts", "float32").address > 0
+    True
+    """
+    signature = "void(int64)"
+    options: Any = {"error_model": "numpy"}
+    try:
+        return numba.cfunc(signature, cache=True, **options)(function)
+    except RuntimeError:  # as above
+        return numba.cfunc(signature, **options)(function)
+
+
 def _with_vectors(compile_for: Callable[..., Any]) -> Callable[..., Any]:
     """Compilation in which straight code becomes vector instructions as well as loops.
 

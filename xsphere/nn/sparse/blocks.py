@@ -57,17 +57,42 @@ class Block:
         """Number of the block's own cells."""
         return self.stop - self.start
 
-    @cached_property
-    def addresses(self) -> tuple[int, int, int, int, int, int]:
-        """Where ids, counts, positions, columns and values stand; bytes from matrix to matrix."""
+    @property
+    def entries(self) -> tuple[int, ...]:
+        """Its row of the table of blocks."""
         arrays = (self.ids, self.counts, self.indptr, self.indices, self.values)
-        ids, counts, indptr, indices, values = (array.ctypes.data for array in arrays)
-        return ids, counts, indptr, indices, values, self.values.strides[0]
+        addresses = (array.ctypes.data for array in arrays)
+        return self.start, self.stop, len(self.ids), *addresses, self.values.strides[0]
 
 
-def blocks(
-    matrices: FixedMatrices, *, n_rows: int, n_rings: int, dtype: np.dtype[Any]
-) -> list[Block]:
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """All blocks of a grid.
+
+    Parameters
+    ----------
+    parts : list of Block
+        In the order of cells.
+    """
+
+    parts: list[Block]
+
+    @cached_property
+    def table(self) -> NDArray[np.int64]:
+        """Of compiled loops, shape (n_blocks, 9).
+
+        First cell, end, cells with rings; where ids, counts, positions, columns and values stand;
+        bytes from the values of one matrix to the next.
+        """
+        return np.array([block.entries for block in self.parts], np.int64)
+
+    @cached_property
+    def n_most(self) -> int:
+        """Cells of the largest block and its rings."""
+        return max(len(block.ids) for block in self.parts)
+
+
+def blocks(matrices: FixedMatrices, *, n_rows: int, n_rings: int, dtype: np.dtype[Any]) -> Blocks:
     """Blocks that together have every row once.
 
     Parameters
@@ -83,14 +108,15 @@ def blocks(
 
     Returns
     -------
-    list of Block
-        In the order of cells; made at the first call and kept with the matrices.
+    Blocks
+        Made at the first call and kept with the matrices.
 
     Examples
     --------
     >>> from scipy import sparse
     >>> matrices = FixedMatrices([sparse.eye_array(12).tocsr()])
-    >>> [len(block.ids) for block in blocks(matrices, n_rows=8, n_rings=1, dtype=np.dtype("f4"))]
+    >>> made = blocks(matrices, n_rows=8, n_rings=1, dtype=np.dtype("f4"))
+    >>> [len(block.ids) for block in made.parts]
     [8, 4]
     """
     return matrices.kept(
@@ -153,9 +179,7 @@ def _local_rows(matrices: FixedMatrices, n_rows: int, n_rings: int) -> int | Non
     return None
 
 
-def _blocks(
-    matrices: FixedMatrices, n_rows: int, n_rings: int, dtype: np.dtype[Any]
-) -> list[Block]:
+def _blocks(matrices: FixedMatrices, n_rows: int, n_rings: int, dtype: np.dtype[Any]) -> Blocks:
     from xsphere.nn.sparse.rings import with_rings
 
     n_cells = matrices.shape[0]
@@ -166,4 +190,4 @@ def _blocks(
         stop = min(start + n_rows, n_cells)
         parts = with_rings(matrices.indptr, matrices.indices, values, start, stop, n_rings, places)
         made.append(Block(start, stop, *parts))
-    return made
+    return Blocks(made)

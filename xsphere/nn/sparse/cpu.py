@@ -6,28 +6,27 @@ once; where products come first, those of some samples are kept. Results depend 
 number of threads nor on the other samples of a batch, to the last bit.
 """
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xsphere.nn.sparse.epilogue import Epilogue
-from xsphere.nn.sparse.jobs import Item, Job, Terms
+from xsphere.nn.sparse.jobs import Job, run, table
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
 from xsphere.nn.sparse.memory import fresh, kept
-from xsphere.nn.sparse.products import Extent, Strided, shared_product
-from xsphere.nn.sparse.terms import channels_of
-from xsphere.nn.sparse.workers import share_out
+from xsphere.nn.sparse.products import Product, Strided, shared_products
+from xsphere.nn.sparse.sources import ROWS, channels_of
 
 # Partial sums of products are kept apart, in so many elements, for threads not to wait.
 PARTIAL_SUMS, MOST_PARTIAL_SUMS = 1 << 22, 16
 # Elements of the terms of small grids, or of products, that are kept at a time.
 KEPT = 1 << 21
-# Rows that a thread does at a time.
-ROWS = 1 << 11
+# Of an epilogue that does nothing.
+NOTHING = (0, 0, False)
 
 
 def convolve(basis: Basis, xs: Sequence[Tensor], weight: Tensor, epilogue: Epilogue) -> Tensor:
@@ -71,23 +70,14 @@ def _has_products_first(basis: Basis, n_in: int, n_out: int) -> bool:
 
 def _expand(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
     """Terms of the samples, multiplied with the weights of all terms at once."""
-    from xsphere.nn.sparse.rows import multiply
-
-    n_terms, n_in, n_out = weight.shape
-    size, row = job.size, n_out * job.size
-    scale, shift, rectify = _addresses(epilogue)
-
-    def finish(item: Item, terms: Terms) -> None:
-        last = terms.is_last
-        multiply(
-            item.n_rows, n_out, n_terms, terms.width,
-            terms.address, terms.row, size, terms.term,
-            weight.data_ptr() + terms.start * row, row, n_in * row,
-            item.of(y).address, row, terms.start > 0,
-            scale if last else 0, shift if last else 0, rectify and last, job.one,
-        )  # fmt: skip
-
-    job.expand(finish)
+    job.share(
+        "convolve_blocks",
+        weight.data_ptr(),
+        table([y]),
+        *_addresses(epilogue),
+        n_items=job.n_items,
+        n_arrays=len(weight),
+    )
 
 
 def _expand_whole(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
@@ -95,14 +85,10 @@ def _expand_whole(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> No
     n_terms, n_in, n_out = weight.shape
     for samples in _some_at_a_time(job, n_in * n_terms * job.basis.matrices.shape[0]):
         terms = job.whole(samples)
-        shared_product(
-            Extent(terms.shape[1], n_out, n_terms, n_in),
-            Strided.of(terms),
-            Strided.of(weight),
-            Strided.of(y.flatten(0, 1), (samples.start * job.basis.n_target,)),
-            one=job.one,
-            epilogue=_addresses(epilogue),
-        )
+        out = Strided.of(y.flatten(0, 1), (samples.start * job.basis.n_target,))
+        factors = Strided.of(terms), Strided.of(weight), out
+        sizes = terms.shape[1], n_out, n_terms, n_in
+        shared_products([Product(*sizes, *factors, epilogue=_addresses(epilogue))], job.one)
 
 
 def _some_at_a_time(job: Job, n_elements: int) -> list[range]:
@@ -116,25 +102,29 @@ def _contract(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
     n_terms, n_in, n_out = weight.shape
     n_source, width = job.basis.n_source, n_terms * n_out
     is_bias = epilogue.scale is None and not epilogue.rectify and job.basis.children != "gathered"
-    early = _addresses(epilogue) if is_bias else (0, 0, False)
-    late = Epilogue() if is_bias else epilogue
+    # a bias goes through A_0, the identity, unchanged
+    early = _addresses(epilogue) if is_bias else NOTHING
+    late = NOTHING if is_bias else _addresses(epilogue)
     for samples in _some_at_a_time(job, n_source * width):
         products = kept((len(samples), n_source, width), y.dtype)
         rows, start = products.flatten(0, 1), (samples.start * n_source,)
         for x, channels in zip(job.xs, channels_of(job.xs), strict=True):
-            is_last = channels.stop == n_in
-            for term in range(n_terms):
-                shared_product(
-                    Extent(len(rows), n_out, 1, x.shape[2]),
-                    Strided.of(x.flatten(0, 1), start),
-                    Strided.of(weight[term], (channels.start,)),
-                    Strided.of(rows, (0, term * n_out)),
-                    one=job.one,
-                    accumulate=channels.start > 0,
-                    # a bias goes through A_0, the identity, unchanged
-                    epilogue=early if is_last and not term else (0, 0, False),
-                )
-        job.contract(products, y[samples.start : samples.stop], late.apply)
+            left, is_last = Strided.of(x.flatten(0, 1), start), channels.stop == n_in
+            shared_products(
+                [
+                    Product(
+                        *(len(rows), n_out, 1, x.shape[2]),
+                        left,
+                        Strided.of(weight[term], (channels.start,)),
+                        Strided.of(rows, (0, term * n_out)),
+                        accumulate=channels.start > 0,
+                        epilogue=early if is_last and not term else NOTHING,
+                    )
+                    for term in range(n_terms)
+                ],
+                job.one,
+            )
+        job.contract(products, y[samples.start : samples.stop], *late)
 
 
 def adjoint(
@@ -178,142 +168,79 @@ def adjoint(
         return None, _moments_of_terms(Job(basis, xs, n_in), weight, gradient)
     job = Job(basis.transposed, [gradient], n_out)
     results = [fresh(tuple(x.shape), dtype) for x in xs] if need_x else None
-    turned = weight.transpose(1, 2).contiguous()
+    turned = weight.transpose(1, 2).contiguous() if need_x else weight
     if job.is_whole:
         moments = weight.new_zeros(weight.shape) if need_weight else None
-        _adjoint_whole(job, xs, turned, results, moments)
+        _adjoint_whole(job, xs, turned, results or [], moments)
         return results, moments
-    sums = _PartialSums(weight) if need_weight else None
-
-    def finish(item: Item, terms: Terms) -> None:
-        if results is not None:
-            _add_to_samples(job, item, terms, turned, results)
-        if sums is not None:
-            _add_moments(job, item, terms, xs, sums.of_group(item.group))
-
-    job.expand(finish, n_groups=sums.n_groups if sums else None)
-    return results, None if sums is None else sums.total()
+    sums, ends = _partial_sums(job, weight) if need_weight else (None, job.groups(job.n_items))
+    job.share(
+        "adjoin_blocks",
+        *(ends, len(ends) - 1),
+        turned.data_ptr(),
+        *(table(results or []), len(results or [])),
+        *(table(xs), len(xs)),
+        0 if sums is None else sums.data_ptr(),
+        n_items=len(ends) - 1,
+        n_arrays=len(weight),
+    )
+    return results, None if sums is None else _total(sums)
 
 
 def _adjoint_whole(
     job: Job,
     xs: Sequence[Tensor],
     turned: Tensor,
-    results: Sequence[Tensor] | None,
+    results: Sequence[Tensor],
     moments: Tensor | None,
 ) -> None:
     """Both gradients of all cells at once: parts of the results for threads, not of the sums."""
-    n_terms, n_out, _ = turned.shape
-    n_cells = job.basis.n_target
+    n_terms, n_out, n_cells = job.basis.n_terms, job.n_channels, job.basis.n_target
     for samples in _some_at_a_time(job, n_out * n_terms * job.basis.matrices.shape[0]):
         terms, start = job.whole(samples), (samples.start * n_cells,)
-        n_rows = terms.shape[1]
-        for number, (x, channels) in enumerate(zip(xs, channels_of(xs), strict=True)):
-            if results is not None:
-                shared_product(
-                    Extent(n_rows, x.shape[2], n_terms, n_out),
-                    Strided.of(terms),
-                    Strided.of(turned, (0, 0, channels.start)),
-                    Strided.of(results[number].flatten(0, 1), start),
-                    one=job.one,
-                )
+        n_rows, products = terms.shape[1], []
+        for result, channels in zip(results, channels_of(results), strict=True):
+            factors = Strided.of(terms), Strided.of(turned, (0, 0, channels.start))
+            out = Strided.of(result.flatten(0, 1), start)
+            products.append(Product(n_rows, result.shape[2], n_terms, n_out, *factors, out))
+        for x, channels in zip(xs, channels_of(xs), strict=True):
+            left = Strided.of(x.flatten(0, 1), start).transposed
             for term, part in enumerate([] if moments is None else moments):
-                shared_product(
-                    Extent(x.shape[2], n_out, 1, n_rows),
-                    Strided.of(x.flatten(0, 1), start).transposed,
-                    Strided.of(terms[term]),
-                    Strided.of(part, (channels.start,)),
-                    one=job.one,
-                    accumulate=samples.start > 0,
-                )
-
-
-def _add_to_samples(
-    job: Job, item: Item, terms: Terms, turned: Tensor, results: Sequence[Tensor]
-) -> None:
-    """Terms of the gradient times the weights, whose channels are turned around."""
-    from xsphere.nn.sparse.rows import multiply
-
-    n_terms, n_out, n_in = turned.shape
-    size, row = job.size, n_in * job.size
-    for result, channels in zip(results, channels_of(results), strict=True):
-        target = item.of(result)
-        multiply(
-            item.n_rows, target.n_channels, n_terms, terms.width,
-            terms.address, terms.row, size, terms.term,
-            turned.data_ptr() + terms.start * row + channels.start * size, row, n_out * row,
-            target.address, target.row, terms.start > 0, 0, 0, False, job.one,
-        )  # fmt: skip
-
-
-def _add_moments(job: Job, item: Item, terms: Terms, xs: Sequence[Tensor], sums: Tensor) -> None:
-    """Samples times terms of the gradient, summed over cells."""
-    from xsphere.nn.sparse.rows import multiply
-
-    n_terms, n_in, n_out = sums.shape
-    size, row = job.size, n_out * job.size
-    for x, channels in zip(xs, channels_of(xs), strict=True):
-        source = item.of(x)
-        for term in range(n_terms):
-            multiply(
-                source.n_channels, terms.width, 1, item.n_rows,
-                source.address, size, source.row, 0,
-                terms.address + term * terms.term, terms.row, 0,
-                sums.data_ptr() + (term * n_in + channels.start) * row + terms.start * size, row,
-                True, 0, 0, False, job.one,
-            )  # fmt: skip
+                factors = left, Strided.of(terms[term])
+                out = Strided.of(part, (channels.start,))
+                sizes, later = (x.shape[2], n_out, 1, n_rows), samples.start > 0
+                products.append(Product(*sizes, *factors, out, accumulate=later))
+        shared_products(products, job.one)
 
 
 def _moments_of_terms(job: Job, weight: Tensor, gradient: Tensor) -> Tensor:
     """Gradient of the weights alone: terms of the samples times the gradient."""
-    from xsphere.nn.sparse.rows import multiply
-
-    n_terms, n_in, n_out = weight.shape
-    size, row = job.size, n_out * job.size
-    sums = _PartialSums(weight)
-
-    def finish(item: Item, terms: Terms) -> None:
-        total = sums.of_group(item.group)
-        right = item.of(gradient)
-        for term in range(n_terms):
-            multiply(
-                terms.width, n_out, 1, item.n_rows,
-                terms.address + term * terms.term, size, terms.row, 0,
-                right.address, right.row, 0,
-                total.data_ptr() + (term * n_in + terms.start) * row, row,
-                True, 0, 0, False, job.one,
-            )  # fmt: skip
-
-    job.expand(finish, n_groups=sums.n_groups)
-    return sums.total()
+    sums, ends = _partial_sums(job, weight)
+    job.share(
+        "correlate_blocks",
+        *(ends, len(ends) - 1),
+        table([gradient]),
+        sums.data_ptr(),
+        n_items=len(ends) - 1,
+        n_arrays=len(weight),
+    )
+    return _total(sums)
 
 
-class _PartialSums:
-    """Sums like the weights, kept by groups that do not depend on the number of threads."""
+def _partial_sums(job: Job, weight: Tensor) -> tuple[Tensor, NDArray[np.int64]]:
+    """Sums like the weights, kept by groups of items that do not depend on the threads."""
+    n_groups = min(PARTIAL_SUMS // weight.numel(), MOST_PARTIAL_SUMS, job.n_items)
+    sums = fresh((max(n_groups, 1), *weight.shape), weight.dtype)
+    # every group writes its sums, unless there are no samples at all
+    return sums if job.n_items else sums.zero_(), job.groups(len(sums))
 
-    def __init__(self, weight: Tensor) -> None:
-        self.n_groups = min(max(PARTIAL_SUMS // weight.numel(), 1), MOST_PARTIAL_SUMS)
-        self._zeros: Callable[[], Tensor] = lambda: torch.zeros_like(
-            weight, memory_format=torch.contiguous_format
-        )
-        self._sums: dict[int, Tensor] = {}
-        self._lock = threading.Lock()
 
-    def of_group(self, group: int) -> Tensor:
-        """The sums of a group."""
-        with self._lock:
-            if group not in self._sums:
-                self._sums[group] = self._zeros()
-            return self._sums[group]
-
-    def total(self) -> Tensor:
-        """Sum over the groups, in their order."""
-        total = self._sums.get(0, None)
-        total = self._zeros() if total is None else total
-        for group in sorted(self._sums):
-            if group:
-                total += self._sums[group]
-        return total
+def _total(sums: Tensor) -> Tensor:
+    """Sum over the groups, in their order."""
+    total = sums[0].clone()
+    for part in sums[1:]:
+        total += part
+    return total
 
 
 def product(matrices: FixedMatrices, x: Tensor) -> Tensor:
@@ -331,27 +258,18 @@ def product(matrices: FixedMatrices, x: Tensor) -> Tensor:
     tensor of float, shape (batch, n_target, channels)
         Of the type of the samples; sums are of float32 at least.
     """
-    from xsphere.nn.sparse.rows import weigh_rows
-
     if x.dtype not in (torch.float32, torch.float64):
         return product(matrices, x.float()).to(x.dtype)
-    addresses = [part.data_ptr() for part in matrices.entries(x.device, x.dtype)]
-    n_target, n_channels = matrices.shape[0], x.shape[2]
-    y = fresh((len(x), n_target, n_channels), x.dtype)
+    entries = matrices.entries(x.device, x.dtype)
+    n_target = matrices.shape[0]
+    y = fresh((len(x), n_target, x.shape[2]), x.dtype)
     one = np.float64(1) if x.dtype == torch.float64 else np.float32(1)
-    row = n_channels * x.element_size()
-    n_parts = -(-n_target // ROWS)
-
-    def work(items: range) -> None:
-        for sample, part in (divmod(item, n_parts) for item in items):
-            first, last = part * ROWS, min((part + 1) * ROWS, n_target)
-            source, target = x[sample].data_ptr(), y[sample].data_ptr()
-            weigh_rows(
-                first, last, *addresses, n_channels, source, row,
-                0, 0, 0, 0, 0, 0, target, row, one,
-            )  # fmt: skip
-
-    share_out(work, len(x) * n_parts)
+    run(
+        "weigh_samples",
+        (len(x), n_target, *(part.data_ptr() for part in entries), table([x]), table([y])),
+        one,
+        len(x) * -(-n_target // ROWS),
+    )
     return y
 
 

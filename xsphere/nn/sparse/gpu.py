@@ -37,7 +37,7 @@ from torch import Tensor
 from xsphere.nn.sparse.epilogue import Epilogue
 from xsphere.nn.sparse.launches import NOTHING, Cells, mix, sum_type, weigh
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
-from xsphere.nn.sparse.terms import channels_of, source_shift
+from xsphere.nn.sparse.sources import channels_of, source_shift
 
 # Channels that one kernel makes for a block of cells: their sums, in float32, fill half of the
 # registers that threads have. More than these would have the last term made several times, in

@@ -1,25 +1,19 @@
 """How a convolution on the processor is cut up: blocks of cells of samples, for threads."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from xsphere.nn.sparse.blocks import Block, blocks, local_rows
+from xsphere.nn.sparse.blocks import Blocks, blocks, local_rows
 from xsphere.nn.sparse.matrices import Basis
 from xsphere.nn.sparse.memory import LINE, kept, scratch
-from xsphere.nn.sparse.terms import (
-    WIDTH,
-    Bench,
-    Source,
-    contract,
-    expand,
-    sum_children,
-)
+from xsphere.nn.sparse.sources import WIDTH, source_shift
 from xsphere.nn.sparse.workers import share_out
 
 # Elements of all terms of a block: some MB, which a core finds in its caches.
@@ -29,54 +23,49 @@ FEWEST_ROWS, MOST_ROWS = 1024, 4096
 FEW_CELLS = 1024
 
 
-@dataclass(frozen=True)
-class Item:
-    """Some cells of a sample.
+def table(xs: Sequence[Tensor]) -> NDArray[np.int64]:
+    """Where samples stand, for compiled loops; they must outlive it.
 
     Parameters
     ----------
-    sample : int
-        Number of the sample.
-    rows : slice
-        Cells of the result.
-    group : int
-        Items of one group are done by one thread, one after another.
+    xs : sequence of tensors, shape (batch, cells, channels)
+        Samples, whose channels stand side by side.
+
+    Returns
+    -------
+    array of int64, shape (n, 4)
+        Address, bytes from one sample and from one cell to the next, number of channels.
+
+    Examples
+    --------
+    >>> table([torch.zeros(2, 5, 3)])[0, 1:].tolist()
+    [60, 12, 3]
     """
-
-    sample: int
-    rows: slice
-    group: int
-
-    @property
-    def n_rows(self) -> int:
-        """Number of cells."""
-        return int(self.rows.stop - self.rows.start)
-
-    def of(self, x: Tensor) -> Source:
-        """Its part of samples of shape (batch, cells, channels), contiguous."""
-        return Source.of(x[self.sample, self.rows])
+    rows = [
+        (x.data_ptr(), *(step * x.element_size() for step in x.stride()[:2]), x.shape[2])
+        for x in xs
+    ]
+    return np.array(rows, np.int64).reshape(-1, 4)
 
 
-@dataclass(frozen=True)
-class Terms:
-    """Terms of some channels of an item, in memory that is used again for the next.
+def run(loop: str, arguments: Sequence[Any], one: Any, n_items: int) -> None:
+    """Run a loop in all of torch's threads.
 
     Parameters
     ----------
-    address, row, term : int
-        Where they begin, and bytes from one cell and from one term to the next.
-    start, width : int
-        The first of their channels, and their number.
-    is_last : bool
-        Whether no channels of the item are left.
+    loop : str
+        Name of one of `xsphere.nn.sparse.loops`.
+    arguments : sequence of int or array
+        Entries of its call after the first; the address of an array stands for it.
+    one : float32 or float64
+        The number 1, in the type of all elements.
+    n_items : int
+        Items that it takes.
     """
+    from xsphere.nn.sparse.entries import entry
 
-    address: int
-    row: int
-    term: int
-    start: int
-    width: int
-    is_last: bool
+    numbers = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
+    share_out(entry(loop, one.dtype.name), np.array([0, *numbers], np.int64), n_items)
 
 
 @dataclass(frozen=True)
@@ -108,7 +97,7 @@ class Job:
         return int(self.one.dtype.itemsize)
 
     @cached_property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> Blocks:
         """Blocks of cells: what they are does not depend on samples and threads."""
         matrices, n_rings = self.basis.matrices, self._n_rings
         n_cells = matrices.shape[0]
@@ -116,6 +105,11 @@ class Job:
         # whole families of four
         n_rows = -(-n_cells // (4 * n_blocks)) * 4
         return blocks(matrices, n_rows=n_rows, n_rings=n_rings, dtype=self.one.dtype)
+
+    @property
+    def n_items(self) -> int:
+        """Blocks of all samples."""
+        return len(self.xs[0]) * len(self.blocks.parts)
 
     @property
     def _n_rings(self) -> int:
@@ -131,39 +125,31 @@ class Job:
         n_rows = min(max(fitting, FEWEST_ROWS), MOST_ROWS)
         return local_rows(matrices, n_rows=n_rows, n_rings=self._n_rings)
 
-    def expand(self, finish: Callable[[Item, Terms], None], *, n_groups: int | None = None) -> None:
-        """Make all terms of every cell, some channels at a time, and hand them on.
+    def share(self, loop: str, *arguments: Any, n_items: int, n_arrays: int) -> None:
+        """Run a loop over blocks, in which each thread works in memory of its own.
 
         Parameters
         ----------
-        finish : callable
-            Takes an item and its terms.
-        n_groups : int, optional
-            Groups of items, as many as there are items if not given.
+        loop : str
+            Name of one of `xsphere.nn.sparse.loops`.
+        *arguments : int or array
+            What it takes besides what all loops do.
+        n_items : int
+            Items that it takes.
+        n_arrays : int
+            Arrays of a block's cells that it needs.
         """
-        n_items = len(self.xs[0]) * len(self.blocks)
-        ends = np.linspace(0, n_items, (n_groups or n_items) + 1).round().astype(int)
+        row = min(self.n_channels, WIDTH) * self.size
+        # arrays that begin at the same place of every page would push each other out of cache
+        spacing = (-(-self.blocks.n_most * row // LINE) + 5) * LINE
+        of_thread = n_arrays * spacing
+        memory = scratch(min(torch.get_num_threads(), n_items) * of_thread)
+        self._run(loop, (memory, of_thread), spacing, arguments, n_items)
 
-        def work(groups: range) -> None:
-            for group in groups:
-                for number in range(ends[group], ends[group + 1]):
-                    sample, place = divmod(number, len(self.blocks))
-                    block = self.blocks[place]
-                    self._expand(Item(sample, self._rows(block), group), block, finish)
-
-        share_out(work, len(ends) - 1)
-
-    def _expand(self, item: Item, block: Block, finish: Callable[[Item, Terms], None]) -> None:
-        n_terms, gathered = self.basis.n_terms, self.basis.children == "gathered"
-        sources = [Source.of(x[item.sample]) for x in self.xs]
-        for start, bench in self._benches(block, n_terms):
-            expand(self.basis, block, sources, start, bench)
-            for term in range(n_terms if gathered else 0):
-                rows = bench.scratch + term * bench.spacing, bench.row
-                sum_children(item.n_rows, bench.width, rows, rows, self.one)
-            is_last = start + bench.width == self.n_channels
-            terms = Terms(bench.scratch, bench.row, bench.spacing, start, bench.width, is_last)
-            finish(item, terms)
+    def groups(self, n_groups: int) -> NDArray[np.int64]:
+        """First item of each of some groups of blocks, and the end."""
+        ends = np.linspace(0, self.n_items, n_groups + 1)
+        return ends.round().astype(np.int64)
 
     @property
     def is_whole(self) -> bool:
@@ -183,27 +169,20 @@ class Job:
         tensor of float, shape (n_terms, n_samples * n_target, n_channels)
             Rows of one term stand side by side, but terms may stand apart.
         """
-        block, n_terms = self.blocks[0], self.basis.n_terms
-        n_rows = len(samples) * block.n_own
-        terms = kept((n_terms, n_rows, self.n_channels), self.xs[0].dtype)
-        row, spacing = self.n_channels * self.size, terms.stride(0) * self.size
+        n_rows = len(samples) * self.basis.matrices.shape[0]
+        n_sums = n_rows // 4 if self.basis.children == "gathered" else 0
+        terms = kept((self.basis.n_terms, n_rows + n_sums, self.n_channels), self.xs[0].dtype)
+        places = terms.data_ptr(), terms[:, n_rows:].data_ptr() if n_sums else 0
+        self._run(
+            "expand_samples",
+            (0, 0),
+            terms.stride(0) * self.size,
+            (samples.start, len(samples), *places),
+            len(samples) * -(-self.n_channels // WIDTH),
+        )
+        return terms[:, n_rows:] if n_sums else terms
 
-        def work(numbers: range) -> None:
-            for number in numbers:
-                scratch = terms.data_ptr() + number * block.n_own * row
-                sources = [Source.of(x[samples[number]]) for x in self.xs]
-                bench = Bench(scratch, spacing, self.n_channels, self.one)
-                expand(self.basis, block, sources, 0, bench)
-
-        share_out(work, len(samples))
-        if self.basis.children != "gathered":
-            return terms
-        for term in terms:
-            rows = term.data_ptr(), row
-            sum_children(n_rows // 4, self.n_channels, rows, rows, self.one)
-        return terms[:, : n_rows // 4]
-
-    def contract(self, products: Tensor, y: Tensor, finish: Callable[[Tensor], object]) -> None:
+    def contract(self, products: Tensor, y: Tensor, scale: int, shift: int, rectify: bool) -> None:
         """Sum up the terms of every cell.
 
         Parameters
@@ -212,38 +191,33 @@ class Job:
             Channels of all terms side by side, of some samples.
         y : tensor of float, shape (n_samples, n_target, n_channels)
             Where sums go.
-        finish : callable
-            Takes some rows of `y` that are done.
+        scale, shift, rectify
+            As of `xsphere.nn.sparse.products.shared_products`.
         """
+        job = Job(self.basis, [products], self.n_channels)
+        epilogue = scale, shift, rectify
+        job.share("contract_blocks", table([y]), *epilogue, n_items=job.n_items, n_arrays=4)
 
-        def work(numbers: range) -> None:
-            for number in numbers:
-                sample, place = divmod(number, len(self.blocks))
-                block = self.blocks[place]
-                out = y[sample, self._rows(block)]
-                self._contract(block, Source.of(products[sample]), out)
-                finish(out)
+    def _run(
+        self,
+        loop: str,
+        memory: tuple[int, int],
+        spacing: int,
+        arguments: tuple[Any, ...],
+        n_items: int,
+    ) -> None:
+        """Make the call of a loop: its entries are those of `xsphere.nn.sparse.loops`."""
+        basis, sources, blocks = self.basis, table(self.xs), self.blocks.table
+        shared = (
+            *(basis.n_terms, basis.recursive, basis.children == "gathered", source_shift(basis)),
+            *(len(self.xs[0]), self.n_channels, self.size, spacing),
+            *(blocks, len(blocks), sources, len(sources), _FOUR[self.size]),
+        )
+        run(loop, (0, *memory, *shared, *arguments), self.one, n_items)
 
-        share_out(work, len(products) * len(self.blocks))
 
-    def _contract(self, block: Block, products: Source, out: Tensor) -> None:
-        # sums of children are made beside the result, which has no room for the children
-        gathered = self.basis.children == "gathered"
-        for start, bench in self._benches(block, 4):
-            place = out.data_ptr() + start * self.size, self.n_channels * self.size
-            children = bench.scratch + 3 * bench.spacing, bench.row
-            contract(self.basis, block, products, start, bench, children if gathered else place)
-            if gathered:
-                sum_children(block.n_own // 4, bench.width, children, place, self.one)
-
-    def _benches(self, block: Block, n_arrays: int) -> Iterator[tuple[int, Bench]]:
-        """The first channel and the place to work of each part of the channels."""
-        for start in range(0, self.n_channels, WIDTH):
-            width = min(WIDTH, self.n_channels - start)
-            # arrays that begin at the same place of every page would push each other out of cache
-            spacing = (-(-len(block.ids) * width * self.size // LINE) + 5) * LINE
-            yield start, Bench(scratch(n_arrays * spacing), spacing, width, self.one)
-
-    def _rows(self, block: Block) -> slice:
-        fewer = 4 if self.basis.children == "gathered" else 1
-        return slice(block.start // fewer, block.stop // fewer)
+# the integers 0 to 7, of which four are used, then four ones of either size
+_FOUR = {
+    one.itemsize: np.concatenate([np.arange(8, dtype="i4").view("u1"), one.repeat(4).view("u1")])
+    for one in (np.float32(1), np.float64(1))
+}

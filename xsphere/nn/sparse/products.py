@@ -1,11 +1,13 @@
 """Matrix products that threads share between them, each some rows and columns of the result."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from xsphere.nn.sparse.workers import share_out
+from xsphere.nn.sparse.jobs import run
 
 # Columns of the right factor that a core finds in its cache while it does all rows of a part.
 ROWS, COLUMNS = 1024, 64
@@ -45,63 +47,60 @@ class Strided:
 
 
 @dataclass(frozen=True)
-class Extent:
-    """Sizes of a product: rows and columns of the result, matrices, and what is summed over."""
-
-    n_rows: int
-    n_columns: int
-    n_segments: int
-    n_inner: int
-
-
-def shared_product(
-    extent: Extent,
-    left: Strided,
-    right: Strided,
-    out: Strided,
-    *,
-    one: Any,
-    accumulate: bool = False,
-    epilogue: tuple[int, int, bool] = (0, 0, False),
-) -> None:
-    """``out (+)= sum over matrices of left @ right``, by all of torch's threads.
+class Product:
+    """``out (+)= sum over matrices of left @ right``, of known sizes.
 
     Parameters
     ----------
-    extent : Extent
-        Sizes.
+    n_rows, n_columns, n_segments, n_inner : int
+        Rows and columns of the result, matrices, and what is summed over.
     left, right, out : Strided
         Factors and result; elements of a row of `right` and `out` stand side by side.
-    one : float32 or float64
-        The number 1, in the type of all elements.
     accumulate : bool
         Whether to add to what is there.
     epilogue : tuple
         Addresses of the scale and the shift of each column, or 0, and whether to rectify.
     """
-    from xsphere.nn.sparse.rows import multiply
 
-    n_columns, size = extent.n_columns, int(one.itemsize)
-    # columns are kept together where there are few: each part reads all of its rows
-    wide = COLUMNS if n_columns >= 2 * COLUMNS else n_columns
-    parts = [
-        (row, column)
-        for column in range(0, n_columns, wide)
-        for row in range(0, extent.n_rows, ROWS)
-    ]
-    scale, shift, rectify = epilogue
+    n_rows: int
+    n_columns: int
+    n_segments: int
+    n_inner: int
+    left: Strided
+    right: Strided
+    out: Strided
+    accumulate: bool = False
+    epilogue: tuple[int, int, bool] = (0, 0, False)
 
-    def work(numbers: range) -> None:
-        for number in numbers:
-            row, column = parts[number]
+    def parts(self, size: int) -> Iterator[tuple[int, ...]]:
+        """Arguments, as of `xsphere.nn.sparse.rows.multiply`, of some rows and columns each."""
+        # columns are kept together where there are few: each part reads all of its rows
+        wide = COLUMNS if self.n_columns >= 2 * COLUMNS else self.n_columns
+        left, right, out = self.left, self.right, self.out
+        scale, shift, rectify = self.epilogue
+        for column in range(0, self.n_columns, wide):
             offset = column * size
-            multiply(
-                min(ROWS, extent.n_rows - row), min(wide, n_columns - column),
-                extent.n_segments, extent.n_inner,
-                left.address + row * left.row, left.row, left.column, left.segment,
-                right.address + offset, right.row, right.segment,
-                out.address + row * out.row + offset, out.row, accumulate,
-                scale + offset if scale else 0, shift + offset if shift else 0, rectify, one,
-            )  # fmt: skip
+            for row in range(0, self.n_rows, ROWS):
+                yield (
+                    min(ROWS, self.n_rows - row), min(wide, self.n_columns - column),
+                    self.n_segments, self.n_inner,
+                    left.address + row * left.row, left.row, left.column, left.segment,
+                    right.address + offset, right.row, right.segment,
+                    out.address + row * out.row + offset, out.row, self.accumulate,
+                    scale + offset if scale else 0, shift + offset if shift else 0, rectify,
+                )  # fmt: skip
 
-    share_out(work, len(parts))
+
+def shared_products(products: Iterable[Product], one: Any) -> None:
+    """Products, none of which needs another, by all of torch's threads.
+
+    Parameters
+    ----------
+    products : iterable of Product
+        They must write to different places.
+    one : float32 or float64
+        The number 1, in the type of all elements.
+    """
+    size = int(one.itemsize)
+    parts = np.array([part for product in products for part in product.parts(size)], np.int64)
+    run("multiply_parts", (parts, len(parts)), one, len(parts))

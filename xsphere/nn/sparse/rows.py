@@ -1,8 +1,8 @@
 """Loops over the rows of a block of cells, compiled. Imports numba: import it inside functions.
 
 All arrays are given by their addresses, and the way from one row to the next in bytes: calls cost
-little, and one compilation serves every shape. `xsphere.nn.sparse.terms` and `cpu` alone call
-these and keep the arrays alive. Positions are 32-bit integers; the address 0 is no array.
+little, and one compilation serves every shape. `xsphere.nn.sparse.loops` alone calls these.
+Positions are 32-bit integers; the address 0 is no array.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from xsphere.nn.sparse.vectors import copy_bytes, integer_at, weighted_sum
 
 # Digest of tiles.py and vectors.py: numba keeps machine code as long as this file stays as it is,
 # so it must change with them. A test tells what it should be.
-MACHINE_CODE = "ab114ceb2e8d73e4"
+MACHINE_CODE = "0ab41a268dcd55b6"
 # Rows of the left factor that are multiplied with all columns before the next ones are, and
 # elements of a row before those of the next: what is read again and again stays in cache.
 ROWS_TOGETHER, INNER_TOGETHER = 64, 512

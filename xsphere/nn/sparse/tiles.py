@@ -131,15 +131,17 @@ def _generate_tile(tile: _Product, n_rows: int, width: int) -> None:
     each = [pair for row in zip(sums, places, strict=True) for pair in zip(*row, strict=True)]
     for total, _ in each:
         builder.store(ir.Constant(vector, [0.0] * lanes), total)
-    with builder.if_then(tile.accumulate):
-        for total, place in each:
-            builder.store(load(builder, place, vector), total)
     with cgutils.for_range(builder, tile.n_segments, intp=INDEX) as segment:
         left = _at(builder, tile.left, segment.index, tile.left_segment)
         right = _at(builder, tile.right, segment.index, tile.right_segment)
         lefts = [_at(builder, left, constant(row), tile.left_row) for row in range(n_rows)]
         with cgutils.for_range(builder, tile.n_inner, intp=INDEX) as inner:
             _add_products(tile, inner.index, lefts, right, columns, sums, vector)
+    # sums of long products are sums of shorter ones, which round less than one long sum
+    with builder.if_then(tile.accumulate):
+        for total, place in each:
+            before = load(builder, place, vector)
+            builder.store(builder.fadd(before, builder.load(total)), total)
     _finish(tile, columns, sums, vector)
     for total, place in each:
         store(builder, builder.load(total), place, vector)

@@ -1,62 +1,79 @@
 """Work of the processor shared between as many threads as torch was given.
 
-Torch's own threads work inside one of its operations; the blocks of a convolution go through
-several, and through compiled loops, so each thread takes whole blocks. Where torch has one thread,
-as in tasks that run side by side, everything happens in the caller's.
+Where it can be, these are torch's own threads of OpenMP: after each operation they wait for the
+next one without a pause, for milliseconds, and would keep any others from the processor. Else they
+are threads of Python. Where torch has one thread, as in tasks that run side by side, everything
+happens in the caller's.
 """
 
+import ctypes
 import os
 import threading
-from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-
-Work = Callable[[range], None]
+from numpy.typing import NDArray
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _pools_lock = threading.Lock()
+# GNU's OpenMP hangs in a process that was forked from one in which it had threads
+_is_forked = threading.Event()
+os.register_at_fork(after_in_child=_is_forked.set)
 
 
-def share_out(work: Work, n_items: int) -> None:
-    """Do all items, each thread one after another of those that no other has taken.
+def share_out(loop: Any, call: NDArray[np.int64], n_items: int) -> None:
+    """Run a loop in several threads, which take its items from one counter.
+
+    Threads may be of different speed, or be kept from their work for a while.
 
     Parameters
     ----------
-    work : callable
-        Takes a range of items. Must not need gradients.
+    loop : numba.core.ccallback.CFunc
+        One of `xsphere.nn.sparse.entries`.
+    call : array of int64
+        What it takes, which begins with the number of the next item.
     n_items : int
         Number of items.
-
-    Examples
-    --------
-    >>> done = []
-    >>> share_out(done.extend, 5)
-    >>> sorted(done)
-    [0, 1, 2, 3, 4]
     """
     n_threads = min(torch.get_num_threads(), n_items)
+    address = call.ctypes.data
+    in_parallel = None if _is_forked.is_set() else _openmp()
     if n_threads <= 1:
-        with torch.no_grad():
-            work(range(n_items))
-        return
-    inference = torch.is_inference_mode_enabled()
-    # threads may be of different speed, or be kept from their work for a while
-    untaken = iter(range(n_items))
+        loop.ctypes(address)
+    elif in_parallel is not None:
+        in_parallel(loop.address, address, n_threads, 0)
+    else:
+        _in_threads(loop, call, n_items, n_threads)
 
-    def run() -> None:
-        with torch.inference_mode(inference), torch.no_grad():
-            for number in untaken:
-                work(range(number, number + 1))
 
-    pool = _pool(torch.get_num_threads())
-    futures = [pool.submit(run) for _ in range(n_threads - 1)]
+@cache
+def _openmp() -> Any:
+    """The function of GNU's OpenMP by which torch itself starts threads, if it has it.
+
+    That of LLVM and of Intel has it too, on Linux.
+    """
+    path = Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"
     try:
-        run()
+        start = ctypes.CDLL(str(path)).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    start.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    start.restype = None
+    return start
+
+
+def _in_threads(loop: Any, call: NDArray[np.int64], n_items: int, n_threads: int) -> None:
+    pool = _pool(torch.get_num_threads())
+    futures = [pool.submit(loop.ctypes, call.ctypes.data) for _ in range(n_threads - 1)]
+    try:
+        loop.ctypes(call.ctypes.data)
     finally:
         # threads know memory by its address: whatever happens, it must outlive them
-        deque(untaken, maxlen=0)
+        call[0] = n_items
         for future in futures:
             future.cancel()
         wait(futures)
@@ -70,18 +87,5 @@ def _pool(n_threads: int) -> ThreadPoolExecutor:
     key = os.getpid(), n_threads
     with _pools_lock:
         if key not in _pools:
-            _pools[key] = _started(n_threads)
+            _pools[key] = ThreadPoolExecutor(n_threads - 1, "xsphere-convolution")
         return _pools[key]
-
-
-def _started(n_threads: int) -> ThreadPoolExecutor:
-    """Threads that each use one of torch's, besides the caller's own."""
-    n_others = n_threads - 1
-    pool = ThreadPoolExecutor(n_others, "xsphere-convolution", torch.set_num_threads, (1,))
-    # all of them begin now: the number that they set is also what later threads begin with
-    together = threading.Barrier(n_others)
-    wait([pool.submit(together.wait) for _ in range(n_others)])
-    restored = threading.Thread(target=torch.set_num_threads, args=(n_threads,))
-    restored.start()
-    restored.join()
-    return pool
