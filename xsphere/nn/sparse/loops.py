@@ -18,7 +18,7 @@ from xsphere.nn.sparse.tiles import rows_product
 from xsphere.nn.sparse.vectors import table_at, taken, weighted_sum
 
 # Digest of rows.py and sources.py, for the same reason as the digest in there.
-MACHINE_CODE = "6db7aa1df34faac0"
+MACHINE_CODE = "352773fcc52f7de4"
 # Columns of tables of blocks, and of tables of samples.
 START, STOP, N_ALL, IDS, COUNTS, INDPTR, INDICES, VALUES, VALUES_ROW = range(9)
 ADDRESS, SAMPLE, ROW, CHANNELS = range(4)

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from xsphere.nn.sparse.jobs import run
 
-# Columns of the right factor that a core finds in its cache while it does all rows of a part.
-ROWS, COLUMNS = 1024, 64
+# Rows and columns of the result that a thread does at a time, at most and at least. What they are
+# changes no result: every element is summed in the same order.
+MOST, FEWEST = (256, 256), (64, 64)
+# Parts for each thread, for none to wait long for another.
+PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -72,23 +76,35 @@ class Product:
     accumulate: bool = False
     epilogue: tuple[int, int, bool] = (0, 0, False)
 
-    def parts(self, size: int) -> Iterator[tuple[int, ...]]:
+    def parts(self, size: int, n_threads: int) -> Iterator[tuple[int, ...]]:
         """Arguments, as of `xsphere.nn.sparse.rows.multiply`, of some rows and columns each."""
-        # columns are kept together where there are few: each part reads all of its rows
-        wide = COLUMNS if self.n_columns >= 2 * COLUMNS else self.n_columns
+        high, wide = self._extent_of_parts(n_threads)
         left, right, out = self.left, self.right, self.out
         scale, shift, rectify = self.epilogue
         for column in range(0, self.n_columns, wide):
             offset = column * size
-            for row in range(0, self.n_rows, ROWS):
+            for row in range(0, self.n_rows, high):
                 yield (
-                    min(ROWS, self.n_rows - row), min(wide, self.n_columns - column),
+                    min(high, self.n_rows - row), min(wide, self.n_columns - column),
                     self.n_segments, self.n_inner,
                     left.address + row * left.row, left.row, left.column, left.segment,
                     right.address + offset, right.row, right.segment,
                     out.address + row * out.row + offset, out.row, self.accumulate,
                     scale + offset if scale else 0, shift + offset if shift else 0, rectify,
                 )  # fmt: skip
+
+    def _extent_of_parts(self, n_threads: int) -> tuple[int, int]:
+        """Rows and columns of each, of which there are enough for all threads if there can be."""
+        high, wide = MOST
+        wanted = PARTS * n_threads if n_threads > 1 else 1
+        while -(-self.n_rows // high) * -(-self.n_columns // wide) < wanted:
+            if high > FEWEST[0]:
+                high //= 2
+            elif wide > FEWEST[1]:
+                wide //= 2
+            else:
+                break
+        return high, wide
 
 
 def shared_products(products: Iterable[Product], one: Any) -> None:
@@ -101,6 +117,8 @@ def shared_products(products: Iterable[Product], one: Any) -> None:
     one : float32 or float64
         The number 1, in the type of all elements.
     """
-    size = int(one.itemsize)
-    parts = np.array([part for product in products for part in product.parts(size)], np.int64)
+    size, n_threads = int(one.itemsize), torch.get_num_threads()
+    parts = np.array(
+        [part for product in products for part in product.parts(size, n_threads)], np.int64
+    )
     run("multiply_parts", (parts, len(parts)), one, len(parts))

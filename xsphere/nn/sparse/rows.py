@@ -14,9 +14,10 @@ from xsphere.nn.sparse.vectors import copy_bytes, integer_at, weighted_sum
 # Digest of tiles.py and vectors.py: numba keeps machine code as long as this file stays as it is,
 # so it must change with them. A test tells what it should be.
 MACHINE_CODE = "0ab41a268dcd55b6"
-# Rows of the left factor that are multiplied with all columns before the next ones are, and
-# elements of a row before those of the next: what is read again and again stays in cache.
-ROWS_TOGETHER, INNER_TOGETHER = 64, 512
+# Rows of the left factor that are multiplied with all columns before the next ones are, and rows
+# of the right factor that they are multiplied with before the next: the latter, of some hundred
+# columns, stay in a core's second cache, and the former pass through it once.
+ROWS_TOGETHER, INNER_TOGETHER = 64, 256
 
 
 @compiled
@@ -134,14 +135,18 @@ def multiply(
 
     Strides are in bytes. Arguments as of `xsphere.nn.sparse.tiles.rows_product`.
     """
-    for inner in range(0, n_inner, INNER_TOGETHER):
-        n_now = min(INNER_TOGETHER, n_inner - inner)
-        last = inner + n_now == n_inner
-        for row in range(0, n_rows, ROWS_TOGETHER):
-            rows_product(
-                min(ROWS_TOGETHER, n_rows - row), n_columns, n_segments, n_now,
-                left + row * left_row + inner * left_column, left_row, left_column, left_segment,
-                right + inner * right_row, right_row, right_segment,
-                out + row * out_row, out_row, accumulate or inner > 0,
-                scale if last else 0, shift if last else 0, rectify and last, one,
-            )  # fmt: skip
+    segments_together = max(INNER_TOGETHER // n_inner, 1)
+    for segment in range(0, n_segments, segments_together):
+        n_these = min(segments_together, n_segments - segment)
+        for inner in range(0, n_inner, INNER_TOGETHER):
+            n_now = min(INNER_TOGETHER, n_inner - inner)
+            is_last = segment + n_these == n_segments and inner + n_now == n_inner
+            for row in range(0, n_rows, ROWS_TOGETHER):
+                rows_product(
+                    min(ROWS_TOGETHER, n_rows - row), n_columns, n_these, n_now,
+                    left + row * left_row + inner * left_column + segment * left_segment,
+                    left_row, left_column, left_segment,
+                    right + inner * right_row + segment * right_segment, right_row, right_segment,
+                    out + row * out_row, out_row, accumulate or inner + segment > 0,
+                    scale if is_last else 0, shift if is_last else 0, rectify and is_last, one,
+                )  # fmt: skip
