@@ -1,6 +1,7 @@
 """Convolutions and products of sparse matrices against dense formulas in float64."""
 
 import copy
+import ctypes
 import gc
 import hashlib
 import multiprocessing
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product as combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from tests.dense import dense_convolution, dense_gradients, dense_product, dense
 from xsphere.graph import SphereGraph
 from xsphere.grids import HealpixGrid
 from xsphere.nn.sparse import blocks as block_module
-from xsphere.nn.sparse import cpu, functional, jobs, reference, rows, workers
+from xsphere.nn.sparse import cpu, functional, jobs, loops, orders, reference, rows, workers
 from xsphere.nn.sparse.epilogue import Epilogue
 from xsphere.nn.sparse.functional import convolve, product
 from xsphere.nn.sparse.matrices import Basis, Children, FixedMatrices, numbered_basis
@@ -193,7 +195,7 @@ def test_any_convolution_is_its_formula(
 
 def test_blocks_have_rings_and_do_not_divide_the_cells() -> None:
     job = jobs.Job(case(True, "none")[0], [torch.zeros(1, N_CELLS, 8)], 8)
-    found = job.blocks
+    found = job.blocks.parts
     assert [block.n_own for block in found] == [12, 12, 12, 4]
     assert all(len(block.ids) > block.n_own for block in found)
 
@@ -339,11 +341,19 @@ def everything(basis: Basis, xs: list[Tensor], weight: Tensor) -> list[Tensor]:
     return [y.detach(), *torch.autograd.grad(y.square().sum(), [*xs, weight])]
 
 
+def without_openmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where torch has no OpenMP that can be called."""
+    monkeypatch.setattr(workers, "_openmp", lambda: None)
+
+
+@pytest.mark.parametrize("openmp", [True, False])
 @pytest.mark.parametrize("few", [0, N_CELLS])
 @pytest.mark.parametrize("children", CHILDREN)
 def test_results_depend_neither_on_threads_nor_on_the_batch(
-    children: Children, few: int, monkeypatch: pytest.MonkeyPatch
+    children: Children, few: int, openmp: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not openmp:
+        without_openmp(monkeypatch)
     monkeypatch.setattr(jobs, "FEW_CELLS", few)
     for sources, n_out in [((3, 2), 4), ((21,), 2), ((3,), 140)]:
         basis, _ = case(True, children)
@@ -379,7 +389,12 @@ def test_one_large_item_has_the_same_bits_with_all_of_torchs_threads(
     assert torch.equal(*results)
 
 
-def test_threads_that_call_at_once_have_the_same_bits() -> None:
+@pytest.mark.parametrize("openmp", [True, False])
+def test_threads_that_call_at_once_have_the_same_bits(
+    openmp: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not openmp:
+        without_openmp(monkeypatch)
     basis, _ = case(True, "none")
     work = [samples(basis, (3,), n_out, torch.float32) for n_out in (1, 2, 5, 20, 150)] * 4
     expected = [everything(basis, *one) for one in work]
@@ -392,22 +407,36 @@ def test_threads_that_call_at_once_have_the_same_bits() -> None:
     assert torch.get_num_threads() == 2
 
 
-def test_threads_of_torch_stay_as_many_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_pools", {})  # those to come are started here
-    basis, _ = case(True, "none")
+@pytest.mark.parametrize("openmp", [True, False])
+def test_threads_share_the_items(openmp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if openmp and workers._openmp() is None:
+        pytest.skip("torch has no OpenMP here that can be called")
+    if not openmp:
+        without_openmp(monkeypatch)
+    together = threading.Barrier(3, timeout=60)
+    threads = set()
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_int64)
+    def loop(address: int) -> None:
+        # all three are here at once: none of them waits for another to end
+        together.wait()
+        threads.add(threading.get_ident())
+
     torch.set_num_threads(3)
-    everything(basis, *samples(basis, (3,), 2, torch.float32))
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(torch.get_num_threads).result() == 3
-    assert torch.get_num_threads() == 3
+    address = ctypes.cast(loop, ctypes.c_void_p).value
+    share_out(SimpleNamespace(ctypes=loop, address=address), np.zeros(1, np.int64), 8)
+    assert len(threads) == 3
 
 
-def test_all_threads_are_done_when_one_fails() -> None:
+def test_all_threads_are_done_when_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     # they know memory by its address, and it is free then
+    without_openmp(monkeypatch)
     started, done = threading.Event(), threading.Event()
+    caller, call = threading.get_ident(), np.zeros(1, np.int64)
 
-    def work(items: range) -> None:
-        if items.start == 0:
+    def loop(address: int) -> None:
+        assert address == call.ctypes.data
+        if threading.get_ident() == caller:
             started.wait(60)
             raise ZeroDivisionError
         started.set()
@@ -416,8 +445,10 @@ def test_all_threads_are_done_when_one_fails() -> None:
 
     torch.set_num_threads(2)
     with pytest.raises(ZeroDivisionError):
-        share_out(work, 2)
+        share_out(SimpleNamespace(ctypes=loop), call, 5)
     assert done.is_set()
+    # whoever was about to take an item finds none
+    assert call.tolist() == [5]
 
 
 def test_processes_forked_after_work_can_work() -> None:
@@ -576,11 +607,19 @@ def test_matrices_given_stay_as_they_were() -> None:
     assert matrix.indices.tolist() == [1, 0, 1]
 
 
-def test_kept_machine_code_is_that_of_the_source() -> None:
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (rows, ("tiles", "vectors")),
+        (orders, ("calls", "vectors")),
+        (loops, ("calls", "orders", "sources", "vectors")),
+    ],
+)
+def test_kept_machine_code_is_that_of_the_source(module: Any, names: tuple[str, ...]) -> None:
     """Numba looks at the file of compiled loops alone, which thus names the files it builds on."""
-    folder = Path(rows.__file__).parent
-    code = b"".join((folder / name).read_bytes() for name in ("tiles.py", "vectors.py"))
-    assert hashlib.sha256(code).hexdigest()[:16] == rows.MACHINE_CODE
+    folder = Path(module.__file__).parent
+    code = b"".join((folder / f"{name}.py").read_bytes() for name in names)
+    assert hashlib.sha256(code).hexdigest()[:16] == module.MACHINE_CODE
 
 
 def test_cells_in_no_order_are_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -598,7 +637,7 @@ def test_cells_in_no_order_are_done_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         basis = Basis.of(FixedMatrices([matrix]), n_terms=4)
         job = jobs.Job(basis, [x], 3)
         whole.append(job.is_whole)
-        assert sum(len(block.ids) for block in job.blocks) <= 3 * graph.shape[0]
+        assert sum(len(block.ids) for block in job.blocks.parts) <= 3 * graph.shape[0]
         inputs = x if matrix is graph else x[:, order]
         with torch.no_grad():
             y = convolve(basis, [inputs], weight)

@@ -1,5 +1,6 @@
 """How loops become machine code here. Imports numba: import it, and what uses it, in functions."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -37,26 +38,28 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return cast("Callable[..., Any]", machine_code)
 
 
-def compiled_for_c(function: Callable[[int], None]) -> Any:
-    """Machine code that C can call as ``void function(int64_t)``, kept as that of `compiled`.
+def compiled_for_c(function: Callable[..., None]) -> Any:
+    """Machine code that C can call, kept as that of `compiled`.
 
     Parameters
     ----------
     function : callable
-        In the part of Python that numba compiles.
+        Of any number of 64-bit integers, in the part of Python that numba compiles.
 
     Returns
     -------
     numba.core.ccallback.CFunc
-        With the address of the machine code, and a function of ctypes that calls it.
+        With the address of the machine code, and a function of ctypes that calls it. It must be
+        kept, for the machine code to stay.
 
     Examples
     --------
-    >>> from xsphere.nn.sparse.entries import entry
-    >>> entry("multiply_parts", "float32").address > 0
+    >>> from xsphere.nn.sparse.entries import loop
+    >>> loop("multiply_parts").address > 0
     True
     """
-    signature = "void(int64)"
+    integers = ", ".join(["int64"] * len(inspect.signature(function).parameters))
+    signature = f"void({integers})"
     options: Any = {"error_model": "numpy"}
     try:
         return numba.cfunc(signature, cache=True, **options)(function)

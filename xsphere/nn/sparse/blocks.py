@@ -39,7 +39,8 @@ class Block:
     --------
     >>> from scipy import sparse
     >>> ring = sparse.csr_array(np.roll(np.eye(8), 1, axis=1))
-    >>> first = blocks(FixedMatrices([ring]), n_rows=4, n_rings=2, dtype=np.dtype("f4"))[0]
+    >>> made = blocks(FixedMatrices([ring]), n_rows=4, n_rings=2, dtype=np.dtype("f4"))
+    >>> first = made.parts[0]
     >>> first.ids.tolist(), first.counts.tolist()
     ([0, 1, 2, 3, 4, 5], [4, 5, 6])
     """

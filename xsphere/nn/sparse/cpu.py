@@ -258,16 +258,21 @@ def product(matrices: FixedMatrices, x: Tensor) -> Tensor:
     tensor of float, shape (batch, n_target, channels)
         Of the type of the samples; sums are of float32 at least.
     """
+    from xsphere.nn.sparse.entries import kernel
+
     if x.dtype not in (torch.float32, torch.float64):
         return product(matrices, x.float()).to(x.dtype)
     entries = matrices.entries(x.device, x.dtype)
     n_target = matrices.shape[0]
     y = fresh((len(x), n_target, x.shape[2]), x.dtype)
-    one = np.float64(1) if x.dtype == torch.float64 else np.float32(1)
     run(
         "weigh_samples",
-        (len(x), n_target, *(part.data_ptr() for part in entries), table([x]), table([y])),
-        one,
+        (
+            *(len(x), n_target),
+            *(part.data_ptr() for part in entries),
+            *(table([x]), table([y])),
+            kernel("weigh_rows", str(x.dtype).removeprefix("torch.")).address,
+        ),
         len(x) * -(-n_target // ROWS),
     )
     return y

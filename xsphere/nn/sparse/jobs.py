@@ -48,24 +48,22 @@ def table(xs: Sequence[Tensor]) -> NDArray[np.int64]:
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
-def run(loop: str, arguments: Sequence[Any], one: Any, n_items: int) -> None:
+def run(name: str, arguments: Sequence[Any], n_items: int) -> None:
     """Run a loop in all of torch's threads.
 
     Parameters
     ----------
-    loop : str
-        Name of one of `xsphere.nn.sparse.loops`.
+    name : str
+        Of one of `xsphere.nn.sparse.loops`.
     arguments : sequence of int or array
         Entries of its call after the first; the address of an array stands for it.
-    one : float32 or float64
-        The number 1, in the type of all elements.
     n_items : int
         Items that it takes.
     """
-    from xsphere.nn.sparse.entries import entry
+    from xsphere.nn.sparse.entries import loop
 
     numbers = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
-    share_out(entry(loop, one.dtype.name), np.array([0, *numbers], np.int64), n_items)
+    share_out(loop(name), np.array([0, *numbers], np.int64), n_items)
 
 
 @dataclass(frozen=True)
@@ -207,13 +205,19 @@ class Job:
         n_items: int,
     ) -> None:
         """Make the call of a loop: its entries are those of `xsphere.nn.sparse.loops`."""
+        from xsphere.nn.sparse.entries import kernel
+
         basis, sources, blocks = self.basis, table(self.xs), self.blocks.table
         shared = (
             *(basis.n_terms, basis.recursive, basis.children == "gathered", source_shift(basis)),
             *(len(self.xs[0]), self.n_channels, self.size, spacing),
             *(blocks, len(blocks), sources, len(sources), _FOUR[self.size]),
+            *(
+                kernel(name, self.one.dtype.name).address
+                for name in ("weigh_rows", "sum_children", "multiply")
+            ),
         )
-        run(loop, (0, *memory, *shared, *arguments), self.one, n_items)
+        run(loop, (0, *memory, *shared, *arguments), n_items)
 
 
 # the integers 0 to 7, of which four are used, then four ones of either size

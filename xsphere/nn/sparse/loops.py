@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.compiled import compiled
-from xsphere.nn.sparse.rows import contract_terms, expand_terms, gather_rows, multiply, weigh_rows
+from xsphere.nn.sparse.calls import call_at, table_at, taken
+from xsphere.nn.sparse.orders import contract_terms, expand_terms, gather_rows
 from xsphere.nn.sparse.sources import ROWS, WIDTH
-from xsphere.nn.sparse.tiles import rows_product
-from xsphere.nn.sparse.vectors import table_at, taken, weighted_sum
 
-# Digest of rows.py and sources.py, for the same reason as the digest in there.
-MACHINE_CODE = "352773fcc52f7de4"
+# Digest of calls.py, orders.py, sources.py and vectors.py, for the same reason as that in rows.py.
+MACHINE_CODE = "f59e40796b0b5d8f"
 # Columns of tables of blocks, and of tables of samples.
 START, STOP, N_ALL, IDS, COUNTS, INDPTR, INDICES, VALUES, VALUES_ROW = range(9)
 ADDRESS, SAMPLE, ROW, CHANNELS = range(4)
@@ -26,8 +25,8 @@ ADDRESS, SAMPLE, ROW, CHANNELS = range(4)
 COUNTER, THREADS, SCRATCH, OF_THREAD = range(4)
 (
     N_TERMS, RECURSIVE, GATHERED, SHIFT, N_SAMPLES, N_CHANNELS, SIZE, SPACING,
-    BLOCKS, N_BLOCKS, SOURCES, N_SOURCES, FOUR, N_SHARED,
-) = range(4, 18)  # fmt: skip
+    BLOCKS, N_BLOCKS, SOURCES, N_SOURCES, FOUR, WEIGH, SUM, MULTIPLY, N_SHARED,
+) = range(4, 21)  # fmt: skip
 
 Table = NDArray[np.int64]
 
@@ -56,6 +55,8 @@ class Work(NamedTuple):
         to the next, channels.
     four : int
         Address of the integers 0 to 3 and, 32 bytes on, of four ones.
+    weigh, sum, multiply : int
+        Addresses of the kernels of `xsphere.nn.sparse.rows` for the type of the elements.
     """
 
     scratch: int
@@ -70,6 +71,9 @@ class Work(NamedTuple):
     blocks: Table
     sources: Table
     four: int
+    weigh: int
+    sum: int
+    multiply: int
 
 
 @compiled
@@ -80,13 +84,13 @@ def work_of(call: int) -> Any:
     return Work(
         scratch, c[N_TERMS], c[RECURSIVE] != 0, c[GATHERED] != 0, c[SHIFT], c[N_SAMPLES],
         c[N_CHANNELS], c[SIZE], c[SPACING], table_at(c[BLOCKS], c[N_BLOCKS], 9),
-        table_at(c[SOURCES], c[N_SOURCES], 4), c[FOUR],
+        table_at(c[SOURCES], c[N_SOURCES], 4), c[FOUR], c[WEIGH], c[SUM], c[MULTIPLY],
     )  # fmt: skip
 
 
 @compiled
 def expand_block(
-    work: Work, sample: int, place: int, start: int, width: int, terms: int, row: int, one: Any
+    work: Work, sample: int, place: int, start: int, width: int, terms: int, row: int
 ) -> None:
     """All terms of `width` channels of a block's own cells, `work.spacing` bytes apart."""
     block, begin = work.blocks[place], 0
@@ -101,37 +105,26 @@ def expand_block(
             )  # fmt: skip
         begin += source[CHANNELS]
     expand_terms(
-        work.n_terms, work.recursive, block[STOP] - block[START], block[COUNTS], block[INDPTR],
-        block[INDICES], block[VALUES], block[VALUES_ROW], width, terms, work.spacing, row, one,
+        work.weigh, work.n_terms, work.recursive, block[STOP] - block[START], block[COUNTS],
+        block[INDPTR], block[INDICES], block[VALUES], block[VALUES_ROW], width,
+        terms, work.spacing, row,
     )  # fmt: skip
 
 
 @compiled
-def sum_children(
-    n_parents: int, width: int, rows: int, row: int, out: int, out_row: int, four: int, one: Any
-) -> None:
-    """Sums of four rows at a time, which may be written over the rows themselves."""
-    for parent in range(n_parents):
-        weighted_sum(
-            rows + 4 * parent * row, row, four, four + 32, 0, 4, width, one, 0, 0,
-            out + parent * out_row,
-        )  # fmt: skip
-
-
-@compiled
-def finish_block(work: Work, sample: int, place: int, start: int, width: int, one: Any) -> Any:
+def finish_block(work: Work, sample: int, place: int, start: int, width: int) -> Any:
     """As `expand_block`, in the scratch memory, with children summed up.
 
     Returns the number of rows of the result.
     """
     row = width * work.size
-    expand_block(work, sample, place, start, width, work.scratch, row, one)
+    expand_block(work, sample, place, start, width, work.scratch, row)
     n_rows = work.blocks[place, STOP] - work.blocks[place, START]
     if not work.gathered:
         return n_rows
     for term in range(work.n_terms):
         array = work.scratch + term * work.spacing
-        sum_children(n_rows // 4, width, array, row, array, row, work.four, one)
+        call_at(work.sum, (n_rows // 4, width, array, row, array, row, work.four))
     return n_rows // 4
 
 
@@ -142,14 +135,13 @@ def first_row(work: Work, place: int) -> Any:
     return start // 4 if work.gathered else start
 
 
-@compiled
-def convolve_blocks(call: int, one: Any) -> None:
+def convolve_blocks(call: int) -> None:
     """Terms of the samples, multiplied with the weights of all terms at once.
 
     Takes the weights' address, the table of `y`, scale, shift, and whether to rectify.
     """
     work, a = work_of(call), table_at(call + 8 * N_SHARED, 1, 5)[0]
-    weight, y, scale, shift, rectify = a[0], table_at(a[1], 1, 4)[0], a[2], a[3], a[4] != 0
+    weight, y, scale, shift, rectify = a[0], table_at(a[1], 1, 4)[0], a[2], a[3], a[4]
     n_blocks, size = len(work.blocks), work.size
     row = y[CHANNELS] * size
     item = taken(call)
@@ -158,20 +150,19 @@ def convolve_blocks(call: int, one: Any) -> None:
         out = y[ADDRESS] + sample * y[SAMPLE] + first_row(work, place) * y[ROW]
         for start in range(0, work.n_channels, WIDTH):
             width = min(WIDTH, work.n_channels - start)
-            n_rows = finish_block(work, sample, place, start, width, one)
+            n_rows = finish_block(work, sample, place, start, width)
             last = start + width == work.n_channels
-            multiply(
+            call_at(work.multiply, (
                 n_rows, y[CHANNELS], work.n_terms, width,
                 work.scratch, width * size, size, work.spacing,
                 weight + start * row, row, work.n_channels * row,
                 out, y[ROW], start > 0,
-                scale if last else 0, shift if last else 0, rectify and last, one,
-            )  # fmt: skip
+                scale if last else 0, shift if last else 0, rectify if last else 0,
+            ))  # fmt: skip
         item = taken(call)
 
 
-@compiled
-def adjoin_blocks(call: int, one: Any) -> None:
+def adjoin_blocks(call: int) -> None:
     """Terms of a gradient times turned weights, and samples times them.
 
     Takes the ends of the groups of items, whose sums are kept apart, and their number; the turned
@@ -195,32 +186,31 @@ def adjoin_blocks(call: int, one: Any) -> None:
             for start in range(0, n_out, WIDTH):
                 width = min(WIDTH, n_out - start)
                 row = width * size
-                n_rows = finish_block(work, sample, place, start, width, one)
+                n_rows = finish_block(work, sample, place, start, width)
                 begin = 0
                 for number in range(len(xs)):
                     n = xs[number, CHANNELS]
                     if len(results):
                         result, turned_row = results[number], n_in * size
-                        multiply(
+                        call_at(work.multiply, (
                             n_rows, n, work.n_terms, width, scratch, row, size, work.spacing,
                             turned + (start * n_in + begin) * size, turned_row, n_out * turned_row,
                             result[ADDRESS] + sample * result[SAMPLE] + first * result[ROW],
-                            result[ROW], start > 0, 0, 0, False, one,
-                        )  # fmt: skip
+                            result[ROW], start > 0, 0, 0, 0,
+                        ))  # fmt: skip
                     x = xs[number, ADDRESS] + sample * xs[number, SAMPLE] + first * xs[number, ROW]
                     for term in range(work.n_terms if sums else 0):
-                        multiply(
+                        call_at(work.multiply, (
                             n, width, 1, n_rows, x, size, xs[number, ROW], 0,
                             scratch + term * work.spacing, row, 0,
                             of_group + ((term * n_in + begin) * n_out + start) * size,
-                            n_out * size, item > ends[group], 0, 0, False, one,
-                        )  # fmt: skip
+                            n_out * size, item > ends[group], 0, 0, 0,
+                        ))  # fmt: skip
                     begin += n
         group = taken(call)
 
 
-@compiled
-def correlate_blocks(call: int, one: Any) -> None:
+def correlate_blocks(call: int) -> None:
     """Terms of the samples times a gradient.
 
     Takes the ends of the groups of items and their number, the table of the gradient, and the
@@ -238,26 +228,25 @@ def correlate_blocks(call: int, one: Any) -> None:
             right = gradient[ADDRESS] + sample * gradient[SAMPLE] + first * gradient[ROW]
             for start in range(0, n_in, WIDTH):
                 width = min(WIDTH, n_in - start)
-                n_rows = finish_block(work, sample, place, start, width, one)
+                n_rows = finish_block(work, sample, place, start, width)
                 for term in range(work.n_terms):
-                    multiply(
+                    call_at(work.multiply, (
                         width, n_out, 1, n_rows,
                         work.scratch + term * work.spacing, size, width * size, 0,
                         right, gradient[ROW], 0,
                         sums + ((group * work.n_terms + term) * n_in + start) * n_out * size,
-                        n_out * size, item > ends[group], 0, 0, False, one,
-                    )  # fmt: skip
+                        n_out * size, item > ends[group], 0, 0, 0,
+                    ))  # fmt: skip
         group = taken(call)
 
 
-@compiled
-def contract_blocks(call: int, one: Any) -> None:
+def contract_blocks(call: int) -> None:
     """Sums over terms of products, whose channels stand side by side in the only source.
 
     Takes the table of `y`, scale, shift, and whether to rectify.
     """
     work, a = work_of(call), table_at(call + 8 * N_SHARED, 1, 4)[0]
-    y, scale, shift, rectify = table_at(a[0], 1, 4)[0], a[1], a[2], a[3] != 0
+    y, scale, shift, rectify = table_at(a[0], 1, 4)[0], a[1], a[2], a[3]
     n_blocks, size, source, scratch = len(work.blocks), work.size, work.sources[0], work.scratch
     step = work.n_channels * size
     item = taken(call)
@@ -272,25 +261,25 @@ def contract_blocks(call: int, one: Any) -> None:
             # sums of children are made beside the result, which has no room for the children
             children = scratch + 3 * work.spacing
             contract_terms(
-                work.n_terms, work.recursive, n_own, block[IDS], work.shift, block[COUNTS],
-                block[INDPTR], block[INDICES], block[VALUES], block[VALUES_ROW], width,
+                work.weigh, work.n_terms, work.recursive, n_own, block[IDS], work.shift,
+                block[COUNTS], block[INDPTR], block[INDICES], block[VALUES],
+                block[VALUES_ROW], width,
                 source[ADDRESS] + sample * source[SAMPLE] + start * size, source[ROW], step,
                 scratch, work.spacing, row, children if work.gathered else target,
-                row if work.gathered else y[ROW], one,
+                row if work.gathered else y[ROW],
             )  # fmt: skip
             if work.gathered:
-                sum_children(n_own // 4, width, children, row, target, y[ROW], work.four, one)
+                call_at(work.sum, (n_own // 4, width, children, row, target, y[ROW], work.four))
         if scale or shift or rectify:
             # a product of nothing: what is there is scaled, shifted and rectified
-            rows_product(
+            call_at(work.multiply, (
                 n_own // 4 if work.gathered else n_own, work.n_channels, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                out, y[ROW], True, scale, shift, rectify, one,
-            )  # fmt: skip
+                out, y[ROW], 1, scale, shift, rectify,
+            ))  # fmt: skip
         item = taken(call)
 
 
-@compiled
-def expand_samples(call: int, one: Any) -> None:
+def expand_samples(call: int) -> None:
     """All terms of all cells of some samples, and of their parents.
 
     Takes the number of the first sample, that of samples, and addresses of the terms and of those
@@ -306,51 +295,49 @@ def expand_samples(call: int, one: Any) -> None:
         sample, start = item // n_parts, item % n_parts * WIDTH
         width = min(WIDTH, work.n_channels - start)
         out = terms + sample * n_own * row + start * work.size
-        expand_block(work, first_sample + sample, 0, start, width, out, row, one)
+        expand_block(work, first_sample + sample, 0, start, width, out, row)
         for term in range(work.n_terms if work.gathered else 0):
-            sum_children(
+            call_at(work.sum, (
                 n_own // 4, width, out + term * work.spacing, row,
                 sums + term * work.spacing + sample * (n_own // 4) * row + start * work.size, row,
-                work.four, one,
-            )  # fmt: skip
+                work.four,
+            ))  # fmt: skip
         item = taken(call)
 
 
-@compiled
-def multiply_parts(call: int, one: Any) -> None:
+def multiply_parts(call: int) -> None:
     """Products whose arguments, as of `multiply`, are the rows of a table.
 
-    Takes the table and the number of its rows.
+    Takes the table, the number of its rows, and the address of `multiply`.
     """
-    a = table_at(call, 1, 3)[0]
+    a = table_at(call, 1, 4)[0]
     parts = table_at(a[1], a[2], 17)
     number = taken(call)
     while number < len(parts):
         p = parts[number]
-        multiply(
-            p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12],
-            p[13] != 0, p[14], p[15], p[16] != 0, one,
-        )  # fmt: skip
+        call_at(a[3], (
+            p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13],
+            p[14], p[15], p[16],
+        ))  # fmt: skip
         number = taken(call)
 
 
-@compiled
-def weigh_samples(call: int, one: Any) -> None:
+def weigh_samples(call: int) -> None:
     """A matrix times every sample.
 
     Takes the number of samples, the rows of the matrix, its positions, columns and values, and the
-    tables of the samples and of the results.
+    tables of the samples and of the results; and the address of `weigh_rows`.
     """
-    a = table_at(call, 1, 8)[0]
+    a = table_at(call, 1, 9)[0]
     n_samples, n_target = a[1], a[2]
     x, y = table_at(a[6], 1, 4)[0], table_at(a[7], 1, 4)[0]
     n_parts = -(-n_target // ROWS)
     item = taken(call)
     while item < n_samples * n_parts:
         sample, first = item // n_parts, item % n_parts * ROWS
-        weigh_rows(
+        call_at(a[8], (
             first, min(first + ROWS, n_target), a[3], a[4], a[5], x[CHANNELS],
             x[ADDRESS] + sample * x[SAMPLE], x[ROW], 0, 0, 0, 0, 0, 0,
-            y[ADDRESS] + sample * y[SAMPLE], y[ROW], one,
-        )  # fmt: skip
+            y[ADDRESS] + sample * y[SAMPLE], y[ROW], 1,
+        ))  # fmt: skip
         item = taken(call)

@@ -117,8 +117,14 @@ def shared_products(products: Iterable[Product], one: Any) -> None:
     one : float32 or float64
         The number 1, in the type of all elements.
     """
+    from xsphere.nn.sparse.entries import kernel
+
     size, n_threads = int(one.itemsize), torch.get_num_threads()
     parts = np.array(
         [part for product in products for part in product.parts(size, n_threads)], np.int64
     )
-    run("multiply_parts", (parts, len(parts)), one, len(parts))
+    run(
+        "multiply_parts",
+        (parts, len(parts), kernel("multiply", one.dtype.name).address),
+        len(parts),
+    )

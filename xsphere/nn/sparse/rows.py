@@ -1,19 +1,22 @@
-"""Loops over the rows of a block of cells, compiled. Imports numba: import it inside functions.
+"""Kernels: loops over the rows of a block of cells, compiled. Imports numba: import it inside.
 
 All arrays are given by their addresses, and the way from one row to the next in bytes: calls cost
-little, and one compilation serves every shape. `xsphere.nn.sparse.loops` alone calls these.
-Positions are 32-bit integers; the address 0 is no array.
+little, and one compilation serves every shape. Positions are 32-bit integers; the address 0 is no
+array. Loops over blocks call the functions at the end, one for each kernel and type, as functions
+of C.
 """
 
 from typing import Any
 
+import numpy as np
+
 from xsphere.compiled import compiled
 from xsphere.nn.sparse.tiles import rows_product
-from xsphere.nn.sparse.vectors import copy_bytes, integer_at, weighted_sum
+from xsphere.nn.sparse.vectors import integer_at, weighted_sum
 
 # Digest of tiles.py and vectors.py: numba keeps machine code as long as this file stays as it is,
 # so it must change with them. A test tells what it should be.
-MACHINE_CODE = "0ab41a268dcd55b6"
+MACHINE_CODE = "99d3c39e4a7df56c"
 # Rows of the left factor that are multiplied with all columns before the next ones are, and rows
 # of the right factor that they are multiplied with before the next: the latter, of some hundred
 # columns, stay in a core's second cache, and the former pass through it once.
@@ -53,74 +56,14 @@ def weigh_rows(
 
 
 @compiled
-def gather_rows(
-    n: int, ids: int, shift: int, x: int, x_row: int, out: int, out_row: int, n_bytes: int
+def sum_children(
+    n_parents: int, width: int, rows: int, row: int, out: int, out_row: int, four: int, one: Any
 ) -> None:
-    """`n_bytes` of the rows of some cells, or of their parents if `shift` is 2, one by one."""
-    for i in range(n):
-        copy_bytes(out + i * out_row, x + (integer_at(ids, i) >> shift) * x_row, n_bytes)
-
-
-@compiled
-def expand_terms(
-    n_terms: int, recursive: bool, n_own: int, counts: int, indptr: int, indices: int,
-    values: int, values_row: int, n_channels: int, scratch: int, spacing: int, row: int, one: Any,
-) -> None:  # fmt: skip
-    """Terms after the first of the channels in the first array, each into the array of its number.
-
-    `counts` has the cells up to each ring of a block: every order of a recursion reaches one ring
-    less far. Arrays are `spacing` bytes apart, matrices' values `values_row`.
-    """
-    for term in range(1, n_terms):
-        out = scratch + term * spacing
-        if not recursive:
-            weigh_rows(
-                0, n_own, indptr, indices, values + (term - 1) * values_row, n_channels,
-                scratch, row, 0, 0, 0, 0, 0, 0, out, row, one,
-            )  # fmt: skip
-        else:
-            weigh_rows(
-                0, integer_at(counts, n_terms - 1 - term), indptr, indices, values, n_channels,
-                out - spacing, row, 0, 0, 0, 0, out - 2 * spacing if term > 1 else 0, row,
-                out, row, one + one if term > 1 else one,
-            )  # fmt: skip
-
-
-@compiled
-def contract_terms(
-    n_terms: int, recursive: bool, n_own: int, ids: int, shift: int, counts: int, indptr: int,
-    indices: int, values: int, values_row: int, n_channels: int, terms: int, terms_row: int,
-    terms_step: int, scratch: int, spacing: int, row: int, out: int, out_row: int, one: Any,
-) -> None:  # fmt: skip
-    """Sum over terms of each matrix times its own channels, which are `terms_step` bytes apart.
-
-    By Clenshaw's recursion: ``b_k = s_k + 2 L b_(k+1) - b_(k+2)``, ``y = s_0 + L b_1 - b_2``.
-    """
-    last = n_terms - 1
-    if recursive:
-        array = scratch + last % 3 * spacing
-        reached: int = integer_at(counts, last)
-        gather_rows(reached, ids, shift, terms + last * terms_step, terms_row, array, row, row)
-        for term in range(last - 1, -1, -1):
-            weigh_rows(
-                0, integer_at(counts, term), indptr, indices, values, n_channels,
-                scratch + (term + 1) % 3 * spacing, row,
-                terms + term * terms_step, terms_row, ids, shift,
-                scratch + (term + 2) % 3 * spacing if term + 2 <= last else 0, row,
-                scratch + term % 3 * spacing if term else out, row if term else out_row,
-                one + one if term else one,
-            )  # fmt: skip
-        return
-    reached = integer_at(counts, 1)
-    for term in range(1, n_terms):
-        gather_rows(reached, ids, shift, terms + term * terms_step, terms_row, scratch, row, row)
-        plus = scratch + (1 + (term - 1) % 2) * spacing
-        target = scratch + (1 + term % 2) * spacing
-        weigh_rows(
-            0, n_own, indptr, indices, values + (term - 1) * values_row, n_channels, scratch, row,
-            plus if term > 1 else terms, row if term > 1 else terms_row,
-            0 if term > 1 else ids, shift, 0, 0,
-            target if term < last else out, row if term < last else out_row, one,
+    """Sums of four rows at a time, which may be written over the rows themselves."""
+    for parent in range(n_parents):
+        weighted_sum(
+            rows + 4 * parent * row, row, four, four + 32, 0, 4, width, one, 0, 0,
+            out + parent * out_row,
         )  # fmt: skip
 
 
@@ -135,10 +78,11 @@ def multiply(
 
     Strides are in bytes. Arguments as of `xsphere.nn.sparse.tiles.rows_product`.
     """
-    segments_together = max(INNER_TOGETHER // n_inner, 1)
-    for segment in range(0, n_segments, segments_together):
+    segments_together = max(INNER_TOGETHER // max(n_inner, 1), 1)
+    # a product of nothing is one as well: what is there is scaled, shifted and rectified
+    for segment in range(0, max(n_segments, 1), segments_together):
         n_these = min(segments_together, n_segments - segment)
-        for inner in range(0, n_inner, INNER_TOGETHER):
+        for inner in range(0, max(n_inner, 1), INNER_TOGETHER):
             n_now = min(INNER_TOGETHER, n_inner - inner)
             is_last = segment + n_these == n_segments and inner + n_now == n_inner
             for row in range(0, n_rows, ROWS_TOGETHER):
@@ -150,3 +94,73 @@ def multiply(
                     out + row * out_row, out_row, accumulate or inner + segment > 0,
                     scale if is_last else 0, shift if is_last else 0, rectify and is_last, one,
                 )  # fmt: skip
+
+
+def weigh_rows_float32(
+    first: int, last: int, indptr: int, indices: int, values: int, n_channels: int,
+    x: int, x_row: int, plus: int, plus_row: int, plus_ids: int, plus_shift: int,
+    minus: int, minus_row: int, out: int, out_row: int, scale: int,
+) -> None:  # fmt: skip
+    """Of C."""
+    weigh_rows(
+        first, last, indptr, indices, values, n_channels, x, x_row, plus, plus_row, plus_ids,
+        plus_shift, minus, minus_row, out, out_row, np.float32(scale),
+    )  # fmt: skip
+
+
+def weigh_rows_float64(
+    first: int, last: int, indptr: int, indices: int, values: int, n_channels: int,
+    x: int, x_row: int, plus: int, plus_row: int, plus_ids: int, plus_shift: int,
+    minus: int, minus_row: int, out: int, out_row: int, scale: int,
+) -> None:  # fmt: skip
+    """Of C."""
+    weigh_rows(
+        first, last, indptr, indices, values, n_channels, x, x_row, plus, plus_row, plus_ids,
+        plus_shift, minus, minus_row, out, out_row, np.float64(scale),
+    )  # fmt: skip
+
+
+def sum_children_float32(
+    n_parents: int, width: int, rows: int, row: int, out: int, out_row: int, four: int
+) -> None:  # fmt: skip
+    """Of C."""
+    sum_children(
+        n_parents, width, rows, row, out, out_row, four, np.float32(1)
+    )  # fmt: skip
+
+
+def sum_children_float64(
+    n_parents: int, width: int, rows: int, row: int, out: int, out_row: int, four: int
+) -> None:  # fmt: skip
+    """Of C."""
+    sum_children(
+        n_parents, width, rows, row, out, out_row, four, np.float64(1)
+    )  # fmt: skip
+
+
+def multiply_float32(
+    n_rows: int, n_columns: int, n_segments: int, n_inner: int,
+    left: int, left_row: int, left_column: int, left_segment: int,
+    right: int, right_row: int, right_segment: int,
+    out: int, out_row: int, accumulate: int, scale: int, shift: int, rectify: int,
+) -> None:  # fmt: skip
+    """Of C."""
+    multiply(
+        n_rows, n_columns, n_segments, n_inner, left, left_row, left_column, left_segment,
+        right, right_row, right_segment, out, out_row, accumulate != 0, scale, shift,
+        rectify != 0, np.float32(1),
+    )  # fmt: skip
+
+
+def multiply_float64(
+    n_rows: int, n_columns: int, n_segments: int, n_inner: int,
+    left: int, left_row: int, left_column: int, left_segment: int,
+    right: int, right_row: int, right_segment: int,
+    out: int, out_row: int, accumulate: int, scale: int, shift: int, rectify: int,
+) -> None:  # fmt: skip
+    """Of C."""
+    multiply(
+        n_rows, n_columns, n_segments, n_inner, left, left_row, left_column, left_segment,
+        right, right_row, right_segment, out, out_row, accumulate != 0, scale, shift,
+        rectify != 0, np.float64(1),
+    )  # fmt: skip

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba import carray
 from numba.core import cgutils, types
 from numba.extending import intrinsic
-
-from xsphere.compiled import compiled
 
 INDEX = ir.IntType(64)
 # (width of a vector, vectors side by side, neighbours at a time): wide sums first, then the rest;
@@ -231,35 +228,6 @@ def integer_at(_context: Any, address: Any, position: Any) -> Any:
         return builder.zext(builder.load(builder.gep(pointer, [arguments[1]])), INDEX)
 
     return signature, generate
-
-
-@intrinsic
-def taken(_context: Any, counter: Any) -> Any:
-    """Machine code that raises a 64-bit integer by one for all threads, and gives what it was."""
-    signature = types.int64(types.int64)
-
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        pointer = builder.inttoptr(arguments[0], INDEX.as_pointer())
-        return builder.atomic_rmw("add", pointer, constant(1), "monotonic")
-
-    return signature, generate
-
-
-@intrinsic
-def pointer_at(_context: Any, address: Any) -> Any:
-    """Machine code that takes an address as that of 64-bit integers."""
-    signature = types.CPointer(types.int64)(types.int64)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return signature, generate
-
-
-@compiled
-def table_at(address: int, n_rows: int, n_columns: int) -> Any:
-    """An array of 64-bit integers, shape (n_rows, n_columns), that stands at an address."""
-    return carray(pointer_at(address), (n_rows, n_columns))
 
 
 @contextmanager

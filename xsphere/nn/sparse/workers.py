@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _pools_lock = threading.Lock()
-# GNU's OpenMP hangs in a process that was forked from one in which it had threads
-_is_forked = threading.Event()
-os.register_at_fork(after_in_child=_is_forked.set)
+# GNU's OpenMP hangs in a process that was forked from one in which it had threads.
+_PROCESS = os.getpid()
 
 
 def share_out(loop: Any, call: NDArray[np.int64], n_items: int) -> None:
@@ -41,13 +40,14 @@ def share_out(loop: Any, call: NDArray[np.int64], n_items: int) -> None:
     """
     n_threads = min(torch.get_num_threads(), n_items)
     address = call.ctypes.data
-    in_parallel = None if _is_forked.is_set() else _openmp()
     if n_threads <= 1:
         loop.ctypes(address)
-    elif in_parallel is not None:
-        in_parallel(loop.address, address, n_threads, 0)
-    else:
+        return
+    in_parallel = _openmp() if os.getpid() == _PROCESS else None
+    if in_parallel is None:
         _in_threads(loop, call, n_items, n_threads)
+    else:
+        in_parallel(loop.address, address, n_threads, 0)
 
 
 @cache
