@@ -123,7 +123,14 @@ class Job:
         n_rows = min(max(fitting, FEWEST_ROWS), MOST_ROWS)
         return local_rows(matrices, n_rows=n_rows, n_rings=self._n_rings)
 
-    def share(self, loop: str, *arguments: Any, n_items: int, n_arrays: int) -> None:
+    def share(
+        self,
+        loop: str,
+        *arguments: Any,
+        n_items: int,
+        n_arrays: int,
+        xs: Sequence[Tensor] | None = None,
+    ) -> None:
         """Run a loop over blocks, in which each thread works in memory of its own.
 
         Parameters
@@ -136,13 +143,15 @@ class Job:
             Items that it takes.
         n_arrays : int
             Arrays of a block's cells that it needs.
+        xs : sequence of tensors, optional
+            What it works on, if that is not the samples.
         """
         row = min(self.n_channels, WIDTH) * self.size
         # arrays that begin at the same place of every page would push each other out of cache
         spacing = (-(-self.blocks.n_most * row // LINE) + 5) * LINE
         of_thread = n_arrays * spacing
         memory = scratch(min(torch.get_num_threads(), n_items) * of_thread)
-        self._run(loop, (memory, of_thread), spacing, arguments, n_items)
+        self._run(loop, xs or self.xs, (memory, of_thread, spacing), arguments, n_items)
 
     def groups(self, n_groups: int) -> NDArray[np.int64]:
         """First item of each of some groups of blocks, and the end."""
@@ -173,8 +182,8 @@ class Job:
         places = terms.data_ptr(), terms[:, n_rows:].data_ptr() if n_sums else 0
         self._run(
             "expand_samples",
-            (0, 0),
-            terms.stride(0) * self.size,
+            self.xs,
+            (0, 0, terms.stride(0) * self.size),
             (samples.start, len(samples), *places),
             len(samples) * -(-self.n_channels // WIDTH),
         )
@@ -192,32 +201,33 @@ class Job:
         scale, shift, rectify
             As of `xsphere.nn.sparse.products.shared_products`.
         """
-        job = Job(self.basis, [products], self.n_channels)
-        epilogue = scale, shift, rectify
-        job.share("contract_blocks", table([y]), *epilogue, n_items=job.n_items, n_arrays=4)
+        n_items = len(products) * len(self.blocks.parts)
+        arguments = table([y]), scale, shift, rectify
+        self.share("contract_blocks", *arguments, n_items=n_items, n_arrays=4, xs=[products])
 
     def _run(
         self,
         loop: str,
-        memory: tuple[int, int],
-        spacing: int,
+        xs: Sequence[Tensor],
+        memory: tuple[int, int, int],
         arguments: tuple[Any, ...],
         n_items: int,
     ) -> None:
         """Make the call of a loop: its entries are those of `xsphere.nn.sparse.loops`."""
         from xsphere.nn.sparse.entries import kernel
 
-        basis, sources, blocks = self.basis, table(self.xs), self.blocks.table
+        basis, sources, blocks = self.basis, table(xs), self.blocks.table
+        scratch_memory, of_thread, spacing = memory
         shared = (
             *(basis.n_terms, basis.recursive, basis.children == "gathered", source_shift(basis)),
-            *(len(self.xs[0]), self.n_channels, self.size, spacing),
+            *(len(xs[0]), self.n_channels, self.size, spacing),
             *(blocks, len(blocks), sources, len(sources), _FOUR[self.size]),
             *(
                 kernel(name, self.one.dtype.name).address
                 for name in ("weigh_rows", "sum_children", "multiply")
             ),
         )
-        run(loop, (0, *memory, *shared, *arguments), n_items)
+        run(loop, (0, scratch_memory, of_thread, *shared, *arguments), n_items)
 
 
 # the integers 0 to 7, of which four are used, then four ones of either size

@@ -306,18 +306,29 @@ def expand_samples(call: int) -> None:
 
 
 def multiply_parts(call: int) -> None:
-    """Products whose arguments, as of `multiply`, are the rows of a table.
+    """Products, whose parts are numbered through.
 
-    Takes the table, the number of its rows, and the address of `multiply`.
+    Takes a table of the number of the first part of each, rows and columns of its parts, and its
+    arguments, as of `multiply`; the number of its rows, that of all parts, bytes of an element,
+    and the address of `multiply`.
     """
-    a = table_at(call, 1, 4)[0]
-    parts = table_at(a[1], a[2], 17)
+    a = table_at(call, 1, 6)[0]
+    products, n_parts, size, multiply = table_at(a[1], a[2], 20), a[3], a[4], a[5]
     number = taken(call)
-    while number < len(parts):
-        p = parts[number]
-        call_at(a[3], (
-            p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7], p[8], p[9], p[10], p[11], p[12], p[13],
-            p[14], p[15], p[16],
+    while number < n_parts:
+        product = len(products) - 1
+        while products[product, 0] > number:
+            product -= 1
+        high, wide, p = products[product, 1], products[product, 2], products[product, 3:]
+        n_high = -(-p[0] // high)
+        part = number - products[product, 0]
+        row, column = part % n_high * high, part // n_high * wide
+        offset = column * size
+        call_at(multiply, (
+            min(high, p[0] - row), min(wide, p[1] - column), p[2], p[3],
+            p[4] + row * p[5], p[5], p[6], p[7], p[8] + offset, p[9], p[10],
+            p[11] + row * p[12] + offset, p[12], p[13],
+            p[14] + offset if p[14] else 0, p[15] + offset if p[15] else 0, p[16],
         ))  # fmt: skip
         number = taken(call)
 

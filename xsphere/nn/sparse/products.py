@@ -1,6 +1,6 @@
 """Matrix products that threads share between them, each some rows and columns of the result."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,28 +76,21 @@ class Product:
     accumulate: bool = False
     epilogue: tuple[int, int, bool] = (0, 0, False)
 
-    def parts(self, size: int, n_threads: int) -> Iterator[tuple[int, ...]]:
-        """Arguments, as of `xsphere.nn.sparse.rows.multiply`, of some rows and columns each."""
-        high, wide = self._extent_of_parts(n_threads)
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """As of `xsphere.nn.sparse.rows.multiply`."""
         left, right, out = self.left, self.right, self.out
-        scale, shift, rectify = self.epilogue
-        for column in range(0, self.n_columns, wide):
-            offset = column * size
-            for row in range(0, self.n_rows, high):
-                yield (
-                    min(high, self.n_rows - row), min(wide, self.n_columns - column),
-                    self.n_segments, self.n_inner,
-                    left.address + row * left.row, left.row, left.column, left.segment,
-                    right.address + offset, right.row, right.segment,
-                    out.address + row * out.row + offset, out.row, self.accumulate,
-                    scale + offset if scale else 0, shift + offset if shift else 0, rectify,
-                )  # fmt: skip
+        return (
+            *(self.n_rows, self.n_columns, self.n_segments, self.n_inner),
+            *(left.address, left.row, left.column, left.segment),
+            *(right.address, right.row, right.segment),
+            *(out.address, out.row, self.accumulate, *self.epilogue),
+        )
 
-    def _extent_of_parts(self, n_threads: int) -> tuple[int, int]:
-        """Rows and columns of each, of which there are enough for all threads if there can be."""
+    def extent_of_parts(self, n_parts: int) -> tuple[int, int]:
+        """Rows and columns of parts, of which there are so many if there can be."""
         high, wide = MOST
-        wanted = PARTS * n_threads if n_threads > 1 else 1
-        while -(-self.n_rows // high) * -(-self.n_columns // wide) < wanted:
+        while -(-self.n_rows // high) * -(-self.n_columns // wide) < n_parts:
             if high > FEWEST[0]:
                 high //= 2
             elif wide > FEWEST[1]:
@@ -107,24 +100,25 @@ class Product:
         return high, wide
 
 
-def shared_products(products: Iterable[Product], one: Any) -> None:
+def shared_products(products: Sequence[Product], one: Any) -> None:
     """Products, none of which needs another, by all of torch's threads.
 
     Parameters
     ----------
-    products : iterable of Product
+    products : sequence of Product
         They must write to different places.
     one : float32 or float64
         The number 1, in the type of all elements.
     """
     from xsphere.nn.sparse.entries import kernel
 
-    size, n_threads = int(one.itemsize), torch.get_num_threads()
-    parts = np.array(
-        [part for product in products for part in product.parts(size, n_threads)], np.int64
-    )
-    run(
-        "multiply_parts",
-        (parts, len(parts), kernel("multiply", one.dtype.name).address),
-        len(parts),
-    )
+    n_threads = torch.get_num_threads()
+    wanted = -(-PARTS * n_threads // len(products)) if n_threads > 1 else 1
+    rows, n_parts = [], 0
+    for product in products:
+        high, wide = product.extent_of_parts(wanted)
+        rows.append((n_parts, high, wide, *product.arguments))
+        n_parts += -(-product.n_rows // high) * -(-product.n_columns // wide)
+    address = kernel("multiply", one.dtype.name).address
+    arguments = np.array(rows, np.int64), len(rows), n_parts, one.itemsize, address
+    run("multiply_parts", arguments, n_parts)
