@@ -305,6 +305,21 @@ def test_results_are_scaled_shifted_and_rectified(
             torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-11)
 
 
+@pytest.mark.parametrize("few", [0, N_CELLS])
+@pytest.mark.parametrize("children", CHILDREN)
+def test_no_samples_are_no_results_and_gradients_of_zero(
+    children: Children, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "FEW_CELLS", few)
+    basis, _ = case(True, children)
+    for n_in, n_out in [(3, 4), (9, 2)]:
+        xs, weight = samples(basis, (n_in,), n_out, torch.float32, batch=0)
+        y, of_x, of_weight = everything(basis, xs, weight)
+        assert y.shape == (0, basis.n_target, n_out)
+        assert of_x.shape == xs[0].shape
+        assert torch.equal(of_weight, torch.zeros_like(weight))
+
+
 def test_shifts_have_gradients_and_scales_have_none() -> None:
     basis, _ = case(True, "none")
     (x,), weight = samples(basis, (3,), 2, torch.float32)

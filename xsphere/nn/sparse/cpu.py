@@ -170,7 +170,7 @@ def adjoint(
     results = [fresh(tuple(x.shape), dtype) for x in xs] if need_x else None
     turned = weight.transpose(1, 2).contiguous() if need_x else weight
     if job.is_whole:
-        moments = weight.new_zeros(weight.shape) if need_weight else None
+        moments = _fresh_sums((), weight, job.n_items) if need_weight else None
         _adjoint_whole(job, xs, turned, results or [], moments)
         return results, moments
     sums, ends = _partial_sums(job, weight) if need_weight else (None, job.groups(job.n_items))
@@ -230,9 +230,14 @@ def _moments_of_terms(job: Job, weight: Tensor, gradient: Tensor) -> Tensor:
 def _partial_sums(job: Job, weight: Tensor) -> tuple[Tensor, NDArray[np.int64]]:
     """Sums like the weights, kept by groups of items that do not depend on the threads."""
     n_groups = min(PARTIAL_SUMS // weight.numel(), MOST_PARTIAL_SUMS, job.n_items)
-    sums = fresh((max(n_groups, 1), *weight.shape), weight.dtype)
-    # every group writes its sums, unless there are no samples at all
-    return sums if job.n_items else sums.zero_(), job.groups(len(sums))
+    sums = _fresh_sums((max(n_groups, 1),), weight, job.n_items)
+    return sums, job.groups(len(sums))
+
+
+def _fresh_sums(shape: tuple[int, ...], weight: Tensor, n_items: int) -> Tensor:
+    """Sums that are written before they are added to, unless there are no samples at all."""
+    sums = fresh((*shape, *weight.shape), weight.dtype)
+    return sums if n_items else sums.zero_()
 
 
 def _total(sums: Tensor) -> Tensor:
