@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -396,12 +397,19 @@ def test_parameters_can_be_given_from_outside() -> None:
     assert not torch.equal(found, one(samples()))
 
 
-def test_data_parallel_training_has_the_same_gradients(tmp_path: Path) -> None:
+def test_data_parallel_training_has_the_same_gradients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from torch import distributed
+
+    if sys.platform == "linux":
+        # else the name of the machine is looked up, which may take minutes
+        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
 
     expected = gradients(unet(), samples())
     store = distributed.FileStore(str(tmp_path / "store"), 1)
-    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    options: Any = {"rank": 0, "world_size": 1, "timeout": timedelta(seconds=60)}
+    distributed.init_process_group("gloo", store=store, **options)
     try:
         wrapped = nn.parallel.DistributedDataParallel(unet())
         loss = wrapped(samples()).square().sum()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xsphere.nn.sparse.epilogue import Epilogue
-from xsphere.nn.sparse.jobs import Job, run, table
+from xsphere.nn.sparse.jobs import Job, run, table, threads_for
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
 from xsphere.nn.sparse.memory import fresh, kept
 from xsphere.nn.sparse.products import Product, Strided, shared_products
@@ -278,7 +278,7 @@ def product(matrices: FixedMatrices, x: Tensor) -> Tensor:
             *(table([x]), table([y])),
             kernel("weigh_rows", str(x.dtype).removeprefix("torch.")).address,
         ),
-        len(x) * -(-n_target // ROWS),
+        threads_for(len(x) * -(-n_target // ROWS)),
     )
     return y
 

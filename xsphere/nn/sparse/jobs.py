@@ -48,8 +48,29 @@ def table(xs: Sequence[Tensor]) -> NDArray[np.int64]:
     return np.array(rows, np.int64).reshape(-1, 4)
 
 
-def run(name: str, arguments: Sequence[Any], n_items: int) -> None:
-    """Run a loop in all of torch's threads.
+def threads_for(n_items: int) -> int:
+    """Torch's threads, or the caller's alone where there is no work to share.
+
+    Parameters
+    ----------
+    n_items : int
+        Items that can be done side by side.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Examples
+    --------
+    >>> threads_for(1)
+    1
+    """
+    return torch.get_num_threads() if n_items > 1 else 1
+
+
+def run(name: str, arguments: Sequence[Any], n_threads: int) -> None:
+    """Run a loop in several threads.
 
     Parameters
     ----------
@@ -57,13 +78,13 @@ def run(name: str, arguments: Sequence[Any], n_items: int) -> None:
         Of one of `xsphere.nn.sparse.loops`.
     arguments : sequence of int or array
         Entries of its call after the first; the address of an array stands for it.
-    n_items : int
-        Items that it takes.
+    n_threads : int
+        Number of threads.
     """
     from xsphere.nn.sparse.entries import loop
 
     numbers = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
-    share_out(loop(name), np.array([0, *numbers], np.int64), n_items)
+    share_out(loop(name), np.array([0, *numbers], np.int64), n_threads)
 
 
 @dataclass(frozen=True)
@@ -150,8 +171,9 @@ class Job:
         # arrays that begin at the same place of every page would push each other out of cache
         spacing = (-(-self.blocks.n_most * row // LINE) + 5) * LINE
         of_thread = n_arrays * spacing
-        memory = scratch(min(torch.get_num_threads(), n_items) * of_thread)
-        self._run(loop, xs or self.xs, (memory, of_thread, spacing), arguments, n_items)
+        n_threads = threads_for(n_items)
+        memory = scratch(n_threads * of_thread), of_thread, spacing
+        self._run(loop, xs or self.xs, memory, arguments, n_threads)
 
     def groups(self, n_groups: int) -> NDArray[np.int64]:
         """First item of each of some groups of blocks, and the end."""
@@ -185,7 +207,7 @@ class Job:
             self.xs,
             (0, 0, terms.stride(0) * self.size),
             (samples.start, len(samples), *places),
-            len(samples) * -(-self.n_channels // WIDTH),
+            threads_for(len(samples) * -(-self.n_channels // WIDTH)),
         )
         return terms[:, n_rows:] if n_sums else terms
 
@@ -211,7 +233,7 @@ class Job:
         xs: Sequence[Tensor],
         memory: tuple[int, int, int],
         arguments: tuple[Any, ...],
-        n_items: int,
+        n_threads: int,
     ) -> None:
         """Make the call of a loop: its entries are those of `xsphere.nn.sparse.loops`."""
         from xsphere.nn.sparse.entries import kernel
@@ -227,7 +249,7 @@ class Job:
                 for name in ("weigh_rows", "sum_children", "multiply")
             ),
         )
-        run(loop, (0, scratch_memory, of_thread, *shared, *arguments), n_items)
+        run(loop, (0, scratch_memory, of_thread, *shared, *arguments), n_threads)
 
 
 # the integers 0 to 7, of which four are used, then four ones of either size

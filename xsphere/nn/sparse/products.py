@@ -121,4 +121,4 @@ def shared_products(products: Sequence[Product], one: Any) -> None:
         n_parts += -(-product.n_rows // high) * -(-product.n_columns // wide)
     address = kernel("multiply", one.dtype.name).address
     arguments = np.array(rows, np.int64), len(rows), n_parts, one.itemsize, address
-    run("multiply_parts", arguments, n_parts)
+    run("multiply_parts", arguments, n_threads if n_parts > 1 else 1)

@@ -22,9 +22,11 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _pools_lock = threading.Lock()
 # GNU's OpenMP hangs in a process that was forked from one in which it had threads.
 _PROCESS = os.getpid()
+# Number of an item that no loop has.
+NO_MORE = 1 << 62
 
 
-def share_out(loop: Any, call: NDArray[np.int64], n_items: int) -> None:
+def share_out(loop: Any, call: NDArray[np.int64], n_threads: int) -> None:
     """Run a loop in several threads, which take its items from one counter.
 
     Threads may be of different speed, or be kept from their work for a while.
@@ -35,17 +37,17 @@ def share_out(loop: Any, call: NDArray[np.int64], n_items: int) -> None:
         One of `xsphere.nn.sparse.entries`.
     call : array of int64
         What it takes, which begins with the number of the next item.
-    n_items : int
-        Number of items.
+    n_threads : int
+        Threads that run it, whether there are items for all of them or not: OpenMP would end those
+        that it has too many.
     """
-    n_threads = min(torch.get_num_threads(), n_items)
     address = call.ctypes.data
     if n_threads <= 1:
         loop.ctypes(address)
         return
     in_parallel = _openmp() if os.getpid() == _PROCESS else None
     if in_parallel is None:
-        _in_threads(loop, call, n_items, n_threads)
+        _in_threads(loop, call, n_threads)
     else:
         in_parallel(loop.address, address, n_threads, 0)
 
@@ -66,14 +68,14 @@ def _openmp() -> Any:
     return start
 
 
-def _in_threads(loop: Any, call: NDArray[np.int64], n_items: int, n_threads: int) -> None:
-    pool = _pool(torch.get_num_threads())
+def _in_threads(loop: Any, call: NDArray[np.int64], n_threads: int) -> None:
+    pool = _pool(n_threads)
     futures = [pool.submit(loop.ctypes, call.ctypes.data) for _ in range(n_threads - 1)]
     try:
         loop.ctypes(call.ctypes.data)
     finally:
         # threads know memory by its address: whatever happens, it must outlive them
-        call[0] = n_items
+        call[0] = NO_MORE
         for future in futures:
             future.cancel()
         wait(futures)
