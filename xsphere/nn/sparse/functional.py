@@ -5,6 +5,7 @@ kind, so they can be taken any number of times. To torch all this is opaque: it 
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Protocol
 
@@ -117,7 +118,7 @@ def product(matrices: FixedMatrices, x: Tensor) -> Tensor:
 def _autocast(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Tensors in the type of autocast, where it is on; it leaves float64 alone, as torch's does."""
     device = tensors[0].device.type
-    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+    if not _has_autocast(device):
         return list(tensors)
     dtype = torch.get_autocast_dtype(device)
     return [
@@ -180,6 +181,15 @@ def _backend(x: Tensor) -> _Backend | None:
     return _on_gpus() if x.device.type == "cuda" else None
 
 
+def _no_autocast(device: str) -> AbstractContextManager[object]:
+    """In which what implementations do has the types that they chose."""
+    return torch.autocast(device, enabled=False) if _has_autocast(device) else nullcontext()
+
+
+def _has_autocast(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 @torch.library.custom_op("xsphere::convolve", mutates_args=())
 def _convolve(
     xs: list[Tensor],
@@ -193,7 +203,7 @@ def _convolve(
     # rounding a shift would move whole channels
     wide = torch.promote_types(weight.dtype, torch.float32)
     epilogue = Epilogue(scale, shift, rectify).to(wide)
-    with torch.autocast(weight.device.type, enabled=False):
+    with _no_autocast(weight.device.type):
         backend = _backend(weight) or reference
         y: Tensor = backend.convolve(Basis.numbered(number), xs, weight, epilogue)
         return y
@@ -223,7 +233,7 @@ def _adjoint(
     need_weight: bool,
 ) -> list[Tensor]:
     basis = Basis.numbered(number)
-    with torch.autocast(weight.device.type, enabled=False):
+    with _no_autocast(weight.device.type):
         backend = _backend(weight) or reference
         of_xs, of_weight = backend.adjoint(
             basis, xs, weight, gradient, need_x=need_x, need_weight=need_weight
@@ -305,7 +315,7 @@ _adjoint.register_autograd(_differentiate_adjoint, setup_context=_keep_adjoint)
 @torch.library.custom_op("xsphere::product", mutates_args=())
 def _product(x: Tensor, number: int, n_target: int) -> Tensor:
     matrices = FixedMatrices.numbered(number)
-    with torch.autocast(x.device.type, enabled=False):
+    with _no_autocast(x.device.type):
         y: Tensor = (_backend(x) or reference).product(matrices, x)
         return y
 
