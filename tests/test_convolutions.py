@@ -27,7 +27,7 @@ from xsphere.model import Model
 from xsphere.model.network import build_network, expected_shapes
 from xsphere.nn import ChebConv, ConvBlock, SparseOperator, SphereUNet, UNetLayout, unpool
 from xsphere.nn.convolution import DirectionalConv, DirectionalOperator, graph_conv
-from xsphere.nn.sparse import jobs
+from xsphere.nn.sparse import plans
 
 GRIDS = [HealpixGrid(2), HealpixGrid(1)]
 LAYOUT = UNetLayout(features=(3, 4, 6), depths=(0, 0, 1), kernel_size=3)
@@ -200,8 +200,8 @@ def test_nan_stays_in_its_sample_and_within_the_rings() -> None:
 def test_bits_depend_neither_on_threads_nor_on_the_batch(
     layout: UNetLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "FEWEST_ROWS", 4)
-    monkeypatch.setattr(jobs, "MOST_ROWS", 40)
+    monkeypatch.setattr(plans, "FEWEST_ROWS", 4)
+    monkeypatch.setattr(plans, "MOST_ROWS", 40)
     network, x = unet(layout).eval(), samples(5)
     torch.set_num_threads(1)
     with torch.inference_mode():

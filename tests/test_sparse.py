@@ -27,7 +27,17 @@ from tests.dense import dense_convolution, dense_gradients, dense_product, dense
 from xsphere.graph import SphereGraph
 from xsphere.grids import HealpixGrid
 from xsphere.nn.sparse import blocks as block_module
-from xsphere.nn.sparse import cpu, functional, jobs, loops, orders, reference, rows, workers
+from xsphere.nn.sparse import (
+    cpu,
+    functional,
+    jobs,
+    loops,
+    orders,
+    plans,
+    reference,
+    rows,
+    workers,
+)
 from xsphere.nn.sparse.epilogue import Epilogue
 from xsphere.nn.sparse.functional import convolve, product
 from xsphere.nn.sparse.matrices import Basis, Children, FixedMatrices, numbered_basis
@@ -51,9 +61,9 @@ UNIT = {torch.float64: 2**-53, torch.float32: 2**-24, torch.bfloat16: 2**-8, tor
 @pytest.fixture(autouse=True)
 def _one_thread_and_small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # forty cells make blocks of 12, 12, 12 and 4, each with rings around it
-    monkeypatch.setattr(jobs, "FEWEST_ROWS", 4)
-    monkeypatch.setattr(jobs, "MOST_ROWS", 12)
-    monkeypatch.setattr(jobs, "FEW_CELLS", 0)
+    monkeypatch.setattr(plans, "FEWEST_ROWS", 4)
+    monkeypatch.setattr(plans, "MOST_ROWS", 12)
+    monkeypatch.setattr(plans, "FEW_CELLS", 0)
     # matrices without any order are cut up as well
     monkeypatch.setattr(block_module, "MOST_AROUND", 1000)
     before = torch.get_num_threads()
@@ -144,7 +154,7 @@ def test_convolution_is_its_formula(
     # whole samples, two at a time, or blocks of them; terms or products first
     monkeypatch.setattr(cpu, "KEPT", 2 * N_CELLS * 4 * min(sum(sources), n_out))
     for few, products_first in combinations((0, N_CELLS), (True, False)):
-        monkeypatch.setattr(jobs, "FEW_CELLS", few)
+        monkeypatch.setattr(plans, "FEW_CELLS", few)
         monkeypatch.setattr(cpu, "_has_products_first", lambda *_, first=products_first: first)
         assert_is_formula(basis, terms, xs, weight)
 
@@ -187,15 +197,15 @@ def test_any_convolution_is_its_formula(
     n_out: int, batch: int, rows: int, few: int, dtype: torch.dtype, seed: int,
 ) -> None:  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "MOST_ROWS", rows)
-        patch.setattr(jobs, "FEW_CELLS", few)
+        patch.setattr(plans, "MOST_ROWS", rows)
+        patch.setattr(plans, "FEW_CELLS", few)
         basis, terms = case(recursive, children, n_terms, 4 * n_parents, seed)
         assert_is_formula(basis, terms, *samples(basis, sources, n_out, dtype, batch))
 
 
 def test_blocks_have_rings_and_do_not_divide_the_cells() -> None:
-    job = jobs.Job(case(True, "none")[0], [torch.zeros(1, N_CELLS, 8)], 8)
-    found = job.blocks.parts
+    job = jobs.Job.of(case(True, "none")[0], [torch.zeros(1, N_CELLS, 8)], 8)
+    found = job.plan.blocks.parts
     assert [block.n_own for block in found] == [12, 12, 12, 4]
     assert all(len(block.ids) > block.n_own for block in found)
 
@@ -310,7 +320,7 @@ def test_results_are_scaled_shifted_and_rectified(
 def test_no_samples_are_no_results_and_gradients_of_zero(
     children: Children, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "FEW_CELLS", few)
+    monkeypatch.setattr(plans, "FEW_CELLS", few)
     basis, _ = case(True, children)
     for n_in, n_out in [(3, 4), (9, 2)]:
         xs, weight = samples(basis, (n_in,), n_out, torch.float32, batch=0)
@@ -369,7 +379,7 @@ def test_results_depend_neither_on_threads_nor_on_the_batch(
 ) -> None:
     if not openmp:
         without_openmp(monkeypatch)
-    monkeypatch.setattr(jobs, "FEW_CELLS", few)
+    monkeypatch.setattr(plans, "FEW_CELLS", few)
     for sources, n_out in [((3, 2), 4), ((21,), 2), ((3,), 140)]:
         basis, _ = case(True, children)
         xs, weight = samples(basis, sources, n_out, torch.float32, batch=5)
@@ -389,8 +399,8 @@ def test_one_large_item_has_the_same_bits_with_all_of_torchs_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # torch shares out what is done to more than 32768 elements at once
-    monkeypatch.setattr(jobs, "MOST_ROWS", 2048)
-    monkeypatch.setattr(jobs, "FEWEST_ROWS", 2048)
+    monkeypatch.setattr(plans, "MOST_ROWS", 2048)
+    monkeypatch.setattr(plans, "FEWEST_ROWS", 2048)
     monkeypatch.setattr(cpu, "_has_products_first", lambda *_: True)
     shifted = sparse.csr_array(sparse.diags_array([np.ones(2047)], offsets=[1]))
     basis = Basis.of(FixedMatrices([shifted]), n_terms=2)
@@ -625,7 +635,7 @@ def test_matrices_given_stay_as_they_were() -> None:
     [
         (rows, ("tiles", "vectors")),
         (orders, ("calls", "vectors")),
-        (loops, ("calls", "orders", "sources", "vectors")),
+        (loops, ("calls", "orders", "records", "vectors")),
     ],
 )
 def test_kept_machine_code_is_that_of_the_source(module: Any, names: tuple[str, ...]) -> None:
@@ -637,9 +647,9 @@ def test_kept_machine_code_is_that_of_the_source(module: Any, names: tuple[str, 
 
 def test_cells_in_no_order_are_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rings around blocks of cells that stand anywhere would each reach around the sphere."""
-    monkeypatch.setattr(jobs, "FEW_CELLS", 0)
-    monkeypatch.setattr(jobs, "FEWEST_ROWS", 64)
-    monkeypatch.setattr(jobs, "MOST_ROWS", 64)
+    monkeypatch.setattr(plans, "FEW_CELLS", 0)
+    monkeypatch.setattr(plans, "FEWEST_ROWS", 64)
+    monkeypatch.setattr(plans, "MOST_ROWS", 64)
     monkeypatch.setattr(block_module, "MOST_AROUND", 2.5)
     graph = SphereGraph(HealpixGrid(4), k=8).scaled_laplacian
     order = np.random.default_rng(0).permutation(graph.shape[0])
@@ -648,9 +658,9 @@ def test_cells_in_no_order_are_done_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     whole = []
     for matrix in (graph, shuffled):
         basis = Basis.of(FixedMatrices([matrix]), n_terms=4)
-        job = jobs.Job(basis, [x], 3)
+        job = jobs.Job.of(basis, [x], 3)
         whole.append(job.is_whole)
-        assert sum(len(block.ids) for block in job.blocks.parts) <= 3 * graph.shape[0]
+        assert sum(len(block.ids) for block in job.plan.blocks.parts) <= 3 * graph.shape[0]
         inputs = x if matrix is graph else x[:, order]
         with torch.no_grad():
             y = convolve(basis, [inputs], weight)

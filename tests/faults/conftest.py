@@ -37,7 +37,7 @@ def all_workers() -> Iterator[Any]:
             {
                 "distributed.scheduler.allowed-failures": 1,
                 # a killed worker that is slow to come back would be given up for good
-                "distributed.deploy.lost-worker-timeout": "10 min",
+                "distributed.deploy.lost-worker-timeout": "10 minutes",
             }
         ),
         LocalCluster(

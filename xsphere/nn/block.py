@@ -58,7 +58,7 @@ class ConvBlock(nn.Module):
         assert mean is not None
         assert variance is not None
         scale = torch.rsqrt(variance + self.norm.eps)
-        return scale, self.bias - mean * scale
+        return scale, torch.addcmul(self.bias, mean, scale, value=-1)
 
     def _normalised(self, rows: Tensor) -> Tensor:
         if not is_recomputing():

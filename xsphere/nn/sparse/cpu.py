@@ -19,7 +19,8 @@ from xsphere.nn.sparse.jobs import Job, run, table, threads_for
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
 from xsphere.nn.sparse.memory import fresh, kept
 from xsphere.nn.sparse.products import Product, Strided, shared_products
-from xsphere.nn.sparse.sources import ROWS, channels_of
+from xsphere.nn.sparse.records import ROWS
+from xsphere.nn.sparse.sources import channels_of
 
 # Partial sums of products are kept apart, in so many elements, for threads not to wait.
 PARTIAL_SUMS, MOST_PARTIAL_SUMS = 1 << 22, 16
@@ -56,9 +57,9 @@ def convolve(basis: Basis, xs: Sequence[Tensor], weight: Tensor, epilogue: Epilo
     n_in, n_out = weight.shape[1:]
     y = fresh((len(xs[0]), basis.n_target, n_out), dtype)
     if _has_products_first(basis, n_in, n_out):
-        _contract(Job(basis, xs, n_out), weight, epilogue, y)
+        _contract(Job.of(basis, xs, n_out), weight, epilogue, y)
         return y
-    job = Job(basis, xs, n_in)
+    job = Job.of(basis, xs, n_in)
     (_expand_whole if job.is_whole else _expand)(job, weight, epilogue, y)
     return y
 
@@ -165,8 +166,8 @@ def adjoint(
         return narrow, None if of_weight is None else of_weight.to(dtype)
     n_in, n_out = weight.shape[1:]
     if not need_x and n_in < n_out and basis.children != "spread":
-        return None, _moments_of_terms(Job(basis, xs, n_in), weight, gradient)
-    job = Job(basis.transposed, [gradient], n_out)
+        return None, _moments_of_terms(Job.of(basis, xs, n_in), weight, gradient)
+    job = Job.of(basis.transposed, [gradient], n_out)
     results = [fresh(tuple(x.shape), dtype) for x in xs] if need_x else None
     turned = weight.transpose(1, 2).contiguous() if need_x else weight
     if job.is_whole:

@@ -1,8 +1,7 @@
-"""How a convolution on the processor is cut up: blocks of cells of samples, for threads."""
+"""Runs of compiled loops over the blocks of a convolution, in torch's threads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,17 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xsphere.nn.sparse.blocks import Blocks, blocks, local_rows
+from xsphere.nn.sparse import records
 from xsphere.nn.sparse.matrices import Basis
-from xsphere.nn.sparse.memory import LINE, kept, scratch
-from xsphere.nn.sparse.sources import WIDTH, source_shift
+from xsphere.nn.sparse.memory import kept, scratch
+from xsphere.nn.sparse.plans import Plan
+from xsphere.nn.sparse.records import WIDTH
 from xsphere.nn.sparse.workers import share_out
-
-# Elements of all terms of a block: some MB, which a core finds in its caches.
-TERMS_OF_BLOCK = 1 << 19
-FEWEST_ROWS, MOST_ROWS = 1024, 4096
-# Grids of so few cells are done as a whole: their weights are larger than their terms.
-FEW_CELLS = 1024
 
 
 def table(xs: Sequence[Tensor]) -> NDArray[np.int64]:
@@ -70,7 +64,7 @@ def threads_for(n_items: int) -> int:
 
 
 def run(name: str, arguments: Sequence[Any], n_threads: int) -> None:
-    """Run a loop in several threads.
+    """Run a loop that is not over blocks in several threads.
 
     Parameters
     ----------
@@ -83,8 +77,11 @@ def run(name: str, arguments: Sequence[Any], n_threads: int) -> None:
     """
     from xsphere.nn.sparse.entries import loop
 
-    numbers = [a.ctypes.data if isinstance(a, np.ndarray) else a for a in arguments]
-    share_out(loop(name), np.array([0, *numbers], np.int64), n_threads)
+    share_out(loop(name), np.array([0, *map(_number, arguments)], np.int64), n_threads)
+
+
+def _number(argument: Any) -> Any:
+    return argument.ctypes.data if isinstance(argument, np.ndarray) else argument
 
 
 @dataclass(frozen=True)
@@ -93,65 +90,66 @@ class Job:
 
     Parameters
     ----------
-    basis : Basis
-        The matrices.
+    plan : Plan
+        How it is cut up.
     xs : sequence of tensors of float32 or float64, shape (batch, n_source, channels)
         Samples; channels of several follow each other.
-    n_channels : int
-        Channels that are multiplied with the matrices.
     """
 
-    basis: Basis
+    plan: Plan
     xs: Sequence[Tensor]
-    n_channels: int
 
-    @cached_property
-    def one(self) -> Any:
-        """The number 1 in the type of all elements."""
-        return np.float64(1) if self.xs[0].dtype == torch.float64 else np.float32(1)
+    @classmethod
+    def of(cls, basis: Basis, xs: Sequence[Tensor], n_channels: int) -> "Job":
+        """With the plan for a basis and so many channels.
+
+        Parameters
+        ----------
+        basis : Basis
+            The matrices.
+        xs : sequence of tensors
+            As for the class.
+        n_channels : int
+            Channels that are multiplied with the matrices.
+
+        Returns
+        -------
+        Job
+            To be run.
+        """
+        return cls(Plan.of(basis, n_channels, xs[0].dtype), xs)
 
     @property
-    def size(self) -> int:
-        """Bytes of an element."""
-        return int(self.one.dtype.itemsize)
+    def basis(self) -> Basis:
+        """The matrices."""
+        return self.plan.basis
 
-    @cached_property
-    def blocks(self) -> Blocks:
-        """Blocks of cells: what they are does not depend on samples and threads."""
-        matrices, n_rings = self.basis.matrices, self._n_rings
-        n_cells = matrices.shape[0]
-        n_blocks = -(-n_cells // (self._local_rows or n_cells))
-        # whole families of four
-        n_rows = -(-n_cells // (4 * n_blocks)) * 4
-        return blocks(matrices, n_rows=n_rows, n_rings=n_rings, dtype=self.one.dtype)
+    @property
+    def n_channels(self) -> int:
+        """Channels that are multiplied with the matrices."""
+        return self.plan.n_channels
+
+    @property
+    def one(self) -> Any:
+        """The number 1 in the type of all elements."""
+        return self.plan.one
 
     @property
     def n_items(self) -> int:
         """Blocks of all samples."""
-        return len(self.xs[0]) * len(self.blocks.parts)
+        return len(self.xs[0]) * len(self.plan.blocks.parts)
 
     @property
-    def _n_rings(self) -> int:
-        return self.basis.n_terms - 1 if self.basis.recursive else 1
+    def is_whole(self) -> bool:
+        """Whether all cells are better done at once: few, or in no order."""
+        return self.plan.is_whole
 
-    @cached_property
-    def _local_rows(self) -> int | None:
-        """Cells of a block; None where there is to be one alone."""
-        matrices = self.basis.matrices
-        if matrices.shape[0] <= FEW_CELLS:
-            return None
-        fitting = TERMS_OF_BLOCK // (self.basis.n_terms * min(self.n_channels, WIDTH))
-        n_rows = min(max(fitting, FEWEST_ROWS), MOST_ROWS)
-        return local_rows(matrices, n_rows=n_rows, n_rings=self._n_rings)
+    def groups(self, n_groups: int) -> NDArray[np.int64]:
+        """First item of each of some groups of blocks, and the end."""
+        ends = np.linspace(0, self.n_items, n_groups + 1)
+        return ends.round().astype(np.int64)
 
-    def share(
-        self,
-        loop: str,
-        *arguments: Any,
-        n_items: int,
-        n_arrays: int,
-        xs: Sequence[Tensor] | None = None,
-    ) -> None:
+    def share(self, loop: str, *arguments: Any, n_items: int, n_arrays: int) -> None:
         """Run a loop over blocks, in which each thread works in memory of its own.
 
         Parameters
@@ -164,26 +162,10 @@ class Job:
             Items that it takes.
         n_arrays : int
             Arrays of a block's cells that it needs.
-        xs : sequence of tensors, optional
-            What it works on, if that is not the samples.
         """
-        row = min(self.n_channels, WIDTH) * self.size
-        # arrays that begin at the same place of every page would push each other out of cache
-        spacing = (-(-self.blocks.n_most * row // LINE) + 5) * LINE
-        of_thread = n_arrays * spacing
-        n_threads = threads_for(n_items)
-        memory = scratch(n_threads * of_thread), of_thread, spacing
-        self._run(loop, xs or self.xs, memory, arguments, n_threads)
-
-    def groups(self, n_groups: int) -> NDArray[np.int64]:
-        """First item of each of some groups of blocks, and the end."""
-        ends = np.linspace(0, self.n_items, n_groups + 1)
-        return ends.round().astype(np.int64)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all cells are better done at once: few, or in no order."""
-        return self._local_rows is None
+        n_threads, of_thread = threads_for(n_items), n_arrays * self.plan.spacing
+        memory = scratch(n_threads * of_thread)
+        self._run(loop, (memory, of_thread, self.plan.spacing), arguments, n_threads)
 
     def whole(self, samples: range) -> Tensor:
         """All terms of all cells of some samples.
@@ -200,12 +182,11 @@ class Job:
         """
         n_rows = len(samples) * self.basis.matrices.shape[0]
         n_sums = n_rows // 4 if self.basis.children == "gathered" else 0
-        terms = kept((self.basis.n_terms, n_rows + n_sums, self.n_channels), self.xs[0].dtype)
+        terms = kept((self.basis.n_terms, n_rows + n_sums, self.n_channels), self.plan.dtype)
         places = terms.data_ptr(), terms[:, n_rows:].data_ptr() if n_sums else 0
         self._run(
             "expand_samples",
-            self.xs,
-            (0, 0, terms.stride(0) * self.size),
+            (0, 0, terms.stride(0) * self.one.itemsize),
             (samples.start, len(samples), *places),
             threads_for(len(samples) * -(-self.n_channels // WIDTH)),
         )
@@ -221,39 +202,22 @@ class Job:
         y : tensor of float, shape (n_samples, n_target, n_channels)
             Where sums go.
         scale, shift, rectify
-            As of `xsphere.nn.sparse.products.shared_products`.
+            As of `xsphere.nn.sparse.products.Product`.
         """
-        n_items = len(products) * len(self.blocks.parts)
-        arguments = table([y]), scale, shift, rectify
-        self.share("contract_blocks", *arguments, n_items=n_items, n_arrays=4, xs=[products])
+        job, epilogue = Job(self.plan, [products]), (scale, shift, rectify)
+        job.share("contract_blocks", table([y]), *epilogue, n_items=job.n_items, n_arrays=4)
 
     def _run(
-        self,
-        loop: str,
-        xs: Sequence[Tensor],
-        memory: tuple[int, int, int],
-        arguments: tuple[Any, ...],
-        n_threads: int,
+        self, name: str, memory: tuple[int, int, int], arguments: Sequence[Any], n_threads: int
     ) -> None:
-        """Make the call of a loop: its entries are those of `xsphere.nn.sparse.loops`."""
-        from xsphere.nn.sparse.entries import kernel
+        """Make the call of a loop, and run it."""
+        from xsphere.nn.sparse.entries import loop
 
-        basis, sources, blocks = self.basis, table(xs), self.blocks.table
-        scratch_memory, of_thread, spacing = memory
-        shared = (
-            *(basis.n_terms, basis.recursive, basis.children == "gathered", source_shift(basis)),
-            *(len(xs[0]), self.n_channels, self.size, spacing),
-            *(blocks, len(blocks), sources, len(sources), _FOUR[self.size]),
-            *(
-                kernel(name, self.one.dtype.name).address
-                for name in ("weigh_rows", "sum_children", "multiply")
-            ),
-        )
-        run(loop, (0, scratch_memory, of_thread, *shared, *arguments), n_threads)
-
-
-# the integers 0 to 7, of which four are used, then four ones of either size
-_FOUR = {
-    one.itemsize: np.concatenate([np.arange(8, dtype="i4").view("u1"), one.repeat(4).view("u1")])
-    for one in (np.float32(1), np.float64(1))
-}
+        sources = table(self.xs)
+        call = np.empty(records.N_SHARED + len(arguments), np.int64)
+        call[: records.N_SHARED] = self.plan.record
+        call[records.N_SHARED :] = [*map(_number, arguments)]
+        call[records.SCRATCH], call[records.OF_THREAD], call[records.SPACING] = memory
+        call[records.N_SAMPLES] = len(self.xs[0])
+        call[records.SOURCES], call[records.N_SOURCES] = sources.ctypes.data, len(sources)
+        share_out(loop(name), call, n_threads)

@@ -14,20 +14,46 @@ from numpy.typing import NDArray
 from xsphere.compiled import compiled
 from xsphere.nn.sparse.calls import call_at, table_at, taken
 from xsphere.nn.sparse.orders import contract_terms, expand_terms, gather_rows
-from xsphere.nn.sparse.sources import ROWS, WIDTH
+from xsphere.nn.sparse.records import (
+    ADDRESS,
+    BLOCKS,
+    CHANNELS,
+    COUNTS,
+    FOUR,
+    GATHERED,
+    IDS,
+    INDICES,
+    INDPTR,
+    MULTIPLY,
+    N_ALL,
+    N_BLOCKS,
+    N_CHANNELS,
+    N_SAMPLES,
+    N_SHARED,
+    N_SOURCES,
+    N_TERMS,
+    OF_THREAD,
+    RECURSIVE,
+    ROW,
+    ROWS,
+    SAMPLE,
+    SCRATCH,
+    SHIFT,
+    SIZE,
+    SOURCES,
+    SPACING,
+    START,
+    STOP,
+    SUM,
+    THREADS,
+    VALUES,
+    VALUES_ROW,
+    WEIGH,
+    WIDTH,
+)
 
-# Digest of calls.py, orders.py, sources.py and vectors.py, for the same reason as that in rows.py.
-MACHINE_CODE = "f59e40796b0b5d8f"
-# Columns of tables of blocks, and of tables of samples.
-START, STOP, N_ALL, IDS, COUNTS, INDPTR, INDICES, VALUES, VALUES_ROW = range(9)
-ADDRESS, SAMPLE, ROW, CHANNELS = range(4)
-# Entries of a call: the next item and the next thread, then what all loops over blocks take.
-COUNTER, THREADS, SCRATCH, OF_THREAD = range(4)
-(
-    N_TERMS, RECURSIVE, GATHERED, SHIFT, N_SAMPLES, N_CHANNELS, SIZE, SPACING,
-    BLOCKS, N_BLOCKS, SOURCES, N_SOURCES, FOUR, WEIGH, SUM, MULTIPLY, N_SHARED,
-) = range(4, 21)  # fmt: skip
-
+# Digest of calls.py, orders.py, records.py and vectors.py, as in rows.py.
+MACHINE_CODE = "e8dbd7fde97bf0a5"
 Table = NDArray[np.int64]
 
 

@@ -1,8 +1,7 @@
 """Matrix products that threads share between them, each some rows and columns of the result."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +16,7 @@ MOST, FEWEST = (256, 256), (64, 64)
 PARTS = 4
 
 
-@dataclass(frozen=True)
-class Strided:
+class Strided(NamedTuple):
     """Elements of matrices: where they stand, and the bytes from one to the next.
 
     Parameters
@@ -50,8 +48,7 @@ class Strided:
         return Strided(self.address, self.column, self.row, self.segment)
 
 
-@dataclass(frozen=True)
-class Product:
+class Product(NamedTuple):
     """``out (+)= sum over matrices of left @ right``, of known sizes.
 
     Parameters

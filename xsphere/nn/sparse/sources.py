@@ -7,11 +7,6 @@ from torch import Tensor
 
 from xsphere.nn.sparse.matrices import Basis
 
-# Channels that go through all orders together: their sums fill half of the widest registers.
-WIDTH = 128
-# Rows of a matrix that a thread does at a time.
-ROWS = 2048
-
 
 def source_shift(basis: Basis) -> int:
     """Bits by which the number of a cell is shifted to get that of its source.
