@@ -101,7 +101,7 @@ def weigh_rows_float32(
     x: int, x_row: int, plus: int, plus_row: int, plus_ids: int, plus_shift: int,
     minus: int, minus_row: int, out: int, out_row: int, scale: int,
 ) -> None:  # fmt: skip
-    """Of C."""
+    """As `weigh_rows`, for C."""
     weigh_rows(
         first, last, indptr, indices, values, n_channels, x, x_row, plus, plus_row, plus_ids,
         plus_shift, minus, minus_row, out, out_row, np.float32(scale),
@@ -113,7 +113,7 @@ def weigh_rows_float64(
     x: int, x_row: int, plus: int, plus_row: int, plus_ids: int, plus_shift: int,
     minus: int, minus_row: int, out: int, out_row: int, scale: int,
 ) -> None:  # fmt: skip
-    """Of C."""
+    """As `weigh_rows`, for C."""
     weigh_rows(
         first, last, indptr, indices, values, n_channels, x, x_row, plus, plus_row, plus_ids,
         plus_shift, minus, minus_row, out, out_row, np.float64(scale),
@@ -123,7 +123,7 @@ def weigh_rows_float64(
 def sum_children_float32(
     n_parents: int, width: int, rows: int, row: int, out: int, out_row: int, four: int
 ) -> None:  # fmt: skip
-    """Of C."""
+    """As `sum_children`, for C."""
     sum_children(
         n_parents, width, rows, row, out, out_row, four, np.float32(1)
     )  # fmt: skip
@@ -132,7 +132,7 @@ def sum_children_float32(
 def sum_children_float64(
     n_parents: int, width: int, rows: int, row: int, out: int, out_row: int, four: int
 ) -> None:  # fmt: skip
-    """Of C."""
+    """As `sum_children`, for C."""
     sum_children(
         n_parents, width, rows, row, out, out_row, four, np.float64(1)
     )  # fmt: skip
@@ -144,7 +144,7 @@ def multiply_float32(
     right: int, right_row: int, right_segment: int,
     out: int, out_row: int, accumulate: int, scale: int, shift: int, rectify: int,
 ) -> None:  # fmt: skip
-    """Of C."""
+    """As `multiply`, for C."""
     multiply(
         n_rows, n_columns, n_segments, n_inner, left, left_row, left_column, left_segment,
         right, right_row, right_segment, out, out_row, accumulate != 0, scale, shift,
@@ -158,7 +158,7 @@ def multiply_float64(
     right: int, right_row: int, right_segment: int,
     out: int, out_row: int, accumulate: int, scale: int, shift: int, rectify: int,
 ) -> None:  # fmt: skip
-    """Of C."""
+    """As `multiply`, for C."""
     multiply(
         n_rows, n_columns, n_segments, n_inner, left, left_row, left_column, left_segment,
         right, right_row, right_segment, out, out_row, accumulate != 0, scale, shift,
