@@ -433,6 +433,21 @@ def test_threads_that_call_at_once_have_the_same_bits(
 
 
 @pytest.mark.parametrize("openmp", [True, False])
+def test_threads_of_torch_stay_as_many_as_they_were(
+    openmp: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_pools", {})  # those to come are started here
+    if not openmp:
+        without_openmp(monkeypatch)
+    basis, _ = case(True, "none")
+    torch.set_num_threads(3)
+    everything(basis, *samples(basis, (3,), 2, torch.float32))
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 3
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("openmp", [True, False])
 def test_threads_share_the_items(openmp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if openmp and workers._openmp() is None:
         pytest.skip("torch has no OpenMP here that can be called")
