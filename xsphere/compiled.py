@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import numba
@@ -30,10 +31,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     # a check for zero at every division would keep loops from becoming vector instructions
     options: Any = {"nogil": True, "error_model": "numpy"}
-    try:
-        machine_code: Any = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor a user's can be written
-        machine_code = numba.njit(**options)(function)
+    machine_code = _kept(partial(numba.njit, **options), function)
     machine_code.compile = _with_vectors(machine_code.compile)
     return cast("Callable[..., Any]", machine_code)
 
@@ -61,10 +59,15 @@ def compiled_for_c(function: Callable[..., None]) -> Any:
     integers = ", ".join(["int64"] * len(inspect.signature(function).parameters))
     signature = f"void({integers})"
     options: Any = {"error_model": "numpy"}
+    return _kept(partial(numba.cfunc, signature, **options), function)
+
+
+def _kept(compiler: Callable[..., Any], function: Callable[..., Any]) -> Any:
+    """What a compiler of numba's makes, kept on disk if it can be."""
     try:
-        return numba.cfunc(signature, cache=True, **options)(function)
-    except RuntimeError:  # as above
-        return numba.cfunc(signature, **options)(function)
+        return compiler(cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor a user's can be written
+        return compiler()(function)
 
 
 def _with_vectors(compile_for: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from xsphere.nn.sparse.epilogue import Epilogue
 from xsphere.nn.sparse.jobs import Job, run, table, threads_for
 from xsphere.nn.sparse.matrices import Basis, FixedMatrices
 from xsphere.nn.sparse.memory import fresh, kept
-from xsphere.nn.sparse.products import Product, Strided, shared_products
+from xsphere.nn.sparse.products import NOTHING, Product, Strided, shared_products
 from xsphere.nn.sparse.records import ROWS
 from xsphere.nn.sparse.sources import channels_of
 
@@ -26,8 +26,6 @@ from xsphere.nn.sparse.sources import channels_of
 PARTIAL_SUMS, MOST_PARTIAL_SUMS = 1 << 22, 16
 # Elements of the terms of small grids, or of products, that are kept at a time.
 KEPT = 1 << 21
-# Of an epilogue that does nothing.
-NOTHING = (0, 0, False)
 
 
 def convolve(basis: Basis, xs: Sequence[Tensor], weight: Tensor, epilogue: Epilogue) -> Tensor:
@@ -89,7 +87,7 @@ def _expand_whole(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> No
         out = Strided.of(y.flatten(0, 1), (samples.start * job.basis.n_target,))
         factors = Strided.of(terms), Strided.of(weight), out
         sizes = terms.shape[1], n_out, n_terms, n_in
-        shared_products([Product(*sizes, *factors, epilogue=_addresses(epilogue))], job.one)
+        shared_products([Product(*sizes, *factors, epilogue=_addresses(epilogue))], y.dtype)
 
 
 def _some_at_a_time(job: Job, n_elements: int) -> list[range]:
@@ -123,7 +121,7 @@ def _contract(job: Job, weight: Tensor, epilogue: Epilogue, y: Tensor) -> None:
                     )
                     for term in range(n_terms)
                 ],
-                job.one,
+                y.dtype,
             )
         job.contract(products, y[samples.start : samples.stop], *late)
 
@@ -211,7 +209,7 @@ def _adjoint_whole(
                 out = Strided.of(part, (channels.start,))
                 sizes, later = (x.shape[2], n_out, 1, n_rows), samples.start > 0
                 products.append(Product(*sizes, *factors, out, accumulate=later))
-        shared_products(products, job.one)
+        shared_products(products, terms.dtype)
 
 
 def _moments_of_terms(job: Job, weight: Tensor, gradient: Tensor) -> Tensor:
@@ -277,7 +275,7 @@ def product(matrices: FixedMatrices, x: Tensor) -> Tensor:
             *(len(x), n_target),
             *(part.data_ptr() for part in entries),
             *(table([x]), table([y])),
-            kernel("weigh_rows", str(x.dtype).removeprefix("torch.")).address,
+            kernel("weigh_rows", x.dtype).address,
         ),
         threads_for(len(x) * -(-n_target // ROWS)),
     )

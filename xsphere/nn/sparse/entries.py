@@ -6,6 +6,8 @@ Any thread can call them, whether Python knows of it or not.
 from functools import cache
 from typing import Any
 
+import torch
+
 from xsphere.compiled import compiled_for_c
 from xsphere.nn.sparse import loops, rows
 
@@ -28,19 +30,19 @@ def loop(name: str) -> Any:
 
 
 @cache
-def kernel(name: str, dtype: str) -> Any:
+def kernel(name: str, dtype: torch.dtype) -> Any:
     """A kernel, compiled when it is first asked for.
 
     Parameters
     ----------
     name : {"weigh_rows", "sum_children", "multiply"}
         One of `xsphere.nn.sparse.rows`.
-    dtype : {"float32", "float64"}
-        Of all elements.
+    dtype : torch.dtype
+        float32 or float64, of all elements.
 
     Returns
     -------
     numba.core.ccallback.CFunc
         Takes 64-bit integers.
     """
-    return compiled_for_c(getattr(rows, f"{name}_{dtype}"))
+    return compiled_for_c(getattr(rows, f"{name}_{str(dtype).removeprefix('torch.')}"))

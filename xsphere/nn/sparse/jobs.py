@@ -130,11 +130,6 @@ class Job:
         return self.plan.n_channels
 
     @property
-    def one(self) -> Any:
-        """The number 1 in the type of all elements."""
-        return self.plan.one
-
-    @property
     def n_items(self) -> int:
         """Blocks of all samples."""
         return len(self.xs[0]) * len(self.plan.blocks.parts)
@@ -186,7 +181,7 @@ class Job:
         places = terms.data_ptr(), terms[:, n_rows:].data_ptr() if n_sums else 0
         self._run(
             "expand_samples",
-            (0, 0, terms.stride(0) * self.one.itemsize),
+            (0, 0, terms.stride(0) * self.plan.dtype.itemsize),
             (samples.start, len(samples), *places),
             threads_for(len(samples) * -(-self.n_channels // WIDTH)),
         )

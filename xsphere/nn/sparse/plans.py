@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,11 +65,6 @@ class Plan:
         return basis.matrices.kept(key, lambda: cls(basis, n_channels, dtype))
 
     @cached_property
-    def one(self) -> Any:
-        """The number 1 in the type of all elements."""
-        return np.float64(1) if self.dtype == torch.float64 else np.float32(1)
-
-    @cached_property
     def blocks(self) -> Blocks:
         """Blocks of cells, which depend neither on samples nor on threads."""
         matrices, n_rings = self.basis.matrices, self._n_rings
@@ -78,7 +72,8 @@ class Plan:
         n_blocks = -(-n_cells // (self._local_rows or n_cells))
         # whole families of four
         n_rows = -(-n_cells // (4 * n_blocks)) * 4
-        return blocks(matrices, n_rows=n_rows, n_rings=n_rings, dtype=self.one.dtype)
+        values = np.dtype(f"f{self.dtype.itemsize}")
+        return blocks(matrices, n_rows=n_rows, n_rings=n_rings, dtype=values)
 
     @cached_property
     def is_whole(self) -> bool:
@@ -88,7 +83,7 @@ class Plan:
     @cached_property
     def spacing(self) -> int:
         """Bytes from one array of a block's cells to the next."""
-        row = min(self.n_channels, WIDTH) * self.one.itemsize
+        row = min(self.n_channels, WIDTH) * self.dtype.itemsize
         # arrays that begin at the same place of every page would push each other out of cache
         return int(-(-self.blocks.n_most * row // LINE) + 5) * LINE
 
@@ -97,19 +92,19 @@ class Plan:
         """What calls begin with, but for samples and memory."""
         from xsphere.nn.sparse.entries import kernel
 
-        name, record = self.one.dtype.name, np.zeros(records.N_SHARED, np.int64)
+        record = np.zeros(records.N_SHARED, np.int64)
         record[records.N_TERMS] = self.basis.n_terms
         record[records.RECURSIVE] = self.basis.recursive
         record[records.GATHERED] = self.basis.children == "gathered"
         record[records.SHIFT] = source_shift(self.basis)
         record[records.N_CHANNELS] = self.n_channels
-        record[records.SIZE] = self.one.itemsize
+        record[records.SIZE] = self.dtype.itemsize
         record[records.BLOCKS] = self.blocks.table.ctypes.data
         record[records.N_BLOCKS] = len(self.blocks.table)
-        record[records.FOUR] = _FOUR[self.one.itemsize].ctypes.data
-        record[records.WEIGH] = kernel("weigh_rows", name).address
-        record[records.SUM] = kernel("sum_children", name).address
-        record[records.MULTIPLY] = kernel("multiply", name).address
+        record[records.FOUR] = _FOUR[self.dtype.itemsize].ctypes.data
+        record[records.WEIGH] = kernel("weigh_rows", self.dtype).address
+        record[records.SUM] = kernel("sum_children", self.dtype).address
+        record[records.MULTIPLY] = kernel("multiply", self.dtype).address
         return record
 
     @property

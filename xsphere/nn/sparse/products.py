@@ -1,19 +1,21 @@
 """Matrix products that threads share between them, each some rows and columns of the result."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from xsphere.nn.sparse.jobs import run
+from xsphere.nn.sparse.jobs import run, threads_for
 
 # Rows and columns of the result that a thread does at a time, at most and at least. What they are
 # changes no result: every element is summed in the same order.
 MOST, FEWEST = (256, 256), (64, 64)
 # Parts for each thread, for none to wait long for another.
 PARTS = 4
+# Of an epilogue that does nothing.
+NOTHING = (0, 0, False)
 
 
 class Strided(NamedTuple):
@@ -71,7 +73,7 @@ class Product(NamedTuple):
     right: Strided
     out: Strided
     accumulate: bool = False
-    epilogue: tuple[int, int, bool] = (0, 0, False)
+    epilogue: tuple[int, int, bool] = NOTHING
 
     @property
     def arguments(self) -> tuple[int, ...]:
@@ -97,15 +99,15 @@ class Product(NamedTuple):
         return high, wide
 
 
-def shared_products(products: Sequence[Product], one: Any) -> None:
+def shared_products(products: Sequence[Product], dtype: torch.dtype) -> None:
     """Products, none of which needs another, by all of torch's threads.
 
     Parameters
     ----------
     products : sequence of Product
         They must write to different places.
-    one : float32 or float64
-        The number 1, in the type of all elements.
+    dtype : torch.dtype
+        float32 or float64, of all elements.
     """
     from xsphere.nn.sparse.entries import kernel
 
@@ -116,6 +118,6 @@ def shared_products(products: Sequence[Product], one: Any) -> None:
         high, wide = product.extent_of_parts(wanted)
         rows.append((n_parts, high, wide, *product.arguments))
         n_parts += -(-product.n_rows // high) * -(-product.n_columns // wide)
-    address = kernel("multiply", one.dtype.name).address
-    arguments = np.array(rows, np.int64), len(rows), n_parts, one.itemsize, address
-    run("multiply_parts", arguments, n_threads if n_parts > 1 else 1)
+    address = kernel("multiply", dtype).address
+    arguments = np.array(rows, np.int64), len(rows), n_parts, dtype.itemsize, address
+    run("multiply_parts", arguments, threads_for(n_parts))
