@@ -10,7 +10,18 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xsphere"
 LAYERS = (
-    {"allocator", "cache", "compiled", "config", "housekeeping", "notices", "stages", "threads"},
+    {
+        "allocator",
+        "atomic",
+        "cache",
+        "compiled",
+        "config",
+        "housekeeping",
+        "notices",
+        "paths",
+        "stages",
+        "threads",
+    },
     {"grids"},
     {"graph", "weights", "metrics"},
     {"nn", "equivariance"},
@@ -22,8 +33,11 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # within one layer, who may use whom
 SIDEWAYS = {
+    ("cache", "atomic"),
+    ("cache", "paths"),
     ("cache", "config"),
     ("cache", "notices"),
+    ("housekeeping", "atomic"),
     ("housekeeping", "cache"),
     ("blocks", "store"),
     ("sources", "regridding"),
