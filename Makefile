@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow lint bounds bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -21,7 +21,10 @@ demo: $(VENV)/.installed
 	$(BIN)/xsphere demo --out demo-output
 
 test: $(VENV)/.developing
-	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not slow"
+
+test-slow: $(VENV)/.developing
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m slow
 
 lint: $(VENV)/.developing
 	$(BIN)/ruff format --check .

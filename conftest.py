@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # tests run side by side: threads of their own would only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,7 +18,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["XSPHERE_CACHE_DIR"], ignore_errors=True)
 
 # the same examples in every run; machines are shared, so time proves nothing
-settings.register_profile("xsphere", deadline=None, derandomize=True)
+settings.register_profile(
+    "xsphere", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("xsphere")
 
 

@@ -103,7 +103,7 @@ def test_workers_elsewhere_with_a_cache_of_their_own(tmp_path: Path) -> None:
                 command = [sys.executable, "-c", code, "doctor", "--scheduler"]
                 command.append(local.scheduler_address)
                 said = subprocess.run(
-                    command, capture_output=True, text=True, timeout=120, check=False
+                    command, capture_output=True, text=True, timeout=600, check=False
                 )
                 assert said.returncode == 0, said.stderr
                 assert "worker      tcp://" in said.stdout

@@ -372,7 +372,10 @@ def test_nothing_is_computed_and_no_matrix_built_while_building(monkeypatch):
             assert result.chunks[0] == (2, 2, 1)
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     chunks=st.lists(st.integers(1, 3), min_size=2, max_size=5).filter(lambda c: sum(c) == 5),
     scheduler=st.sampled_from(["synchronous", "threads"]),

@@ -610,7 +610,9 @@ def test_a_graph_has_one_task_a_block_beside_the_source():
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     chunks=st.lists(st.integers(1, 3), min_size=3, max_size=7).filter(lambda c: sum(c) == N_TIME),

@@ -361,7 +361,7 @@ def test_names_are_the_same_in_every_interpreter(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=120,
+            timeout=600,
             cwd=Path(__file__).parent.parent,
         ).stdout
         for seed in ("0", "12345")

@@ -520,7 +520,7 @@ print('all refused')
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "all refused"), done.stderr
 

@@ -16,6 +16,22 @@ ROOT = Path(__file__).parents[2]
 # as in a terminal: what a shell starts in the background is deaf to Ctrl-C
 LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 COMMAND = LISTEN + "from xsphere.cli import main; main()"
+# blocks from one on wait, so that how far a run came is no matter of its speed
+HELD = f"""
+{LISTEN}
+import os, time
+from pathlib import Path
+from xsphere.blocks.task import BlockTask
+call = BlockTask.__call__
+def held(task):
+    if task.block.index >= int(os.environ["HELD_FROM"]):
+        while not Path(os.environ["HELD_UNTIL"]).exists():
+            time.sleep(0.002)
+        # a run that was told to stop must stop before it has done them all
+        time.sleep(0.5)
+    return call(task)
+BlockTask.__call__ = held
+"""
 
 
 def start(code: str, *arguments: object, **variables: str) -> "subprocess.Popen[str]":
@@ -35,9 +51,16 @@ def n_done(path: Path) -> int:
     return len(list((path / "_xsphere" / "ledger").glob("c.*")))
 
 
+def start_held(
+    code: str, *arguments: object, first: int, until: Path | str = "never"
+) -> "subprocess.Popen[str]":
+    """A process whose blocks from one on wait until there is a file."""
+    return start(HELD + code, *arguments, HELD_FROM=str(first), HELD_UNTIL=str(until))
+
+
 def wait_for(path: Path, n_blocks: int, process: Any) -> None:
     """Wait until so many blocks are there, or the process has ended."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while n_done(path) < n_blocks and process.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
 
