@@ -82,6 +82,22 @@ def test_what_comes_meanwhile_is_not_replaced(tmp_path):
     assert [p.read_text() for p in tmp_path.iterdir()] == ["theirs"]
 
 
+def test_another_process_may_be_first(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+
+    def build():
+        with built_beside(path, folder=True) as beside:
+            made(beside, "folder", "ours")
+            made(path, "folder", "theirs")
+
+    # after the last look at the place
+    monkeypatch.setattr(atomic, "check_free", lambda *_, **__: None)
+    with pytest.raises(FileExistsError, match="another process was first"):
+        build()
+    assert content(path) == "theirs"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 @pytest.mark.parametrize("can_swap", [True, False])
 @pytest.mark.parametrize("step", range(8))

@@ -472,8 +472,8 @@ def test_what_is_there_is_replaced_only_if_asked(tmp_path: Path) -> None:
 
 def test_leftovers_of_dead_processes_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "m.zarr"
-    old, young = tmp_path / ".m.zarr.0123abcd.init", tmp_path / ".m.zarr.4567abcd.init"
-    for folder in (old, young, tmp_path / ".n.zarr.0123abcd.init"):
+    old, young = tmp_path / ".m.zarr.0123abcd.tmp", tmp_path / ".m.zarr.4567abcd.tmp"
+    for folder in (old, young, tmp_path / ".n.zarr.0123abcd.tmp"):
         (folder / "time").mkdir(parents=True)
     os.utime(old, (1e9, 1e9))
     with pytest.raises(BlocksFailed):

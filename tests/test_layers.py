@@ -26,7 +26,7 @@ LAYERS = (
     {"graph", "weights", "metrics"},
     {"nn", "equivariance"},
     {"model", "conventions"},
-    {"regridding", "filtering", "store", "sample", "blocks", "sources"},
+    {"regridding", "filtering", "outputs", "store", "sample", "blocks", "sources"},
     {"segmentation", "fitting", "regions", "plotting", "pyramids", "planning"},
     {"accessor", "reports", "doctor", "demo", "clusters", "cli", "__init__"},
 )
@@ -40,6 +40,9 @@ SIDEWAYS = {
     ("housekeeping", "atomic"),
     ("housekeeping", "cache"),
     ("blocks", "store"),
+    ("blocks", "outputs"),
+    ("outputs", "sources"),
+    ("store", "outputs"),
     ("sources", "regridding"),
     ("planning", "segmentation"),
     ("accessor", "__init__"),

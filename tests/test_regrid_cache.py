@@ -470,7 +470,7 @@ def test_another_store_at_the_path_is_refused(tmp_path: Path) -> None:
         cache_regridded(example()[["t", "land"]], LEVEL, path=path)
     with pytest.raises(ValueError, match="holds no regridded fields"):
         cache_regridded(example(), LEVEL, path=written(tmp_path / "a.zarr"))
-    with pytest.raises(ValueError, match="must be a folder of this machine"):
+    with pytest.raises(ValueError, match="path must be on this machine, got the URL"):
         cache_regridded(example(), LEVEL, path="s3://bucket/x")
     with pytest.raises(CacheFullError, match="but max_bytes is 10"):
         cache_regridded(example(), LEVEL, path=tmp_path / "new", max_bytes=10)

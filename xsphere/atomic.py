@@ -61,7 +61,10 @@ def built_beside(path: Path, *, folder: bool = False, replace: bool = False) -> 
     try:
         yield beside
         check_free(path, folder=folder, replace=replace)
-        _put(beside, path)
+        if replace:
+            _put(beside, path)
+        else:
+            _put_first(beside, path)
     finally:
         remove_whole(beside)
 
@@ -138,6 +141,17 @@ def put_away(path: Path) -> None:
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _put_first(built: Path, path: Path) -> None:
+    """Give something its place, unless another process was first."""
+    try:
+        # of folders only an empty one is replaced
+        os.rename(built, path)
+    except OSError as error:
+        if os.path.lexists(path):
+            raise FileExistsError(f"{path} is there already: another process was first") from error
+        raise
 
 
 def _put(built: Path, path: Path) -> None:

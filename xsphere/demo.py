@@ -6,20 +6,21 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsphere.paths import local_path
 from xsphere.reports import class_shares, events_text, shares_text
 
 MIN_AREA = 1e5  # km2: three cells of level 5
 MAX_PANELS = 4
 
 
-def run_demo(source: Path | None, out: Path, model_name: str = "tc-ar") -> None:
+def run_demo(source: str | Path | None, out: str | Path, model_name: str = "tc-ar") -> None:
     """Regrid, segment, list and draw a dataset, and say what was found.
 
     Parameters
     ----------
-    source : Path, optional
+    source : str or Path, optional
         NetCDF file or Zarr store with the model's inputs; the package's sample if not given.
-    out : Path
+    out : str or Path
         Folder for ``mask.zarr``, ``events.csv`` and ``map.png``, which are replaced.
     model_name : str
         A bundled model or a model file.
@@ -27,7 +28,7 @@ def run_demo(source: Path | None, out: Path, model_name: str = "tc-ar") -> None:
     Raises
     ------
     ValueError
-        If the dataset cannot be read by the model.
+        If the dataset cannot be read by the model, or would be replaced by the results.
 
     Examples
     --------
@@ -36,8 +37,14 @@ def run_demo(source: Path | None, out: Path, model_name: str = "tc-ar") -> None:
     input    two weather maps ...
     """
     import xsphere
+    from xsphere.outputs import output_path
     from xsphere.store import open_lazily, write_whole
 
+    read = () if source is None else (source,)
+    stored, table, picture = (
+        output_path(local_path(out) / name, *read)
+        for name in ("mask.zarr", "events.csv", "map.png")
+    )
     model = xsphere.Model.load(model_name)
     if source is None:
         ds = xsphere.sample_dataset().chunk(time=1)
@@ -47,18 +54,17 @@ def run_demo(source: Path | None, out: Path, model_name: str = "tc-ar") -> None:
     _say("input", title)
     _say("model", f"{model!r}")
     mask = xsphere.segment(ds, model)
-    out.mkdir(parents=True, exist_ok=True)
-    stored = write_whole(mask, out / "mask.zarr", overwrite=True, progress="segmenting")
+    write_whole(mask, stored, overwrite=True, progress="segmenting")
     mask = open_lazily(stored)["mask"]
     shares = class_shares(mask)
     fields = _fields(ds, model)
     events = xsphere.events(mask, fields, min_area=MIN_AREA)
-    xsphere.events_to_csv(events, out / "events.csv")
-    _draw(fields, mask, out / "map.png")
+    xsphere.events_to_csv(events, table)
+    _draw(fields, mask, picture)
     _say("cells", shares_text(shares))
     _say("found", f"{events.sizes['event']} events of at least {MIN_AREA:,.0f} km2")
     print(events_text(events))
-    _say("written", f"{stored}, {out / 'events.csv'}, {out / 'map.png'}")
+    _say("written", f"{stored}, {table}, {picture}")
 
 
 def _say(what: str, text: str) -> None:
@@ -90,6 +96,7 @@ def _fields(ds: xr.Dataset, model: Any) -> xr.Dataset:
 
 def _draw(fields: xr.Dataset, mask: xr.DataArray, path: Path) -> None:
     from xsphere.plotting import plot
+    from xsphere.plotting.pictures import write_figure
 
     background = fields[next(iter(fields.data_vars))]
     options: dict[str, Any] = {}
@@ -101,4 +108,4 @@ def _draw(fields: xr.Dataset, mask: xr.DataArray, path: Path) -> None:
         else:
             background, mask = background.isel(time=0), mask.isel(time=0)
     axes = plot(background, contours=mask, **options)
-    np.ravel(axes)[0].figure.savefig(path, dpi=150, bbox_inches="tight")
+    write_figure(np.ravel(axes)[0].figure, path, bbox_inches="tight")

@@ -193,7 +193,7 @@ def _age_text(seconds: float) -> str:
 
 def _removable(entry: CacheEntry, older_than: float) -> bool:
     # what a process that died was building is nobody's any more after a day
-    abandoned = DAY if entry.key.startswith("tmp-") else 0.0
+    abandoned = DAY if entry.key.startswith("tmp-") or entry.key.endswith(".tmp") else 0.0
     return entry.age_seconds >= max(DAY * older_than, abandoned)
 
 

@@ -44,7 +44,7 @@ def local_path(path: str | os.PathLike[str], what: str = "the output") -> Path:
     if _URL.match(text):
         raise ValueError(
             f"{what} must be on this machine, got the URL {text!r}; give a local path, and copy "
-            "what is written when it is complete"
+            "it when it is complete"
         )
     return Path(text)
 

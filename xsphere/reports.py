@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from xsphere.plotting.drawing import readable
+from xsphere.plotting.pictures import picture_path, write_figure
 
 
 def mask_of(ds: xr.Dataset) -> xr.DataArray:
@@ -217,21 +218,15 @@ def write_picture(
     >>> write_picture(xsphere.sample_dataset(), tempfile.mkdtemp() + "/map.png").name
     'map.png'
     """
-    from matplotlib.figure import Figure
-
     from xsphere.plotting import plot
 
-    out = Path(out)
-    known = set(Figure().canvas.get_supported_filetypes())
-    if out.suffix[1:] not in known:
-        raise ValueError(f"the picture must end in one of {sorted(known)}, got {str(out)!r}")
+    path = picture_path(out)
     array = _variable(ds, variable)
     if "time" in array.dims:
         array = array.isel(time=0) if time is None else array.sel(time=time, method="nearest")
     axes = plot(array)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    np.atleast_1d(axes)[0].figure.savefig(out, dpi=150, bbox_inches="tight")
-    return out
+    write_figure(np.atleast_1d(axes)[0].figure, path, bbox_inches="tight")
+    return path
 
 
 def _variable(ds: xr.Dataset, variable: str | None) -> xr.DataArray:

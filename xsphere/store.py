@@ -1,8 +1,5 @@
 """Files in and out: datasets opened lazily, results written whole or not at all."""
 
-import os
-import shutil
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,9 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsphere.atomic import built_beside
 from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
 from xsphere.conventions.healpix import INDEX
 from xsphere.grids import HealpixGrid
+from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output
+from xsphere.paths import local_path, source_path
 
 # what a task holds at a time, per variable
 BLOCK_BYTES = 64 * 2**20
@@ -59,10 +59,7 @@ def open_lazily(path: str | Path) -> xr.Dataset:
     >>> dict(open_lazily(SAMPLE).chunksizes)
     {'time': (2,), 'lat': (73,), 'lon': (144,)}
     """
-    ds = _opened(path, chunks={})
-    # what a store of blocks keeps for itself is no attribute of the data
-    ds.attrs.pop("xsphere", None)
-    return _in_whole_maps(ds)
+    return _in_whole_maps(_opened(path, chunks={}))
 
 
 def open_unread(path: str | Path) -> xr.Dataset:
@@ -96,7 +93,7 @@ def open_unread(path: str | Path) -> xr.Dataset:
 
 def _opened(path: str | Path, **options: Any) -> xr.Dataset:
     """What `xarray.open_dataset` gives, or an error that names the file."""
-    text = str(path)
+    text = source_path(path)
     if "://" not in text and not Path(text).exists():
         raise FileNotFoundError(f"there is no file or folder {text!r}")
     engine = "zarr" if "://" in text or Path(text).is_dir() else None
@@ -169,15 +166,17 @@ def write_whole(
     >>> path.name
     'x.zarr'
     """
-    path = Path(path)
+    path = local_path(path)
     if path.suffix not in (".zarr", ".nc"):
         raise ValueError(f"the output must end in '.zarr' or '.nc', got {str(path)!r}")
     ds = with_title(obj.to_dataset() if isinstance(obj, xr.DataArray) else obj)
-    with _replaced(path, overwrite) as beside, _bar(progress):
-        if path.suffix == ".nc":
-            ds.to_netcdf(beside, encoding=_encoding(ds, "nc"))
-        else:
+    folder = path.suffix == ".zarr"
+    check_output(path, [ds], folder=folder, overwrite=overwrite)
+    with built_beside(path, folder=folder, replace=overwrite) as beside, _bar(progress):
+        if folder:
             _to_zarr(ds, beside)
+        else:
+            _to_netcdf(ds, beside, path)
     return path
 
 
@@ -232,13 +231,14 @@ def write_levels(
     """
     import zarr
 
-    path = Path(path)
+    path = local_path(path)
     if path.suffix != ".zarr" or not levels:
         raise ValueError(
             f"expected one level or more and an output that ends in '.zarr', got the levels "
             f"{list(levels)} and {str(path)!r}"
         )
-    with _replaced(path, overwrite) as beside, _bar(progress):
+    check_output(path, levels.values(), folder=True, overwrite=overwrite)
+    with built_beside(path, folder=True, replace=overwrite) as beside, _bar(progress):
         zarr.create_group(beside, attributes=_multiscales(sorted(levels, reverse=True)))
         groups = {str(level): with_title(ds) for level, ds in levels.items()}
         for group, ds in groups.items():
@@ -264,27 +264,13 @@ def _multiscales(levels: Sequence[int]) -> dict[str, Any]:
     return {
         "zarr_conventions": [MULTISCALES_CONVENTION],
         "multiscales": {"layout": layout, "resampling_method": "average"},
+        OWN_MARK: OWN_WORDS,
     }
 
 
 def with_title(ds: xr.Dataset) -> xr.Dataset:
     """The dataset with the version of CF that it follows."""
     return ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
-
-
-@contextmanager
-def _replaced(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A place to write to, beside `path`, that takes its place if all goes well."""
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is there already; choose another name or overwrite it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        yield beside
-        remove_whole(path)
-        os.replace(beside, path)
-    finally:
-        remove_whole(beside)
 
 
 def _fill_together(groups: Mapping[str, xr.Dataset], path: Path) -> None:
@@ -311,12 +297,30 @@ def _fill_together(groups: Mapping[str, xr.Dataset], path: Path) -> None:
 def _to_zarr(ds: xr.Dataset, path: Path, group: str | None = None) -> Any:
     """Write a dataset; in a group everything but its lazy variables."""
     with whatever_the_format():
-        declared, encoding = with_conventions(ds), _encoding(ds, "zarr")
+        encoding = _encoding(ds, "zarr")
         if group is None:
-            return declared.to_zarr(path, mode="w", encoding=encoding)
-        return declared.to_zarr(
+            import zarr
+
+            # before what follows, so that it is with the metadata in one place
+            zarr.create_group(path, path=OWN_GROUP, attributes={"status": OWN_WORDS})
+            return ds.to_zarr(path, mode="a", encoding=encoding)
+        return with_conventions(ds).to_zarr(
             path, group=group, mode="w", encoding=encoding, compute=False, consolidated=False
         )
+
+
+def _to_netcdf(ds: xr.Dataset, beside: Path, path: Path) -> None:
+    try:
+        ds.to_netcdf(beside, encoding=_encoding(ds, "nc"))
+    except (OSError, RuntimeError) as error:
+        # HDF5 has the same words for whatever a disk refuses: ask the disk itself
+        try:
+            with beside.open("ab") as file:
+                file.write(bytes(2**20))
+        except OSError as refusal:
+            words = f"{path} cannot be written ({refusal.strerror})"
+            raise OSError(refusal.errno, words) from error
+        raise
 
 
 def with_conventions(ds: xr.Dataset) -> xr.Dataset:
@@ -348,14 +352,6 @@ def _bar(title: str | None) -> AbstractContextManager[Any]:
 
     bar: AbstractContextManager[Any] = TqdmCallback(desc=title, unit="task")
     return bar
-
-
-def remove_whole(path: Path) -> None:
-    """Remove a file or a folder with all in it; of a link the link alone."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _encoding(ds: xr.Dataset, kind: str) -> dict[Any, dict[str, Any]]:

@@ -13,10 +13,10 @@ from zarr.storage import LocalStore
 
 from tests.faults.runs import start
 from tests.test_blocks import Counting, chunk, files, mask
+from xsphere import atomic
 from xsphere.blocks import (
     StoreError,
     StoreWriteError,
-    creation,
     open_mask,
     repair_store,
     task,
@@ -151,6 +151,7 @@ def test_09_killed_while_a_store_was_made(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 from tests.test_blocks import mask
+from xsphere import atomic
 from xsphere.blocks import creation, write_blocks
 creation._bookkeeping = lambda plan: os.kill(os.getpid(), signal.SIGKILL)
 write_blocks(mask(), sys.argv[1])
@@ -161,7 +162,7 @@ write_blocks(mask(), sys.argv[1])
     assert process.returncode == -signal.SIGKILL
     assert not path.exists()
     (leftover,) = tmp_path.iterdir()
-    assert leftover.name.endswith(".init")
+    assert leftover.name.endswith(".tmp")
     with pytest.raises(FileNotFoundError, match="there is no store at"):
         open_mask(path)
     assert write_blocks(mask(), path).written == 3
@@ -201,8 +202,8 @@ def test_09_what_another_run_takes_away_meanwhile_is_not_missed(tmp_path: Path) 
     write_blocks(mask(), path)
     # listed, but gone when looked at: as what another run has just given its name
     (path / "mask" / "c" / "1" / "0.0f.partial").symlink_to(tmp_path / "gone")
-    (tmp_path / ".m.zarr.0123abcd.init").symlink_to(tmp_path / "gone")
-    assert creation.leftovers(path) == []
+    (tmp_path / ".m.zarr.0123abcd.tmp").symlink_to(tmp_path / "gone")
+    assert atomic.leftovers(path) == []
     assert writing.partial_files(path, np.inf) == []
     assert verify_store(path).ok
     assert write_blocks(mask(), path).written == 0
@@ -211,13 +212,13 @@ def test_09_what_another_run_takes_away_meanwhile_is_not_missed(tmp_path: Path) 
 def test_09_leftovers_that_cannot_be_removed_do_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = tmp_path / ".m.zarr.0123abcd.init"
+    old = tmp_path / ".m.zarr.0123abcd.tmp"
     old.mkdir()
     os.utime(old, (1e9, 1e9))
 
     def gone(path: Path) -> None:
         raise FileNotFoundError(2, "another run was faster", str(path))
 
-    monkeypatch.setattr(creation, "remove_whole", gone)
-    creation.remove_leftovers(tmp_path / "m.zarr")
+    monkeypatch.setattr(atomic, "remove_whole", gone)
+    atomic.remove_leftovers(tmp_path / "m.zarr")
     assert old.exists()

@@ -1,11 +1,6 @@
 """A store before its first block: made beside its place, and there as a whole or not at all."""
 
-import math
-import os
-import time
-import uuid
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,19 +9,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsphere.atomic import built_beside
 from xsphere.blocks.errors import OtherRunError, StoreError
 from xsphere.blocks.identity import described, differences, encoded, summary
 from xsphere.blocks.layout import BlockedVariable, Layout, in_blocks
 from xsphere.blocks.ledger import LEDGER, columns
 from xsphere.blocks.state import State, open_state, set_status, written_in_full
 from xsphere.cache import content_key
-from xsphere.store import remove_whole, whatever_the_format, with_conventions, with_title
+from xsphere.outputs import check_output
+from xsphere.store import whatever_the_format, with_title
 
 SCHEMA = 1
 # entries of a coordinate that a block reads to check its place: 0.5 MB of times
 COORDINATE_CHUNK = 2**16
-# a store takes seconds to make: what is older than this was left by a process that died
-LEFTOVER_SECONDS = 24 * 3600
 
 
 class Plan:
@@ -54,7 +49,9 @@ def create_store(plan: Plan, path: Path, *, overwrite: bool) -> None:
     Raises
     ------
     FileExistsError
-        If something is there, or came there in the meantime.
+        If something is there, or came there in the meantime, and `overwrite` is not set.
+    ValueError
+        If a folder would be replaced that xsphere did not write, or that is read.
 
     Examples
     --------
@@ -64,56 +61,9 @@ def create_store(plan: Plan, path: Path, *, overwrite: bool) -> None:
     >>> open_state(path).status
     'writing'
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.init")
-    try:
+    check_output(path, [plan.ds], folder=True, overwrite=overwrite)
+    with built_beside(path, folder=True, replace=overwrite) as beside:
         _write_frame(plan, beside)
-        if overwrite and (path.exists() or path.is_symlink()):
-            _put_away(path)
-        elif path.exists():
-            raise FileExistsError(f"{path} is there already; choose another name or overwrite it")
-        # fails where another process was first: only an empty folder is replaced
-        os.rename(beside, path)
-    finally:
-        remove_whole(beside)
-
-
-def _put_away(path: Path) -> None:
-    """Remove what is there, such that a reader never sees half of it."""
-    away = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.init")
-    os.rename(path, away)
-    remove_whole(away)
-
-
-def leftovers(path: Path) -> list[Path]:
-    """Stores that were being made at `path` when their process died."""
-    found = path.parent.glob(f".{_escaped(path.name)}.????????.init")
-    return older(found, time.time() - LEFTOVER_SECONDS)
-
-
-def older(files: Iterable[Path], before: float) -> list[Path]:
-    """Those that were changed last before a time, in seconds since 1970, and are still there."""
-    return [file for file in files if _last_change(file) < before]
-
-
-def _last_change(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    # another run writes to the same place, and has just put this file where it belongs
-    except FileNotFoundError:
-        return math.inf
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what dead processes left beside `path`."""
-    for other in leftovers(path):
-        # another run may be removing the same, and what stays does no harm
-        with suppress(OSError):
-            remove_whole(other)
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _write_frame(plan: Plan, path: Path) -> None:
@@ -124,7 +74,7 @@ def _write_frame(plan: Plan, path: Path) -> None:
     blocked = {variable.name: variable for variable in layout.variables}
     frame = plan.ds.assign({name: _template(plan.ds[name]) for name in blocked})
     with whatever_the_format():
-        with_conventions(with_title(frame)).to_zarr(
+        with_title(frame).to_zarr(
             path,
             mode="w-",
             compute=False,

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.blocks.layout import BlockedVariable, Layout
+from xsphere.outputs import OWN_GROUP
 
-GROUP = "_xsphere"
-LEDGER = f"{GROUP}/ledger"
+LEDGER = f"{OWN_GROUP}/ledger"
 # above the 32 bits of a checksum, so that one that happens to be 0 still counts as done
 DONE = 1 << 32
 # rows that are read at a time

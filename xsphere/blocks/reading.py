@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from xsphere.blocks.errors import IncompleteStoreError
-from xsphere.blocks.state import State, local_path, open_state
+from xsphere.blocks.state import State, open_state, store_path
 from xsphere.store import whatever_the_format
 
 STRICT = "array.read_missing_chunks"
@@ -51,7 +51,7 @@ def open_mask(path: str | Path, *, allow_incomplete: bool = False) -> xr.DataArr
     >>> open_mask(path).values
     array([1., 2.])
     """
-    state = open_state(local_path(path), mode="r")
+    state = open_state(store_path(path), mode="r")
     if not allow_incomplete:
         _check_complete(state)
     with whatever_the_format(), _strict(not allow_incomplete):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xsphere.blocks.errors import StoreError
 from xsphere.blocks.layout import Layout
 from xsphere.blocks.ledger import LEDGER
+from xsphere.paths import local_path
 from xsphere.store import whatever_the_format
 
 KEYS = ("status", "blocks", "identity", "run", "layout", "written whole")
@@ -104,7 +105,7 @@ def _chunk_key(array: Any, index: int) -> str:
     return str(array.metadata.encode_chunk_key((index,) + (0,) * (array.ndim - 1)))
 
 
-def local_path(path: str | Path) -> Path:
+def store_path(path: str | Path) -> Path:
     """Absolute path of a folder that is or will be a store.
 
     Parameters
@@ -124,18 +125,13 @@ def local_path(path: str | Path) -> Path:
 
     Examples
     --------
-    >>> local_path("mask.zarr").is_absolute()
+    >>> store_path("mask.zarr").is_absolute()
     True
     """
-    text = os.fspath(path)
-    if "://" in text:
-        raise ValueError(
-            f"blocks are written to a folder that all workers share, got {text!r}; copy the store "
-            "when it is complete"
-        )
-    if Path(text).suffix != ".zarr":
-        raise ValueError(f"the output must end in '.zarr', got {text!r}")
-    return Path(text).absolute()
+    place = local_path(path, "a store of blocks, a folder that all workers share,")
+    if place.suffix != ".zarr":
+        raise ValueError(f"the output must end in '.zarr', got {str(place)!r}")
+    return place.absolute()
 
 
 def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:

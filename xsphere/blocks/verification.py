@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsphere.atomic import leftovers
 from xsphere.blocks.creation import (
     Plan,
     check_same_description,
     damaged_whole_variables,
-    leftovers,
     reopen,
     rewrite_whole_variable,
     with_mended_source,
@@ -23,7 +23,7 @@ from xsphere.blocks.executors import chosen_executor
 from xsphere.blocks.layout import Block
 from xsphere.blocks.ledger import LEDGER, checksum, checksum_columns, done, read_row
 from xsphere.blocks.progress import Show
-from xsphere.blocks.state import State, local_path, open_state
+from xsphere.blocks.state import State, open_state, store_path
 from xsphere.blocks.writing import WriteReport, finished, missing_blocks, partial_files, run_blocks
 
 # partial files of a live process are younger
@@ -118,7 +118,7 @@ def verify_store(path: str | Path, *, workers: int = 4) -> StoreReport:
     >>> verify_store(path).ok
     True
     """
-    state = open_state(local_path(path), mode="r")
+    state = open_state(store_path(path), mode="r")
     rows_there = state.present(LEDGER)
     with ThreadPoolExecutor(workers) as pool:
         found = dict(zip(state.layout.blocks, pool.map(_Reader(state), _known(state)), strict=True))

@@ -11,7 +11,8 @@ from typing import Any
 
 import xarray as xr
 
-from xsphere.blocks.creation import Plan, older, remove_leftovers, reopen, start_writing
+from xsphere.atomic import older, remove_leftovers
+from xsphere.blocks.creation import Plan, reopen, start_writing
 from xsphere.blocks.errors import (
     BlockFailure,
     BlocksFailed,
@@ -25,7 +26,7 @@ from xsphere.blocks.graphs import block_tasks
 from xsphere.blocks.layout import Block
 from xsphere.blocks.ledger import LEDGER, counts_by_class, done, read_ledger
 from xsphere.blocks.progress import Show, Tally, shown
-from xsphere.blocks.state import State, local_path, set_status
+from xsphere.blocks.state import State, set_status, store_path
 from xsphere.store import whatever_the_format
 
 # no process writes so long at one file without a sign of life
@@ -175,7 +176,7 @@ def write_blocks(
     if type(retries) is not int or retries < 0:
         raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
     began = time.time()
-    plan, place = Plan(obj), local_path(path)
+    plan, place = Plan(obj), store_path(path)
     state = start_writing(
         plan, place, resume=resume, overwrite=overwrite, mended_source=mended_source
     )

@@ -1,6 +1,5 @@
 """Commands that make and show fields, masks and events."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +15,7 @@ from xsphere.cli.options import (
 
 def demo(
     source: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="[INPUT]",
             help="NetCDF file or Zarr store with water vapour, sea-level pressure and winds at "
@@ -24,7 +23,7 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-output"),
+    out: Annotated[str, typer.Option(help="Folder for the results.")] = "demo-output",
     model: ModelName = "tc-ar",
 ) -> None:
     """Find tropical cyclones and atmospheric rivers on real weather maps.
@@ -59,8 +58,10 @@ def regrid(
 ) -> None:
     """Bring a dataset onto the HEALPix grid, or onto longitude and latitude."""
     from xsphere import to_healpix, to_latlon
+    from xsphere.outputs import output_path
     from xsphere.store import open_lazily, write_whole
 
+    place = output_path(out, source)
     if resolution is not None and (level is not None or nside is not None):
         raise ValueError("expected --level or --resolution, got both; give one of them")
     ds = open_lazily(source)
@@ -73,12 +74,12 @@ def regrid(
         result = to_latlon(ds, resolution, **options)
     else:
         result = to_healpix(ds, level, nside=nside, **options)
-    print(write_whole(result, out, overwrite=overwrite, progress="regridding"))
+    print(write_whole(result, place, overwrite=overwrite, progress="regridding"))
 
 
 def pyramid(
     source: Input,
-    out: Annotated[Path, typer.Argument(help="Store to write (.zarr).", show_default=False)],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Store to write (.zarr).")],
     levels: Annotated[
         list[int] | None,
         typer.Option("--level", help="HEALPix level to write; give it once for each level."),
@@ -87,40 +88,44 @@ def pyramid(
 ) -> None:
     """Write fields at several HEALPix levels to one store."""
     from xsphere import write_pyramid
+    from xsphere.outputs import output_path
     from xsphere.store import open_lazily
 
+    place = output_path(out, source)
     ds = open_lazily(source)
-    print(write_pyramid(ds, out, levels=levels, overwrite=overwrite, progress="regridding"))
+    print(write_pyramid(ds, place, levels=levels, overwrite=overwrite, progress="regridding"))
 
 
 def events(
-    mask: Annotated[Path, typer.Argument(help="A mask that was written.", show_default=False)],
-    out: Annotated[Path, typer.Argument(help="Table to write (.csv).", show_default=False)],
+    mask: Annotated[str, typer.Argument(metavar="MASK", help="A mask that was written.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Table to write (.csv).")],
     fields: Annotated[
-        Path | None, typer.Option(help="Dataset on the mask's grid: extremes are listed.")
+        str | None, typer.Option(help="Dataset on the mask's grid: extremes are listed.")
     ] = None,
     min_area: MinArea = 0.0,
 ) -> None:
     """List the connected regions of a mask."""
     import xsphere
+    from xsphere.outputs import output_path
     from xsphere.reports import events_text, mask_of
     from xsphere.store import open_lazily
 
+    place = output_path(out, mask, *([] if fields is None else [fields]))
+    if ".csv" not in place.suffixes[-2:]:
+        raise ValueError(f"the table must end in '.csv', got {out!r}")
     table = xsphere.events(
         mask_of(open_lazily(mask)),
         None if fields is None else open_lazily(fields),
         min_area=min_area,
     )
-    xsphere.events_to_csv(table, out)
+    xsphere.events_to_csv(table, place)
     print(events_text(table))
-    print(out)
+    print(place)
 
 
 def plot(
     source: Input,
-    out: Annotated[Path, typer.Option(help="Picture to write (.png, .pdf, .svg).")] = Path(
-        "map.png"
-    ),
+    out: Annotated[str, typer.Option(help="Picture to write (.png, .pdf, .svg).")] = "map.png",
     variable: Annotated[
         str | None, typer.Option(help="Variable to draw; the mask or the first if not given.")
     ] = None,
@@ -129,10 +134,13 @@ def plot(
     ] = None,
 ) -> None:
     """Draw one time of a field or mask on a map."""
+    from xsphere.outputs import output_path
+    from xsphere.plotting.pictures import picture_path
     from xsphere.reports import write_picture
     from xsphere.store import open_lazily
 
-    print(write_picture(open_lazily(source), out, variable=variable, time=time))
+    place = picture_path(output_path(out, source))
+    print(write_picture(open_lazily(source), place, variable=variable, time=time))
 
 
 def equivariance(
@@ -154,16 +162,17 @@ def equivariance(
     method: Annotated[
         str, typer.Option(help="schur (exact, no floor) or rotations (random).")
     ] = "schur",
-    plot: Annotated[Path | None, typer.Option(help="Picture to write (.png, .pdf, .svg).")] = None,
+    plot: Annotated[str | None, typer.Option(help="Picture to write (.png, .pdf, .svg).")] = None,
     seed: Annotated[int, typer.Option(help="Of the random fields and rotations.")] = 0,
 ) -> None:
     """Measure how far graph Laplacians are from commuting with rotations."""
     from xsphere.equivariance.graphs import degrees_of_text, errors_text, graph_errors
     from xsphere.grids import HealpixGrid
-    from xsphere.plotting.curves import check_picture_name, write_curves
+    from xsphere.plotting.curves import write_curves
+    from xsphere.plotting.pictures import picture_path
 
     if plot is not None:
-        check_picture_name(plot)
+        picture_path(plot)
     grid = HealpixGrid(level)
     errors = graph_errors(
         grid,

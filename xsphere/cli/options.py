@@ -1,12 +1,12 @@
 """Arguments and options that several commands have."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Input = Annotated[Path, typer.Argument(help="NetCDF file or Zarr store.", show_default=False)]
-Output = Annotated[Path, typer.Argument(help="File to write (.zarr or .nc).", show_default=False)]
+# texts, not paths, which would make one slash of the two of a URL
+Input = Annotated[str, typer.Argument(metavar="IN", help="NetCDF file or Zarr store, or its URL.")]
+Output = Annotated[str, typer.Argument(metavar="OUT", help="File to write (.zarr or .nc).")]
 ModelName = Annotated[str, typer.Option("--model", "-m", help="Bundled name or model file.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Workers = Annotated[

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -57,9 +56,11 @@ def segment(
     """
     import xsphere
     from xsphere.clusters import cluster, workforce
+    from xsphere.outputs import output_path
     from xsphere.reports import class_shares, mask_of, shares_text
     from xsphere.store import open_lazily, write_whole
 
+    place = output_path(out, source)
     options: dict[str, Any] = {
         "output": output,
         "grid": grid,
@@ -70,23 +71,25 @@ def segment(
         "allow_cpu_fallback": allow_cpu_fallback,
         "missing_chunks": missing_chunks,
     }
-    if compare and out.suffix != ".zarr":
-        raise ValueError(f"--compare is for an OUT that ends in .zarr, got {str(out)!r}")
+    if place.suffix not in (".zarr", ".nc"):
+        raise ValueError(f"the output must end in '.zarr' or '.nc', got {out!r}")
+    if compare and place.suffix != ".zarr":
+        raise ValueError(f"--compare is for an OUT that ends in .zarr, got {out!r}")
     result = xsphere.segment(source, model, **options)
-    if out.suffix == ".zarr":
+    if place.suffix == ".zarr":
         with _said_how_to_go_on(), cluster(workers, scheduler) as where:
             if compare:
                 planned = xsphere.plan(source, model, **workforce(where), **options)
                 print(planned)
             where |= {"overwrite": overwrite, "mended_source": mended_source}
-            report = xsphere.write_blocks(result, out, progress="segmenting", **where)
+            report = xsphere.write_blocks(result, place, progress="segmenting", **where)
             print(report)
             if compare:
                 print(xsphere.compared(planned, report))
     else:
-        print(write_whole(result, out, overwrite=overwrite, progress="segmenting"))
+        print(write_whole(result, place, overwrite=overwrite, progress="segmenting"))
     if output == "mask":
-        print(shares_text(class_shares(mask_of(open_lazily(out)))))
+        print(shares_text(class_shares(mask_of(open_lazily(place)))))
 
 
 def plan(
@@ -147,9 +150,9 @@ def _rates(texts: list[str]) -> dict[str, float]:
 
 
 def verify(
-    store: Annotated[Path, typer.Argument(help="What segment wrote (.zarr).", show_default=False)],
+    store: Annotated[str, typer.Argument(metavar="STORE", help="What segment wrote (.zarr).")],
     repair: Annotated[
-        Path | None,
+        str | None,
         typer.Option(help="The input of segment: damaged and missing blocks are computed anew."),
     ] = None,
     model: ModelName = "tc-ar",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xsphere.equivariance import EquivarianceError
+from xsphere.plotting.pictures import picture_path, write_figure
 
 # Distinct without colour vision too: Okabe and Ito's.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -113,35 +114,9 @@ def write_curves(errors: Mapping[str, EquivarianceError], out: str | Path) -> Pa
     >>> write_curves(graph_errors(HealpixGrid(2), [3, 5]), tempfile.mkdtemp() + "/e.png").name
     'e.png'
     """
-    path = Path(out)
-    check_picture_name(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plot_equivariance(errors).figure.savefig(path, dpi=150)
+    path = picture_path(out)
+    write_figure(plot_equivariance(errors).figure, path)
     return path
-
-
-def check_picture_name(out: str | Path) -> None:
-    """Refuse a file name that matplotlib does not write, before what it shows is computed.
-
-    Parameters
-    ----------
-    out : str or Path
-        Name of a picture.
-
-    Raises
-    ------
-    ValueError
-        If the ending is unknown.
-
-    Examples
-    --------
-    >>> check_picture_name("errors.pdf")
-    """
-    from matplotlib.figure import Figure
-
-    known = set(Figure().canvas.get_supported_filetypes())
-    if Path(out).suffix[1:] not in known:
-        raise ValueError(f"the picture must end in one of {sorted(known)}, got {str(out)!r}")
 
 
 def _drawn(values: Any) -> Any:

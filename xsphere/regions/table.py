@@ -13,12 +13,17 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from xsphere.atomic import built_beside
 from xsphere.conventions import INVALID, HorizontalGrid, event_classes_of, horizontal_grid
 from xsphere.graph import adjacency
 from xsphere.grids import EARTH_RADIUS_KM
+from xsphere.paths import local_path
 from xsphere.regions.regions import STATISTICS, Columns, measured_regions, no_regions
 from xsphere.regions.steps import matched_fields, steps_of
 
+COMPRESSIONS: dict[str, Any] = {
+    ".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"
+}  # fmt: skip
 DECIMALS = {"area": 1, "lon": 3, "lat": 3}
 
 
@@ -184,12 +189,15 @@ def events_to_csv(events: xr.Dataset, path: Any) -> None:
     events : Dataset
         From `events`.
     path : str, Path or text file
-        File to write; replaced if it exists.
+        File to write; replaced, in one step, if it exists. Compressed if it ends in ``.gz``,
+        ``.bz2``, ``.xz``, ``.zst`` or ``.zip``.
 
     Raises
     ------
     ValueError
-        If variables of a table of events are missing.
+        If variables of a table of events are missing, or as `xsphere.paths.local_path`.
+    IsADirectoryError
+        If a folder is there.
 
     Examples
     --------
@@ -215,7 +223,13 @@ def events_to_csv(events: xr.Dataset, path: Any) -> None:
     )
     first = ["event", *(c for c in map(str, events.coords) if c != "event"), "class", "area_km2"]
     rest = [name for name in frame if name not in first]
-    frame[first + rest].to_csv(path, index=False)
+    table = frame[first + rest]
+    if hasattr(path, "write"):
+        table.to_csv(path, index=False)
+        return
+    place = local_path(path, "the table")
+    with built_beside(place, replace=True) as beside:
+        table.to_csv(beside, index=False, compression=COMPRESSIONS.get(place.suffix))
 
 
 def _readable(column: "pd.Series[Any]") -> Any:

@@ -1,17 +1,17 @@
 """Regridded fields of a dataset, kept as they are computed, so that they are computed once."""
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
+from xsphere.atomic import built_beside
 from xsphere.cache import CacheWarning, cache_dir, entry_path
 from xsphere.notices import warn_user
+from xsphere.paths import local_path
 from xsphere.regridding import MissingPolicy, RegridMethod, Vectors
 from xsphere.regridding.node import Rules
 from xsphere.sources.field_store import (
@@ -110,7 +110,7 @@ def cache_regridded(
             "write them to Zarr first, or say version='...' and change it when the data change"
         )
     if path is not None:
-        return _filled(plan, _own_store(plan, Path(path), max_bytes))
+        return _filled(plan, _own_store(plan, local_path(path, "path"), max_bytes))
     if cache_dir() is None:
         raise ValueError(
             "the cache is off; give path= a folder for the fields, or set_options(cache_dir=...)"
@@ -199,27 +199,18 @@ def _entries(plan: RegridPlan, max_bytes: int) -> dict[Any, Path] | None:
 
 def _create_entry(folder: Path, plan: RegridPlan, name: Any) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    building = folder.with_name(f"tmp-{uuid.uuid4().hex}")
     field = plan.template[name]
     about = f"{name} {dict(field.sizes)} {field.attrs.get('cell_methods', '')}"
-    try:
-        create_store(building / "data.zarr", plan.described([name]), {str(name): plan.keys[name]})
-        (building / USED).touch()
+    # another process may be first: its entry has the same content
+    with suppress(FileExistsError), built_beside(folder, folder=True) as beside:
+        create_store(beside / "data.zarr", plan.described([name]), {str(name): plan.keys[name]})
+        (beside / USED).touch()
         # blocks have checksums of their own
-        (building / "manifest.json").write_text(json.dumps({"about": about, "sha256": {}}))
-        os.replace(building, folder)
-    except OSError:
-        if not (folder / "manifest.json").is_file():
-            raise
-        # another process was first: its entry has the same content
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        (beside / "manifest.json").write_text(json.dumps({"about": about, "sha256": {}}))
 
 
 def _own_store(plan: RegridPlan, path: Path, max_bytes: int | None) -> dict[Any, Path]:
     """A store at a path, made if there is none."""
-    if "://" in str(path) or ":/" in str(path):
-        raise ValueError(f"path must be a folder of this machine, got {str(path)!r}")
     needed = sum(plan.template[name].nbytes for name in plan.keys)
     if max_bytes is not None and needed > max_bytes:
         raise CacheFullError(
@@ -228,17 +219,13 @@ def _own_store(plan: RegridPlan, path: Path, max_bytes: int | None) -> dict[Any,
         )
     keys = {str(name): key for name, key in plan.keys.items()}
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        building = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
-            create_store(building, plan.described(list(plan.keys)), keys)
-            os.replace(building, path)
-        except OSError:
+            with built_beside(path, folder=True) as beside:
+                create_store(beside, plan.described(list(plan.keys)), keys)
+        except FileExistsError:
             if stored_keys(path) is None:
                 raise
             # another process was first
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
     _check_keys(path, keys)
     return dict.fromkeys(plan.keys, path)
 

@@ -1,13 +1,12 @@
 """Room for regridded fields in the cache: what is not in use and oldest goes first."""
 
-import os
-import shutil
 import time
-import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from xsphere.atomic import put_away
 from xsphere.cache import FORMAT, cache_dir
 from xsphere.sources.field_store import USED, folder_bytes
 from xsphere.sources.regrid_plan import KIND
@@ -119,13 +118,9 @@ def _idle(folder: Path) -> float:
 
 
 def _remove(folder: Path) -> None:
-    # renamed first, so that nobody sees half of it
-    leaving = folder.with_name(f"tmp-{uuid.uuid4().hex}")
-    try:
-        os.replace(folder, leaving)
-    except OSError:
-        return  # another process was first
-    shutil.rmtree(leaving, ignore_errors=True)
+    # another process may be first
+    with suppress(OSError):
+        put_away(folder)
 
 
 def _text(n_bytes: int) -> str:
