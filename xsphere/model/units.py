@@ -1,5 +1,6 @@
 """Linear conversion of units, refused where it would change the meaning of a field."""
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,20 @@ EQUIVALENT = (
     ("kg m-2", "m", 1 / WATER_DENSITY),
     ("m s-1", "kg m-2 s-1", WATER_DENSITY),  # rate of rain
     ("kg m-2 s-1", "m s-1", 1 / WATER_DENSITY),
+)
+# what CF writes otherwise than pint
+DEFINITIONS = (
+    "percent = 0.01 = %",
+    "@alias meter = gpm",
+    "year = 365.25 * day = yr",
+    "@alias degC = C = deg_C = Celsius = degrees_Celsius",
+    "@alias degK = deg_K",
+    "@alias day = d",
+    "@alias hour = h",
+    "degrees_north = degree = degrees_north = degrees_N = degreesN = degree_north = degree_N",
+    "degrees_east = degree = degrees_east = degrees_E = degreesE = degree_east = degree_E",
+    "degrees = degree = degrees",
+    "practical_salinity_unit = [] = psu = PSU",
 )
 # geopotential metres are metres wherever gravity is standard
 SYNONYMS = {"gpm": "m", "(0 - 1)": "1", "": "1", "fraction": "1"}
@@ -36,9 +51,21 @@ class UnitsError(ValueError):
 
 @lru_cache(1)
 def _registry() -> Any:
-    from cf_xarray.units import units
+    """Units of CF. Those of cf_xarray would become pint's for the whole process."""
+    import pint
 
-    return units
+    # an exponent follows its unit at once: m s-2
+    power = re.compile(r"(?<=[A-Za-z])(?![A-Za-z])(?<![0-9\-][eE])(?<![0-9\-])(?=[0-9\-])")
+    registry: Any = pint.UnitRegistry(
+        autoconvert_offset_to_baseunit=True,
+        preprocessors=[
+            lambda text: power.sub("**", text),
+            lambda text: text.replace("%", "percent"),
+        ],
+    )
+    for definition in DEFINITIONS:
+        registry.define(definition)
+    return registry
 
 
 def _parsed(text: str) -> Any:

@@ -1,11 +1,10 @@
 """The network's part of a task: where it runs, in what precision, how many samples at a time.
 
-All that torch keeps for a thread (its threads, inference mode, autocast) is set here, inside the
-task, since what was set in the process that built the task graph holds nowhere else.
+All that torch keeps for a thread (its number of threads, inference mode, autocast) is set here, for
+the thread that runs the task alone. What belongs to the whole process is left as it is.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,7 +101,10 @@ def probabilities(
             f"precision={options.precision!r} is for GPUs, and this process runs on the CPU; leave "
             "precision='float32'"
         )
-    with _one_torch_thread():
+    from xsphere.nn.sparse.workers import one_thread
+
+    # the same bits however many cores there are
+    with one_thread():
         if device.type == "cpu":
             return _forward(model, channels, device, options.precision)
         return _in_batches(model, channels, device, options)
@@ -158,19 +160,6 @@ def _forward(
         chances = logits.to(torch.float32).softmax(-1).transpose(1, 2)
         probability: NDArray[np.float32] = chances.cpu().numpy()
     return probability
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Run torch in this thread alone: the same bits however many cores there are."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _autocast(device: "torch.device", precision: Precision) -> AbstractContextManager[Any]:

@@ -9,7 +9,9 @@ happens in the caller's.
 import ctypes
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,20 +54,62 @@ def share_out(loop: Any, call: NDArray[np.int64], n_threads: int) -> None:
         in_parallel(loop.address, address, n_threads, 0)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch in the calling thread alone; no other thread, present or future, is changed.
+
+    `torch.set_num_threads` would also change the default of the whole process. OpenMP and MKL keep
+    a number for each thread, and that alone is set here. Does nothing where torch's libraries
+    cannot be called, as on Windows.
+
+    Examples
+    --------
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
+    # a thread's first question makes torch set its number, which would undo what is set here
+    before = torch.get_num_threads()
+    set_openmp, set_mkl = (
+        _of_torch(name) for name in ("omp_set_num_threads", "MKL_Set_Num_Threads_Local")
+    )
+    if set_openmp is None or before == 1:
+        yield
+        return
+    set_openmp(1)
+    # MKL tells what it had; 0 means as many as OpenMP
+    before_mkl = set_mkl(1) if set_mkl else 0
+    try:
+        yield
+    finally:
+        set_openmp(before)
+        if set_mkl:
+            set_mkl(before_mkl)
+
+
 @cache
 def _openmp() -> Any:
     """The function of GNU's OpenMP by which torch itself starts threads, if it has it.
 
     That of LLVM and of Intel has it too, on Linux.
     """
-    path = Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"
-    try:
-        start = ctypes.CDLL(str(path)).GOMP_parallel
-    except (OSError, AttributeError):
-        return None
-    start.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
-    start.restype = None
+    start = _of_torch("GOMP_parallel")
+    if start is not None:
+        start.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+        start.restype = None
     return start
+
+
+@cache
+def _of_torch(name: str) -> Any:
+    """A function of torch's library or of those that it was linked with, or None."""
+    for library in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
+        path = Path(torch.__file__).with_name("lib") / library
+        try:
+            return getattr(ctypes.CDLL(str(path)), name)
+        except (OSError, AttributeError):
+            continue
+    return None
 
 
 def _in_threads(loop: Any, call: NDArray[np.int64], n_threads: int) -> None:
