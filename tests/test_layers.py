@@ -11,7 +11,6 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "xsphere"
 LAYERS = (
     {
-        "allocator",
         "atomic",
         "cache",
         "compiled",
@@ -28,7 +27,7 @@ LAYERS = (
     {"model", "conventions"},
     {"regridding", "filtering", "outputs", "store", "sample", "blocks", "sources"},
     {"segmentation", "fitting", "regions", "plotting", "pyramids", "planning"},
-    {"accessor", "reports", "doctor", "demo", "clusters", "cli", "__init__"},
+    {"accessor", "reports", "doctor", "demo", "clusters", "cli", "__init__", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # within one layer, who may use whom
@@ -51,6 +50,7 @@ SIDEWAYS = {
     ("cli", "reports"),
     ("cli", "doctor"),
     ("cli", "clusters"),
+    ("__main__", "cli"),
 }
 OWNERS = {"torch": {"nn"}, "cartopy": set(), "matplotlib": set(), "healpy": set(), "pickle": set()}
 XARRAY_FROM = 4

@@ -6,7 +6,17 @@ from typing import Any
 
 from xsphere.threads import n_processors
 
-LOG_LENGTH = 1000
+SETTINGS = {
+    # of each task that was ever run, Dask would keep a hundred thousand lines
+    "distributed.admin.low-level-log-length": 1000,
+    # arrays of up to 32 MiB, the most that glibc accepts, go into memory that was used before, and
+    # 256 MiB of it are kept: Dask's own setting makes every array fault its pages in anew. What the
+    # environment says comes before these
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 25,
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
+}
+# any free port of this machine alone: two runs do not clash, and nobody else can reach them
+LOOPBACK = "127.0.0.1"
 
 
 @contextmanager
@@ -52,11 +62,15 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[dict[str, An
         with Client(scheduler, timeout="30s") as client:  # type: ignore[no-untyped-call]
             yield {"client": client}
         return
-    # any free port: two runs on one machine do not clash
-    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": ":0"}
+    options = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "host": LOOPBACK,
+        "dashboard_address": f"{LOOPBACK}:0",
+        "worker_dashboard_address": f"{LOOPBACK}:0",
+    }
     with (
-        # of each task that was ever run, Dask would keep a hundred thousand lines
-        dask.config.set({"distributed.admin.low-level-log-length": LOG_LENGTH}),
+        dask.config.set(SETTINGS),
         LocalCluster(**options) as local,  # type: ignore[no-untyped-call]
         Client(local) as client,  # type: ignore[no-untyped-call]
     ):

@@ -31,9 +31,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     # a check for zero at every division would keep loops from becoming vector instructions
     options: Any = {"nogil": True, "error_model": "numpy"}
-    machine_code = _kept(partial(numba.njit, **options), function)
-    machine_code.compile = _with_vectors(machine_code.compile)
-    return cast("Callable[..., Any]", machine_code)
+    return cast("Callable[..., Any]", _kept(partial(numba.njit, **options), function))
 
 
 def compiled_for_c(function: Callable[..., None]) -> Any:
@@ -68,21 +66,3 @@ def _kept(compiler: Callable[..., Any], function: Callable[..., Any]) -> Any:
         return compiler(cache=True)(function)
     except RuntimeError:  # neither the package's folder nor a user's can be written
         return compiler()(function)
-
-
-def _with_vectors(compile_for: Callable[..., Any]) -> Callable[..., Any]:
-    """Compilation in which straight code becomes vector instructions as well as loops.
-
-    Compilers do so by default. Numba does by an option of the whole process, which is set for the
-    time of a compilation of ours; it changes no results.
-    """
-    config: Any = numba.config
-
-    def compile_with_vectors(*arguments: Any) -> Any:
-        before, config.SLP_VECTORIZE = config.SLP_VECTORIZE, 1
-        try:
-            return compile_for(*arguments)
-        finally:
-            config.SLP_VECTORIZE = before
-
-    return compile_with_vectors

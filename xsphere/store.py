@@ -1,6 +1,5 @@
 """Files in and out: datasets opened lazily, results written whole or not at all."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -13,6 +12,7 @@ from xsphere.atomic import built_beside
 from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
 from xsphere.conventions.healpix import INDEX
 from xsphere.grids import HealpixGrid
+from xsphere.notices import without_warnings
 from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output
 from xsphere.paths import local_path, source_path
 
@@ -98,9 +98,8 @@ def _opened(path: str | Path, **options: Any) -> xr.Dataset:
         raise FileNotFoundError(f"there is no file or folder {text!r}")
     engine = "zarr" if "://" in text or Path(text).is_dir() else None
     try:
-        with warnings.catch_warnings():
-            # stores without consolidated metadata are read all the same
-            warnings.filterwarnings("ignore", message=".*consolidated metadata")
+        # stores without consolidated metadata are read all the same
+        with without_warnings(".*consolidated metadata"):
             return xr.open_dataset(text, engine=engine, **options)
     # every reader has its own kinds of error for a file that is not its own
     except Exception as error:
@@ -337,11 +336,9 @@ def with_conventions(ds: xr.Dataset) -> xr.Dataset:
 @contextmanager
 def whatever_the_format() -> Iterator[None]:
     """Metadata in one place without a warning that Zarr's third format does not foresee it."""
-    with warnings.catch_warnings():
-        # readers look for consolidated metadata, whatever the format's authors say
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        # what another writer, who does the same, is about to rename
-        warnings.filterwarnings("ignore", message=r"Object at \S+\.partial is not recognized")
+    # readers look for consolidated metadata, whatever the format's authors say, and partial files
+    # are what another writer, who does the same, is about to rename
+    with without_warnings("Consolidated metadata", r"Object at \S+\.partial is not recognized"):
         yield
 
 

@@ -293,7 +293,9 @@ def test_03_errors_of_blocks_come_back_from_a_cluster(tmp_path: Path, cluster: A
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_30_stopped_by_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     path = tmp_path / "m.zarr"
-    process = start_held(THIRTY, path, first=3, until=tmp_path / "go")
+    # what the command does, and what a program that calls `write_blocks` may do
+    listen = "import signal; signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+    process = start_held(listen + THIRTY, path, first=3, until=tmp_path / "go")
     wait_for(path, 3, process)
     process.send_signal(number)
     (tmp_path / "go").touch()

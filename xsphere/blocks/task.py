@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.allocator import keep_freed_memory
 from xsphere.blocks.errors import OtherRunError, StoreWriteError
 from xsphere.blocks.identity import scale
 from xsphere.blocks.layout import Block, BlockedVariable
@@ -235,5 +234,4 @@ def attempted(action: Callable[[], T], retries: int) -> T:
 
 def run_task(task: BlockTask, data: Mapping[Any, Any]) -> BlockResult:
     """Run a task with values that lay on the cluster already."""
-    keep_freed_memory()
     return task.with_data(data)() if data else task()

@@ -1,7 +1,5 @@
 """Results written block by block: what is done stays done, whatever happens to the run."""
 
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -148,7 +146,8 @@ def write_blocks(
     BlocksFailed
         If blocks could not be computed; the others are in the store.
     InterruptedRun
-        At Ctrl-C or SIGTERM, once the blocks in hand are written; a second Ctrl-C leaves at once.
+        At Ctrl-C, once the blocks in hand are written; a second Ctrl-C leaves at once. The command
+        ``xsphere`` treats SIGTERM as Ctrl-C; a program of yours may do so too.
 
     Notes
     -----
@@ -236,34 +235,15 @@ def _raise_if_in_vain(failure: BlockFailure) -> None:
 
 @contextmanager
 def _stopped_in_order(state: State) -> Iterator[None]:
-    """Ctrl-C and SIGTERM as one error that says how to go on."""
-    with _sigterm_as_ctrl_c():
-        try:
-            yield
-        except KeyboardInterrupt as error:
-            n_there, n_blocks = int(state.present_blocks().sum()), len(state.layout.blocks)
-            raise InterruptedRun(
-                f"stopped with {n_there} of {n_blocks} blocks in {state.path}; call "
-                "again with the same path to go on with the others"
-            ) from error
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    # what batch systems send before they kill; only the main thread may ask for it
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    """Ctrl-C as an error that says how to go on."""
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    except KeyboardInterrupt as error:
+        n_there, n_blocks = int(state.present_blocks().sum()), len(state.layout.blocks)
+        raise InterruptedRun(
+            f"stopped with {n_there} of {n_blocks} blocks in {state.path}; call "
+            "again with the same path to go on with the others"
+        ) from error
 
 
 def finished(path: Path, tally: Tally, began: float) -> WriteReport:

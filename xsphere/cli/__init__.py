@@ -1,7 +1,10 @@
 """The command ``xsphere``: each subcommand is one or two calls of plain functions."""
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -38,12 +41,31 @@ for name, part in (
     cache.command(name)(part)
 
 
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Stop in order at what batch systems send before they kill."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def main() -> None:
     """Run the command; what goes wrong is said in one line."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(arguments, prog_name="xsphere")
+        with _sigterm_as_ctrl_c():
+            app(arguments, prog_name="xsphere")
     except KeyboardInterrupt:
         print("xsphere: interrupted", file=sys.stderr)
         sys.exit(130)

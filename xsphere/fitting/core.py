@@ -164,19 +164,15 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     data = _training_data(
         spec, samples, is_validation, class_weights=class_weights, augmentation=augmentation
     )
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        network = build_network(spec)
-        network.checkpointing = options.checkpointing
-        history = train(
-            network,
-            data,
-            options=options,
-            checkpoint=Path(checkpoint) if checkpoint is not None else None,
-            progress=progress,
-        )
+    network = build_network(spec, options.seed)
+    network.checkpointing = options.checkpointing
+    history = train(
+        network,
+        data,
+        options=options,
+        checkpoint=Path(checkpoint) if checkpoint is not None else None,
+        progress=progress,
+    )
     record = _record(samples, is_validation, data, options, augmentation, history)
     return Model.from_network(replace(spec, training=record), network)
 

@@ -95,11 +95,7 @@ class Model:
         >>> Model.untrained(example_spec()) == Model.untrained(example_spec())
         True
         """
-        import torch
-
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return cls.from_network(spec, build_network(spec))
+        return cls.from_network(spec, build_network(spec, seed))
 
     @classmethod
     def from_network(cls, spec: ModelSpec, network: "SphereUNet") -> "Model":

@@ -64,13 +64,15 @@ def _neighbours(graph: GraphSpec, grid: HealpixGrid) -> int:
     return min(graph.k, grid.n_cells - 1)
 
 
-def build_network(spec: ModelSpec) -> "SphereUNet":
+def build_network(spec: ModelSpec, seed: int = 0) -> "SphereUNet":
     """Network of a specification, with random weights.
 
     Parameters
     ----------
     spec : ModelSpec
         Specification.
+    seed : int
+        Of the weights; torch's own generator is left as it was.
 
     Returns
     -------
@@ -89,6 +91,7 @@ def build_network(spec: ModelSpec) -> "SphereUNet":
     """
     from xsphere.graph import SphereGraph, directional_matrices
     from xsphere.nn import SphereUNet
+    from xsphere.nn.convolution import drawn_with
 
     spec = resolve_graph(spec)
     layout, graph = _layout(spec), spec.graph
@@ -111,9 +114,10 @@ def build_network(spec: ModelSpec) -> "SphereUNet":
     directions = None
     if layout.directional:
         directions = [directional_matrices(grid, _neighbours(graph, grid))[:4] for grid in grids]
-    return SphereUNet(
-        len(spec.channels), len(spec.classes) + 1, laplacians, layout, directions=directions
-    )
+    with drawn_with(seed):
+        return SphereUNet(
+            len(spec.channels), len(spec.classes) + 1, laplacians, layout, directions=directions
+        )
 
 
 def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:

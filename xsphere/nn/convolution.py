@@ -1,7 +1,9 @@
 """Graph convolutions: by Chebyshev polynomials of the Laplacian, or by derivatives along axes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -12,6 +14,31 @@ from xsphere.nn.operator import SparseOperator
 from xsphere.nn.pooling import unpool
 from xsphere.nn.sparse.functional import convolve
 from xsphere.nn.sparse.matrices import Basis, Children, FixedMatrices, numbered_basis
+
+_generator: ContextVar[torch.Generator | None] = ContextVar("xsphere_generator", default=None)
+
+
+@contextmanager
+def drawn_with(seed: int) -> Iterator[None]:
+    """Draw the weights of layers that are made inside from a generator of their own.
+
+    Torch's generator, which all threads share, is neither asked nor changed.
+
+    Parameters
+    ----------
+    seed : int
+        Of the generator.
+
+    Examples
+    --------
+    >>> with drawn_with(seed=0):
+    ...     layer = ChebConv(2, 3, 4, SparseOperator(sparse.eye_array(12).tocsr()))
+    """
+    token = _generator.set(torch.Generator().manual_seed(seed))
+    try:
+        yield
+    finally:
+        _generator.reset(token)
 
 
 class GraphConv(nn.Module):
@@ -52,7 +79,8 @@ class GraphConv(nn.Module):
     def reset_parameters(self) -> None:
         """Draw new weights that keep the variance of a signal through a ReLU."""
         in_channels = self.weight.shape[1]
-        nn.init.normal_(self.weight, std=math.sqrt(2 / (in_channels * self._gain)))
+        std = math.sqrt(2 / (in_channels * self._gain))
+        nn.init.normal_(self.weight, std=std, generator=_generator.get())
         if self.bias is not None:
             nn.init.constant_(self.bias, 0.01)
 

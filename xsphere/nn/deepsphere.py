@@ -12,7 +12,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from xsphere.nn.block import ConvBlock
-from xsphere.nn.convolution import ChebConv
+from xsphere.nn.convolution import ChebConv, drawn_with
 from xsphere.nn.deepsphere_entries import (
     ENCODER,
     HEAD,
@@ -250,14 +250,15 @@ class DeepsphereUNet(nn.Module):
         entries = checkpoint_entries(checkpoint)
         state = network_state(entries)
         kernel_size, n_in, _ = layer_sizes(entries, ENCODER[0])
-        network = cls(
-            n_in,
-            layer_sizes(entries, HEAD)[2],
-            laplacians,
-            features=[layer_sizes(entries, layer)[2] for layer in ENCODER],
-            decoder_features=[layer_sizes(entries, layer)[2] for layer in UP],
-            kernel_size=kernel_size,
-        )
+        with drawn_with(seed=0):
+            network = cls(
+                n_in,
+                layer_sizes(entries, HEAD)[2],
+                laplacians,
+                features=[layer_sizes(entries, layer)[2] for layer in ENCODER],
+                decoder_features=[layer_sizes(entries, layer)[2] for layer in UP],
+                kernel_size=kernel_size,
+            )
         network.load_state_dict(state)
         return network.eval()
 

@@ -52,7 +52,9 @@ def recomputed(function: Callable[..., Tensor], *args: Any, **options: Any) -> T
     """
     # torch's compiler, which changes nothing twice, has ways of its own to work things out again
     contexts: Any = {} if torch.compiler.is_compiling() else {"context_fn": _contexts}
-    result: Tensor = checkpoint(function, *args, use_reentrant=False, **contexts, **options)
+    # nothing is drawn at random, and to restore torch's generator would change it for all threads
+    options |= {"use_reentrant": False, "preserve_rng_state": False}
+    result: Tensor = checkpoint(function, *args, **contexts, **options)
     return result
 
 

@@ -29,7 +29,7 @@ class LoneComponentWarning(UserWarning):
 
 
 def vector_pairs(
-    variables: Mapping[Any, xr.DataArray], vectors: Vectors, source: Grid
+    variables: Mapping[Any, xr.DataArray], vectors: Vectors, source: Grid, *, warn: bool = True
 ) -> list[tuple[Any, Any]]:
     """Names of components towards the east and the north that belong together.
 
@@ -44,6 +44,8 @@ def vector_pairs(
         choice, whose names differ as u and v do.
     source : Grid
         Grid of the data.
+    warn : bool
+        Whether to warn of components that stay alone.
 
     Returns
     -------
@@ -78,7 +80,8 @@ def vector_pairs(
         if vectors != "auto":
             raise ValueError(f"vectors must be 'auto', None or pairs of names, got {vectors!r}")
         pairs = list(_found(variables))
-        _warn_of_lone_components(variables, pairs, source)
+        if warn:
+            _warn_of_lone_components(variables, pairs, source)
         return pairs
     return _checked(variables, vectors)
 

@@ -14,7 +14,6 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core.indexing import ExplicitlyIndexed
 
-from xsphere.allocator import keep_freed_memory
 from xsphere.segmentation.layout import Layout
 from xsphere.segmentation.node import SegmentNode
 from xsphere.stages import stage
@@ -145,7 +144,6 @@ class DirectSource:
 
 
 def _block_of(source: DirectSource, block_id: tuple[int, ...]) -> NDArray[Any]:
-    keep_freed_memory()
     return source.block(block_id[0] if source.layout.leading else 0)
 
 

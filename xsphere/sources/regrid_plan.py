@@ -1,7 +1,6 @@
 """Which fields are to be made of which variables, by what, and what tells them from others."""
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,7 @@ from xsphere.regridding import Vectors, to_healpix
 from xsphere.regridding.labelled import regrid_node
 from xsphere.regridding.methods import definite_methods
 from xsphere.regridding.node import RegridNode, Rules, VectorNode
-from xsphere.regridding.vectors import LoneComponentWarning, vector_pairs
+from xsphere.regridding.vectors import vector_pairs
 from xsphere.sources.field_store import block_sizes
 from xsphere.sources.fingerprints import as_opened, coordinates_of, opened_leaf, source_of
 from xsphere.sources.strict import checked
@@ -174,10 +173,8 @@ def _nodes(
     target = horizontal_grid(template).grid
     assert isinstance(target, HealpixGrid)
     methods = definite_methods(arrays, source.grid, target, rules.method)
-    with warnings.catch_warnings():
-        # `to_healpix` has warned
-        warnings.simplefilter("ignore", LoneComponentWarning)
-        pairs = vector_pairs(arrays, vectors, source.grid)
+    # `to_healpix` has warned
+    pairs = vector_pairs(arrays, vectors, source.grid, warn=False)
     pairs = [pair for pair in pairs if methods[pair[0]] != "mode"]
     nodes: dict[tuple[Any, ...], RegridNode | VectorNode] = {}
     for name in arrays:

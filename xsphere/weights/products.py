@@ -6,10 +6,15 @@ once for all fields. Sums run over the entries of a row in their order, field by
 they are the same whichever fields go together. Imports numba: import it inside functions.
 """
 
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from xsphere.compiled import compiled
 
@@ -104,24 +109,58 @@ def _gather_valid(fields, cells, expected, buffer, flags, flag):
             flags[i, field] = valid == flag
 
 
+def _everywhere(builder: Any, value: Any, vector: Any) -> Any:
+    """One value in all places of a vector."""
+    nothing, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+    first = builder.insert_element(nothing, value, ir.Constant(place, 0))
+    zeros = ir.Constant(ir.VectorType(place, LANES), [0] * LANES)
+    return builder.shuffle_vector(first, nothing, zeros)
+
+
+@intrinsic
+def _weighted_sums(_context: Any, weights: Any, slots: Any, _first: Any, _last: Any, x: Any) -> Any:
+    """Sums ``weights[e] * x[slots[e]]`` over entries, a tuple of as many as x has columns.
+
+    Vector instructions keep the sums in registers; a loop over columns would keep them in memory.
+    """
+    lanes = types.UniTuple(x.dtype, LANES)
+    signature = lanes(weights, slots, types.intp, types.intp, x)
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        arrays = [
+            context.make_array(signature.args[at])(context, builder, values[at]).data
+            for at in (0, 1, 4)
+        ]
+        element = context.get_value_type(signature.return_type.dtype)
+        vector = ir.VectorType(element, LANES)
+        start = builder.bitcast(arrays[2], vector.as_pointer())
+        sums = cgutils.alloca_once_value(builder, ir.Constant(vector, [0.0] * LANES))
+        one = ir.Constant(values[2].type, 1)
+        with cgutils.for_range_slice(builder, values[2], values[3], one) as (entry, _):
+            weight, slot = (builder.load(builder.gep(array, [entry])) for array in arrays[:2])
+            lane = builder.load(
+                builder.gep(start, [slot]), align=4 if isinstance(element, ir.FloatType) else 8
+            )
+            product = builder.fmul(_everywhere(builder, weight, vector), lane)
+            builder.store(builder.fadd(builder.load(sums), product), sums)
+        total = builder.load(sums)
+        numbers = (ir.Constant(ir.IntType(32), lane) for lane in range(LANES))
+        each = [builder.extract_element(total, number) for number in numbers]
+        return context.make_tuple(builder, signature.return_type, each)
+
+    return signature, generate
+
+
 @numba.njit(nogil=True)
 def _sums(starts, weights, slots, first, last, x, out):
     """Weighted sums of the columns of x, one row of out for each."""
-    nothing = x.dtype.type(0)
     for row in range(first, last):
-        a = b = c = d = e = f = g = h = i = j = k = l = m = n = o = p = nothing  # noqa: E741
-        for entry in range(starts[row], starts[row + 1]):
-            # written out, since a loop would keep the sums in memory instead of registers
-            w, s = weights[entry], slots[entry]
-            a, b, c, d = a + w * x[s, 0], b + w * x[s, 1], c + w * x[s, 2], d + w * x[s, 3]
-            e, f, g, h = e + w * x[s, 4], f + w * x[s, 5], g + w * x[s, 6], h + w * x[s, 7]
-            i, j, k, l = i + w * x[s, 8], j + w * x[s, 9], k + w * x[s, 10], l + w * x[s, 11]  # noqa: E741
-            m, n, o, p = m + w * x[s, 12], n + w * x[s, 13], o + w * x[s, 14], p + w * x[s, 15]
+        s: Any = _weighted_sums(weights, slots, starts[row], starts[row + 1], x)  # type: ignore[call-arg]
         at = row - first
-        out[0, at], out[1, at], out[2, at], out[3, at] = a, b, c, d
-        out[4, at], out[5, at], out[6, at], out[7, at] = e, f, g, h
-        out[8, at], out[9, at], out[10, at], out[11, at] = i, j, k, l
-        out[12, at], out[13, at], out[14, at], out[15, at] = m, n, o, p
+        out[0, at], out[1, at], out[2, at], out[3, at] = s[0], s[1], s[2], s[3]
+        out[4, at], out[5, at], out[6, at], out[7, at] = s[4], s[5], s[6], s[7]
+        out[8, at], out[9, at], out[10, at], out[11, at] = s[8], s[9], s[10], s[11]
+        out[12, at], out[13, at], out[14, at], out[15, at] = s[12], s[13], s[14], s[15]
 
 
 @numba.njit(nogil=True)
