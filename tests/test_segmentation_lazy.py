@@ -409,6 +409,27 @@ def test_the_run_is_recorded(model: Model, tmp_path: Path) -> None:
         assert other.attrs["xsphere_run"] != text
 
 
+def original(block: Any) -> Any:
+    """A user's own function, named like a layer of dask's."""
+    return block + 3000.0
+
+
+@pytest.mark.parametrize("rechunked", [False, True])
+def test_what_was_computed_with_is_segmented_as_it_is(
+    model: Model, tmp_path: Path, rechunked: bool
+) -> None:
+    plain = storm_dataset(n_times=4)
+    ds = xr.open_zarr(stored(plain, tmp_path / "x.zarr"), consolidated=False)
+    data = ds.PSL.data.map_blocks(original)
+    changed = ds.assign(PSL=ds.PSL.copy(data=data.rechunk((1, -1, -1)) if rechunked else data))
+    result = segment(changed, model, output="probability")
+    shifted = (plain.PSL + 3000.0).assign_attrs(plain.PSL.attrs)
+    want = segment(plain.assign(PSL=shifted), model, output="probability")
+    xr.testing.assert_allclose(result.compute(), want)
+    run = json.loads(result.attrs["xsphere_run"])
+    assert run["source"]["variables"]["PSL"]["kind"] == "graph"
+
+
 def test_the_run_is_recorded_where_the_source_is_unknown(model: Model) -> None:
     record = json.loads(segment(unreadable(storm_dataset()), model).attrs["xsphere_run"])
     assert record["source"] is None

@@ -26,13 +26,14 @@ from xsphere.sources import (
     MissingChunkError,
     SourceError,
     UnsafeSourceError,
+    as_opened,
     checked,
     fingerprints,
     places_of,
     source_of,
 )
 from xsphere.sources.contents import _zarr_pieces
-from xsphere.sources.strict import _codecs
+from xsphere.sources.strict import UncheckedChunksWarning, _codecs
 
 # what is written, by a name: format, codec, shards
 STORES: dict[str, tuple[int, dict[str, Any]]] = {
@@ -609,20 +610,96 @@ def test_a_chunk_that_a_shard_lacks_is_missing(tmp_path: Path) -> None:
     assert np.isnan(checked(opened(path), missing_chunks="invalid").t[2:4]).all()
 
 
-def test_transformed_dask_data_are_checked_too(tmp_path: Path) -> None:
+def test_selected_and_rechunked_data_are_checked_too(tmp_path: Path) -> None:
     path = written(tmp_path / "a.zarr")
-    ds = (opened(path, {}) * 2).isel(time=slice(1, 7))
-    strict = checked(ds)
     names = {checked(opened(path, {})).t.data.name for _ in range(2)}
     assert len(names) == 1
     assert opened(path, {}).t.data.name not in names
-    xr.testing.assert_equal(strict.compute(), (example() * 2).isel(time=slice(1, 7)))
     inline = xr.open_dataset(path, engine="zarr", consolidated=False, chunks={}, inline_array=True)
     xr.testing.assert_equal(checked(inline).compute(), example())
+    parts = {"time": slice(1, 7, 2), "lat": slice(None, None, -1)}
+    several = [
+        (inline, example()),
+        (opened(path, {}).chunk(time=3, lat=2), example()),
+        (opened(path, {}).isel(parts), example().isel(parts)),
+        (opened(path, {}).isel(parts).chunk(time=2, lon=3), example().isel(parts)),
+        (opened(path, {}).chunk(time=3).isel(time=slice(6, 1, -2)), example().isel(time=[6, 4, 2])),
+    ]
+    for source, want in several:
+        xr.testing.assert_equal(checked(source).compute(), want)
+        assert checked(source).chunks == source.chunks
     chunk_file(path, 1).unlink()
-    for source in (ds, inline + 0, inline):
+    for source, _ in several:
         with pytest.raises(MissingChunkError):
             checked(source).t.compute()
+
+
+def original(block: Any) -> Any:
+    return block + 1
+
+
+def strict(block: Any) -> Any:
+    return block + 1
+
+
+def getter(block: Any, *_: Any) -> Any:
+    return block + 1
+
+
+def renamed(data: Any, name: str) -> Any:
+    """A user's own layer, under the name of one of dask's or ours."""
+    return da.map_blocks(lambda block: block + 1, data, name=f"{name}{data.name[-8:]}", dtype="f8")
+
+
+COMPUTED = {
+    "original": lambda data: data.map_blocks(original, dtype=data.dtype),
+    "strict": lambda data: data.map_blocks(strict, dtype=data.dtype),
+    "getter": lambda data: data.map_blocks(getter, dtype=data.dtype),
+    "rechunked": lambda data: data.map_blocks(original, dtype=data.dtype).rechunk((3, 5, 7)),
+    "delayed": lambda data: da.concatenate(
+        [da.from_delayed(dask.delayed(original)(data[:4]), (4, 5, 7), data.dtype), data[4:] + 1]
+    ),
+    **{
+        prefix: lambda data, prefix=prefix: renamed(data, prefix)
+        for prefix in (
+            "original-", "strict-", "xarray-", "open_dataset-", "rechunk-merge-", "rechunk-split-",
+            "getitem-",
+        )
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", COMPUTED)
+def test_what_the_user_computes_is_kept_whatever_it_is_called(tmp_path: Path, how: str) -> None:
+    path = written(tmp_path / "a.zarr")
+    ds = opened(path, {})[["t"]]
+    computed = ds.assign(t=ds.t.copy(data=COMPUTED[how](ds.t.data)))
+    want = example()[["t"]] + 1
+    for kept in (checked(computed), as_opened(computed, ["t"])):
+        xr.testing.assert_allclose(kept.compute(), want)
+    found = source_of(computed)
+    assert found is not None
+    assert found["variables"]["t"]["kind"] == "graph"
+    assert contents(computed) != contents(ds)
+
+
+def test_blocks_in_another_order_are_another_source(tmp_path: Path) -> None:
+    ds = opened(written(tmp_path / "a.zarr"), {})[["t"]]
+    swapped = ds.assign(t=ds.t.copy(data=da.concatenate([ds.t.data[4:], ds.t.data[:4]])))
+    twice = ds.assign(t=ds.t.copy(data=da.concatenate([ds.t.data[:4], ds.t.data[:4]])))
+    for other in (swapped, twice):
+        xr.testing.assert_equal(checked(other).compute(), other.compute())
+        assert contents(other) != contents(ds)
+
+
+def test_missing_chunks_under_computed_data_are_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zarr")
+    ds = opened(path, {}) * 2
+    checked(ds)
+    chunk_file(path, 1).unlink()
+    with pytest.warns(UncheckedChunksWarning, match=r"'t' .*'t/c/1/0/0'.* fill value"):
+        checked(ds, ["t"])
+    checked(ds, missing_chunks="fill")
 
 
 def test_what_was_checked_stays_as_it_was_decided(tmp_path: Path) -> None:

@@ -76,8 +76,9 @@ def segment(
         Whether the CPU takes over, in float32 and with a warning, where a GPU cannot hold one
         sample.
     missing_chunks : {"raise", "invalid", "fill"}
-        What a chunk means that is not in a Zarr source, see `xsphere.checked`: an error when it
-        is read, invalid input, or the fill value.
+        What a chunk means that is not in a Zarr source, see `xsphere.checked`: an error
+        when it is read, invalid input, or the fill value. Variables that were computed with since
+        they were opened are computed as they are, and missing chunks under them are warned of.
 
     Returns
     -------
@@ -109,8 +110,8 @@ def segment(
     no field is ever moved between workers, and a worker holds no more than a variable or two of
     what it has read. Blocks are cut along the first dimension that is not horizontal, along chunks
     of the store; other dimensions are whole. A chunked dataset keeps its chunks: one that is as it
-    was opened (``xr.open_zarr(path)``) has a task for each as well, one that was computed with has
-    a task for each variable and one for the result.
+    was opened (``xr.open_zarr(path)``), or only sliced or chunked anew since, has a task for each
+    as well; one that was computed with has a task for each variable and one for the result.
 
     Every step is segmented for itself, so times may be in any order and repeat.
 

@@ -157,6 +157,16 @@ def local_folder(array: Any) -> str | None:
     return os.path.join(store.root, array.path) if array.path else str(store.root)
 
 
+def absent_chunk(array: Any) -> str | None:
+    """Name of an object that an array in a local store lacks; None if none is known to."""
+    folder = local_folder(array)
+    if folder is None or not all(array.shape):
+        return None
+    keys = (f"{array.path}/{key}".lstrip("/") for key in touched_keys(array, None))
+    start = len(array.path) + 1 if array.path else 0
+    return next((key for key in keys if not os.path.exists(f"{folder}/{key[start:]}")), None)
+
+
 def _zarr_pieces(array: Any, selection: Selection | None) -> tuple[str, Iterable[str], bool]:
     """Kind of store, a line for each object that is there, whether they tell of every edit."""
     store, keys = plain_store(array.store), touched_keys(array, selection)

@@ -74,11 +74,12 @@ def source_of(
     if in_memory > MEMORY_LIMIT:
         return None
     try:
-        found = {name: _contents(variable) for name, variable in variables.items()}
+        leaves = {name: opened_leaf(variable) for name, variable in variables.items()}
+        found = {name: _contents(v, leaves[name]) for name, v in variables.items()}
         if any(contents is None for contents in found.values()):
             return None
         records = {
-            str(name): _record(variables[name], contents)
+            str(name): _record(variables[name], leaves[name], contents)
             for name, contents in found.items()
             if contents is not None
         }
@@ -156,8 +157,8 @@ def as_opened(ds: xr.Dataset, names: Sequence[Any]) -> xr.Dataset:
     Returns
     -------
     Dataset
-        Variables whose tasks do no more than read and rechunk are as `xarray.open_dataset` gives
-        them without `chunks`; the others are kept.
+        Variables whose tasks do no more than read, slice and rechunk are as
+        `xarray.open_dataset` gives them without `chunks`; the others are kept.
 
     Examples
     --------
@@ -186,9 +187,8 @@ def _variables(
     return {name: obj[name].variable for name in chosen}
 
 
-def _contents(variable: xr.Variable) -> Contents | None:
+def _contents(variable: xr.Variable, leaf: Leaf | None) -> Contents | None:
     source = variable.encoding.get("source")
-    leaf = opened_leaf(variable)
     if leaf is not None:
         return stored_contents(leaf, source)
     if variable.chunks is not None:
@@ -212,8 +212,7 @@ def _graph_contents(data: Any, source: str | None) -> Contents:
     )
 
 
-def _record(variable: xr.Variable, contents: Contents) -> dict[str, Any]:
-    leaf = opened_leaf(variable)
+def _record(variable: xr.Variable, leaf: Leaf | None, contents: Contents) -> dict[str, Any]:
     return {
         "kind": contents.kind,
         "contents": contents.digest,

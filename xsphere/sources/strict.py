@@ -7,16 +7,20 @@ from typing import Any, get_args
 import numpy as np
 import xarray as xr
 
-from xsphere.sources.contents import zarr_metadata
+from xsphere.notices import warn_user
+from xsphere.sources.contents import absent_chunk, zarr_metadata
 from xsphere.sources.errors import UnsafeSourceError
 from xsphere.sources.fingerprints import leaves_of, opened_leaf
-from xsphere.sources.graphs import with_stored
 from xsphere.sources.strict_array import MissingChunks, StrictArray
 from xsphere.sources.wrappers import Leaf
 
 # Blosc cannot hold more, and a worker should not
 MAX_CHUNK_BYTES = 2**31
 MAX_READ_BYTES = 2**36
+
+
+class UncheckedChunksWarning(UserWarning):
+    """Chunks are missing where only Zarr reads."""
 
 
 def checked(
@@ -53,9 +57,9 @@ def checked(
     Returns
     -------
     Dataset
-        Values, names and labels as they were. Tasks of chunked variables have new names, but not
-        where they do more than open and rechunk: do not compute these together with those that
-        are not checked.
+        Values, names and labels as they were; tasks of chunked variables have new names. Variables
+        whose tasks do more than read, slice and rechunk one stored array are kept as they are:
+        what they compute with is read by Zarr, without checks.
 
     Raises
     ------
@@ -65,6 +69,12 @@ def checked(
         If the policy is unknown.
     UnsafeSourceError
         If chunks are larger than allowed or hold code.
+
+    Warns
+    -----
+    UncheckedChunksWarning
+        If chunks are missing in a local store under variables that are computed with: there they
+        read as the fill value.
 
     Notes
     -----
@@ -86,22 +96,46 @@ def checked(
     missing = [name for name in chosen if name not in ds.variables]
     if missing:
         raise KeyError(f"there are no variables {missing}; the dataset has {list(ds.data_vars)}")
+    _check_safety(ds, chosen, max_chunk_bytes, asked=names is not None)
     leaves = {
-        name: [leaf for leaf in leaves_of(ds[name].variable) if leaf.zarr_array is not None]
+        name: leaf
         for name in chosen
+        if (leaf := opened_leaf(ds.variables[name])) is not None and leaf.zarr_array is not None
     }
-    _check_safety(leaves, max_chunk_bytes, asked=names is not None)
     strict = {
-        name: _strict_variable(ds[name], missing_chunks, max_read_bytes)
-        for name in chosen
-        if leaves[name] and leaves[name][0].zarr_array.dtype.kind in "fiub"
+        name: _strict_variable(ds[name], leaf, missing_chunks, max_read_bytes)
+        for name, leaf in leaves.items()
+        if leaf.zarr_array.dtype.kind in "fiub"
     }
+    if missing_chunks != "fill":
+        _warn_of_what_is_missing(ds, [name for name in chosen if name not in leaves])
     return ds.assign({name: ds[name].copy(data=data) for name, data in strict.items()})
 
 
-def _check_safety(leaves: dict[Any, list[Leaf]], max_chunk_bytes: int, asked: bool) -> None:
+def _warn_of_what_is_missing(ds: xr.Dataset, names: Sequence[Any]) -> None:
+    """Tell of missing chunks under variables that tasks work on: nobody else would."""
+    for name in names:
+        arrays = [leaf.zarr_array for leaf in leaves_of(ds.variables[name])]
+        for array in arrays:
+            key = None if array is None else absent_chunk(array)
+            if key is not None:
+                warn_user(
+                    f"variable {name!r} was computed with since it was opened, and chunks are not "
+                    f"in its store (such as {key!r}): where it is computed from these, it is "
+                    f"computed from the fill value {array.fill_value!r}. Give the path or the "
+                    "dataset as it was opened to have them refused or marked as invalid, or say "
+                    "missing_chunks='fill'",
+                    UncheckedChunksWarning,
+                )
+                break
+
+
+def _check_safety(ds: xr.Dataset, names: Sequence[Any], max_chunk_bytes: int, asked: bool) -> None:
     problems = []
-    for name, array in _arrays(leaves):
+    leaves = [(name, leaf.zarr_array) for name in names for leaf in leaves_of(ds.variables[name])]
+    for name, array in leaves:
+        if array is None:
+            continue
         n_bytes = math.prod(array.chunks) * array.dtype.itemsize
         code = sorted(set(_codecs(zarr_metadata(array))) & {"pickle", "numcodecs.pickle"})
         if code:
@@ -116,10 +150,6 @@ def _check_safety(leaves: dict[Any, list[Leaf]], max_chunk_bytes: int, asked: bo
             )
     if problems:
         raise UnsafeSourceError("; ".join(sorted(problems)))
-
-
-def _arrays(leaves: dict[Any, list[Leaf]]) -> Iterator[tuple[Any, Any]]:
-    return ((name, leaf.zarr_array) for name, found in leaves.items() for leaf in found)
 
 
 def _codecs(document: Any) -> Iterator[str]:
@@ -146,29 +176,27 @@ def _missing_value(variable: xr.DataArray, array: Any) -> Any:
     return None if value is None else array.dtype.type(value)
 
 
-def _strict_variable(variable: xr.DataArray, policy: MissingChunks, max_read_bytes: int) -> Any:
-    def strict(leaf: Leaf) -> Any:
-        # what was decided first holds
-        if leaf.zarr_array is None or isinstance(leaf.stored, StrictArray):
-            return leaf.stored
-        fill = _missing_value(variable, leaf.zarr_array) if policy == "invalid" else None
-        return StrictArray(
-            leaf.stored,
-            variable=str(variable.name),
-            dims=_stored_dims(leaf, variable),
-            times=_times(leaf, variable),
-            missing_chunks="raise" if policy == "invalid" and fill is None else policy,
-            fill=fill,
-            max_read_bytes=max_read_bytes,
-        )
-
-    leaf = opened_leaf(variable.variable)
-    if leaf is None:
-        return with_stored(variable.data, strict)
-    lazy = variable.copy(data=leaf.undasked().around(strict(leaf)))
+def _strict_variable(
+    variable: xr.DataArray, leaf: Leaf, policy: MissingChunks, max_read_bytes: int
+) -> Any:
+    # what was decided first holds
+    if isinstance(leaf.stored, StrictArray):
+        return variable.variable._data
+    fill = _missing_value(variable, leaf.zarr_array) if policy == "invalid" else None
+    stored = StrictArray(
+        leaf.stored,
+        variable=str(variable.name),
+        dims=_stored_dims(leaf, variable),
+        times=_times(leaf, variable),
+        missing_chunks="raise" if policy == "invalid" and fill is None else policy,
+        fill=fill,
+        max_read_bytes=max_read_bytes,
+    )
+    data = leaf.undasked().around(stored)
     if variable.chunks is None:
-        return lazy.variable._data
-    return lazy.chunk(variable.chunksizes, name_prefix="strict-").data
+        return data
+    lazy = xr.DataArray(variable.variable.copy(data=data))
+    return lazy.chunk(variable.variable.chunksizes, name_prefix="strict-").data
 
 
 def _stored_dims(leaf: Leaf, variable: xr.DataArray) -> tuple[str, ...]:
@@ -183,7 +211,7 @@ def _stored_dims(leaf: Leaf, variable: xr.DataArray) -> tuple[str, ...]:
 
 def _times(leaf: Leaf, variable: xr.DataArray) -> dict[str, tuple[np.datetime64, np.timedelta64]]:
     """First time and step of axes that count times evenly: small, whatever their length."""
-    selection = leaf.selection() if variable.chunks is None else None
+    selection = leaf.selection()
     found = {}
     for axis, dim in enumerate(_stored_dims(leaf, variable)):
         if dim not in variable.indexes or variable[dim].dtype.kind != "M":

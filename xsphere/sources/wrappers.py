@@ -49,6 +49,11 @@ class Leaf:
         array = get_array() if callable(get_array) else None
         return array if type(array).__module__.startswith("zarr.") else None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what the layers give."""
+        return tuple((self.layers[0] if self.layers else self.stored).shape)
+
     def selection(self) -> Selection | None:
         """Indices taken along each axis; None if they are no outer product, or too many."""
         if max(self.stored.shape, default=0) > LONGEST_AXIS:
@@ -136,7 +141,8 @@ def plain(value: Any) -> Any:
     for kinds, described in _DESCRIPTIONS:
         if isinstance(value, kinds):
             return described(value)
-    if hasattr(value, "__qualname__"):
+    # what was made within a function, or has no name, may be another under the same name
+    if hasattr(value, "__qualname__") and "<" not in value.__qualname__:
         return f"{value.__module__}.{value.__qualname__}"
     raise UnknownError(f"cannot tell what {value!r} is from one process to another")
 
