@@ -20,6 +20,7 @@ LAYERS = (
         "paths",
         "stages",
         "threads",
+        "unpacking",
     },
     {"grids"},
     {"graph", "weights", "metrics"},

@@ -120,7 +120,7 @@ class StrictArray(BackendArray):
             within.setdefault(place, []).append(inner)
         for place, chunks in within.items():
             key = array.metadata.encode_chunk_key(place)
-            shard.check(store.unchecked, f"{array.path}/{key}".lstrip("/"), chunks, store.rules)
+            shard.check(store, f"{array.path}/{key}".lstrip("/"), chunks)
 
     def _named(self, error: Any) -> SourceError:
         from xsphere.sources.strict_store import AbsentObjectError
@@ -197,44 +197,18 @@ def _strict_zarr(array: Any, policy: MissingChunks, fill: Any) -> Any:
     from zarr import Array, AsyncArray
     from zarr.storage import StorePath
 
-    from xsphere.sources.strict_store import ChunkRules, StrictStore
+    from xsphere.sources.strict_store import StrictStore
+    from xsphere.unpacking import bounded
 
     metadata = array.metadata if fill is None else replace(array.metadata, fill_value=fill)
-    rules = ChunkRules(
-        require=policy == "raise",
-        blosc=_is_blosc(array),
-        sharded=_sharding(array) is not None,
-        n_bytes=None if _is_filtered(array) else math.prod(array.chunks) * array.dtype.itemsize,
-    )
-    store = StrictStore(getattr(array.store, "unchecked", array.store), rules)
-    return Array(AsyncArray(metadata=metadata, store_path=StorePath(store, array.path)))
-
-
-def _inner_codecs(array: Any) -> list[Any]:
-    """Codecs of a chunk, in the order of encoding."""
-    if array.metadata.zarr_format == 2:
-        metadata = array.metadata
-        return [*(metadata.filters or ()), *([metadata.compressor] if metadata.compressor else ())]
-    codecs = list(array.metadata.codecs)
-    sharded = _sharding(array)
-    return list(sharded.codecs) if sharded is not None else codecs
+    store = StrictStore(getattr(array.store, "unchecked", array.store), require=policy == "raise")
+    place = StorePath(store, array.path)
+    return bounded(Array(AsyncArray(metadata=metadata, store_path=place)))
 
 
 def _sharding(array: Any) -> Any:
     codecs = getattr(array.metadata, "codecs", ())
     return next((c for c in codecs if type(c).__name__ == "ShardingCodec"), None)
-
-
-def _is_blosc(array: Any) -> bool:
-    """Whether what is stored begins with a Blosc header."""
-    codecs = _inner_codecs(array)
-    return bool(codecs) and type(codecs[-1]).__name__ in ("Blosc", "BloscCodec")
-
-
-def _is_filtered(array: Any) -> bool:
-    """Whether codecs before the last may change the size of a chunk."""
-    plain_codecs = ("BytesCodec", "TransposeCodec", "Blosc", "BloscCodec")
-    return any(type(codec).__name__ not in plain_codecs for codec in _inner_codecs(array))
 
 
 def _shard_of(array: Any) -> Any:

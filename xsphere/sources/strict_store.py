@@ -14,8 +14,6 @@ from zarr.core.sync import sync
 from zarr.storage import WrapperStore
 
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
-# size of a Blosc header, and where it says how long its chunk is
-BLOSC_HEADER, BLOSC_SIZES = 16, struct.Struct("<III")
 ABSENT = 2**64 - 1
 
 
@@ -31,56 +29,29 @@ class AbsentObjectError(ObjectError):
     """An object that is not there."""
 
 
-@dataclass(frozen=True)
-class ChunkRules:
-    """What to hold chunks against.
-
-    Parameters
-    ----------
-    require : bool
-        Whether chunks must be there.
-    blosc : bool
-        Whether chunks begin with a Blosc header.
-    sharded : bool
-        Whether an object holds several chunks, see `Shard`.
-    n_bytes : int, optional
-        Size of a chunk once unpacked, where it is known.
-
-    Examples
-    --------
-    >>> ChunkRules(require=True, blosc=False).n_bytes is None
-    True
-    """
-
-    require: bool
-    blosc: bool
-    sharded: bool = False
-    n_bytes: int | None = None
-
-
 class StrictStore(WrapperStore[Store]):
-    """A store whose chunks are checked before they are decoded.
+    """A store that may refuse to be without a chunk.
 
     Parameters
     ----------
     store : Store
         Where the chunks are.
-    rules : ChunkRules
-        What to check.
+    require : bool
+        Whether chunks must be there.
 
     Examples
     --------
     >>> from zarr.storage import MemoryStore
-    >>> StrictStore(MemoryStore(), ChunkRules(require=True, blosc=False)).read_only
+    >>> StrictStore(MemoryStore(), require=True).read_only
     False
     """
 
-    def __init__(self, store: Store, rules: ChunkRules) -> None:
+    def __init__(self, store: Store, *, require: bool) -> None:
         super().__init__(store)
-        self.rules = rules
+        self.require = require
 
     def _with_store(self, store: Store) -> "StrictStore":
-        return type(self)(store, self.rules)
+        return type(self)(store, require=self.require)
 
     @property
     def unchecked(self) -> Store:
@@ -88,36 +59,11 @@ class StrictStore(WrapperStore[Store]):
         return self._store
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-        """The object, checked, or None where objects may be missing."""
+        """The object, or None where objects may be missing."""
         found = await self._store.get(key, prototype, byte_range)
-        if key.rsplit("/", 1)[-1] in METADATA:
-            return found
-        if found is None:
-            if self.rules.require:
-                raise AbsentObjectError(key, "it is not in the store")
-        elif self.rules.blosc and not self.rules.sharded:
-            check_blosc(key, found[:BLOSC_HEADER].to_bytes(), len(found), self.rules.n_bytes)
+        if found is None and self.require and key.rsplit("/", 1)[-1] not in METADATA:
+            raise AbsentObjectError(key, "it is not in the store")
         return found
-
-
-def check_blosc(
-    key: str, header: bytes, length: int, n_bytes: int | None, inner: Any = None
-) -> None:
-    """Refuse a Blosc chunk whose header tells of another length: decoding one may kill a process.
-
-    See https://github.com/zarr-developers/numcodecs/issues/228.
-    """
-    if len(header) < BLOSC_HEADER:
-        raise ObjectError(key, f"it has {length} bytes, too few for a Blosc header", inner)
-    unpacked, _, packed = BLOSC_SIZES.unpack_from(header, 4)
-    if packed != length:
-        raise ObjectError(
-            key, f"its Blosc header tells of {packed} bytes, but it has {length}", inner
-        )
-    if n_bytes is not None and unpacked != n_bytes:
-        raise ObjectError(
-            key, f"its Blosc header tells of {unpacked} bytes unpacked, expected {n_bytes}", inner
-        )
 
 
 @dataclass(frozen=True)
@@ -143,23 +89,20 @@ class Shard:
     at_start: bool
     n_index: int
 
-    def check(self, store: Store, key: str, chunks: list[tuple[int, ...]], rules: Any) -> None:
-        """Refuse a shard in which chunks are missing, lie beyond its end or are cut off."""
-        index, length = self._index(store, key)
+    def check(self, store: StrictStore, key: str, chunks: list[tuple[int, ...]]) -> None:
+        """Refuse a shard in which chunks are missing or lie beyond its end."""
+        index, length = self._index(store.unchecked, key)
         if index is None:
             return  # what that means is for the store to say
         for chunk in chunks:
             flat = int(np.ravel_multi_index(chunk, self.counts))
             offset, size = struct.unpack_from("<QQ", index, 16 * flat)
             if (offset, size) == (ABSENT, ABSENT):
-                if rules.require:
+                if store.require:
                     raise AbsentObjectError(key, "the shard does not hold it", chunk)
                 continue
             if offset + size > length:
                 raise ObjectError(key, "it lies beyond the end of its shard", chunk)
-            if rules.blosc:
-                header = _part(store, key, RangeByteRequest(offset, offset + BLOSC_HEADER))
-                check_blosc(key, header or b"", size, rules.n_bytes, chunk)
 
     def _index(self, store: Store, key: str) -> tuple[bytes | None, int]:
         request = (
