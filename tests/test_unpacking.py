@@ -19,7 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr import codecs as v3
 
+from xsphere.blocks import verify_store, write_blocks
 from xsphere.sources import CorruptChunkError, checked
+from xsphere.store import UnreadableFileError, open_lazily, open_unread
 from xsphere.unpacking import Bound, bounded, unpacked
 
 # what a chunk of 96 bytes must not become
@@ -195,3 +197,35 @@ def test_texts_and_arrays_in_pickles_are_read(fmt: int) -> None:
     assert list(array[...]) == list(words)  # type: ignore[arg-type, call-overload]
     copied = pickle.loads(pickle.dumps(array))
     assert copied.metadata.to_dict() == array.metadata.to_dict()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_coordinates_of_a_path_are_bounded_too(tmp_path: Path, fmt: int) -> None:
+    path = tmp_path / "x.zarr"
+    ds = xr.Dataset({"t": ("lat", np.arange(4.0))}, {"lat": [0.0, 1.0, 2.0, 3.0]})
+    ds.to_zarr(path, zarr_format=fmt, encoding={"lat": {"compressors": [V2["gzip"]] if fmt == 2
+               else [v3.GzipCodec()]}})  # fmt: skip
+    for opening in (open_unread, open_lazily):
+        xr.testing.assert_equal(opening(path).compute(), ds)
+    (path / "lat" / ("0" if fmt == 2 else "c/0")).write_bytes(gzip.compress(LARGE))
+    for opening in (open_unread, open_lazily):
+        with pytest.raises(UnreadableFileError, match="unpacks to more than 32 bytes"):
+            opening(path)
+
+
+def test_names_of_tasks_of_a_path_stay(tmp_path: Path) -> None:
+    path = tmp_path / "x.zarr"
+    xr.Dataset({"t": ("lat", np.arange(4.0))}).to_zarr(path, consolidated=False)
+    assert open_lazily(path).t.data.name == open_lazily(path).t.data.name
+
+
+def test_own_stores_are_bounded_too(tmp_path: Path) -> None:
+    array = xr.DataArray(np.arange(8, dtype="f4"), dims="time", name="t").chunk(time=4)
+    write_blocks(array, tmp_path / "m.zarr")
+    file = tmp_path / "m.zarr" / "t" / "c" / "1"
+    assert verify_store(tmp_path / "m.zarr").ok
+    file.write_bytes(numcodecs.Zstd(checksum=True).encode(LARGE))
+    report = verify_store(tmp_path / "m.zarr")
+    assert not report.ok
+    assert "5000000 bytes" in str(report)

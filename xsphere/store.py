@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from xarray.backends.zarr import ZarrArrayWrapper, ZarrStore
+from xarray.core.indexing import LazilyIndexedArray
 
 from xsphere.atomic import built_beside
 from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
@@ -31,6 +33,24 @@ MULTISCALES_CONVENTION = {
 
 class UnreadableFileError(ValueError):
     """A file that is no dataset."""
+
+
+class _BoundedStore(ZarrStore):
+    """Variables of a Zarr store, whose chunks unpack to no more than their arrays declare."""
+
+    def open_store_variable(self, name: str) -> xr.Variable:
+        from xsphere.unpacking import bounded
+
+        plain: Any = super()
+        stored: Any = ZarrArrayWrapper
+        variable: xr.Variable = plain.open_store_variable(name)
+        lazy: Any = variable._data
+        data = LazilyIndexedArray(stored(bounded(lazy.array.get_array())))
+        return xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
+
+    def __dask_tokenize__(self) -> str:
+        # that of the dataset is made of the path and the time of its last change
+        return "xsphere.bounded"
 
 
 def open_lazily(path: str | Path) -> xr.Dataset:
@@ -96,11 +116,14 @@ def _opened(path: str | Path, **options: Any) -> xr.Dataset:
     text = source_path(path)
     if "://" not in text and not Path(text).exists():
         raise FileNotFoundError(f"there is no file or folder {text!r}")
-    engine = "zarr" if "://" in text or Path(text).is_dir() else None
+    is_zarr = "://" in text or Path(text).is_dir()
     try:
         # stores without consolidated metadata are read all the same
         with without_warnings(".*consolidated metadata"):
-            return xr.open_dataset(text, engine=engine, **options)
+            if not is_zarr:
+                return xr.open_dataset(text, **options)
+            store = _BoundedStore.open_group(text, consolidated=None)
+            return xr.open_dataset(text, engine="zarr", store=store, **options)
     # every reader has its own kinds of error for a file that is not its own
     except Exception as error:
         raise UnreadableFileError(

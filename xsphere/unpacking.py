@@ -130,7 +130,7 @@ def _id(codec: Any) -> str:
     return str(codec.to_dict().get("name", "")).removeprefix("numcodecs.")
 
 
-class BoundedV2(Codec):
+class BoundedV2(Codec):  # type: ignore[misc]
     """A codec of numcodecs that unpacks no more than it may.
 
     Parameters
@@ -189,7 +189,7 @@ class BoundedV3(BytesBytesCodec):
 
     inner: Any
     exact: bool
-    is_fixed_size: ClassVar[bool] = False
+    is_fixed_size: ClassVar[bool] = False  # type: ignore[misc]
 
     def to_dict(self) -> dict[str, Any]:
         """As the codec has it."""
@@ -317,6 +317,12 @@ def _lz4(codec: Any, data: memoryview, bound: Bound) -> Any:
     return codec.decode(data)
 
 
+def _lzma(codec: Any, bound: Bound) -> lzma.LZMADecompressor:
+    # of raw streams the options of the codec tell how much they take
+    limit = None if codec.format == lzma.FORMAT_RAW else bound.n_bytes + LZMA_BYTES
+    return lzma.LZMADecompressor(codec.format, limit, codec.filters if limit is None else None)
+
+
 def _streamed(
     decoder: Callable[[Any, Bound], Any], *, several: bool
 ) -> Callable[[Any, memoryview, Bound], Any]:
@@ -346,11 +352,5 @@ _UNPACKERS: dict[str, Callable[[Any, memoryview, Bound], Any]] = {
     "gzip": _streamed(lambda *_: zlib.decompressobj(31), several=True),
     "zlib": _streamed(lambda *_: zlib.decompressobj(), several=False),
     "bz2": _streamed(lambda *_: bz2.BZ2Decompressor(), several=True),
-    "lzma": _streamed(lambda codec, bound: _lzma(codec, bound), several=True),
+    "lzma": _streamed(_lzma, several=True),
 }
-
-
-def _lzma(codec: Any, bound: Bound) -> lzma.LZMADecompressor:
-    # of raw streams the options of the codec tell how much they take
-    limit = None if codec.format == lzma.FORMAT_RAW else bound.n_bytes + LZMA_BYTES
-    return lzma.LZMADecompressor(codec.format, limit, codec.filters if limit is None else None)

@@ -164,6 +164,8 @@ def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:
     """
     import zarr
 
+    from xsphere.unpacking import bounded
+
     if not path.exists():
         raise FileNotFoundError(
             f"there is no store at {path}; on a cluster it must lie in a folder that all workers "
@@ -174,7 +176,9 @@ def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:
         attributes: Any = group.attrs["xsphere"]
         assert all(key in attributes for key in KEYS)
         layout = Layout.from_description(attributes["layout"])
-        arrays = {name: group[name] for name in (LEDGER, *(v.name for v in layout.variables))}
+        names = (LEDGER, *(variable.name for variable in layout.variables))
+        members: Any = group
+        arrays = {name: bounded(members[name]) for name in names}
         _check_consistent(attributes, layout, arrays)
     # whatever is there instead, zarr has its own error for it
     except Exception as error:

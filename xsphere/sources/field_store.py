@@ -93,13 +93,14 @@ class FieldStore:
     def _array(self, mode: Any) -> Any:
         import zarr
 
+        from xsphere.unpacking import bounded
+
         array = zarr.open_array(f"{self.folder}/{self.name}", mode=mode)
         # a block of nothing but missing values is one that was computed; `open_array` takes no
         # such option for an array that is there
         config: Any = {"write_empty_chunks": True}
-        return zarr.Array(
-            zarr.AsyncArray(metadata=array.metadata, store_path=array.store_path, config=config)
-        )
+        whole = zarr.AsyncArray(metadata=array.metadata, store_path=array.store_path, config=config)
+        return bounded(zarr.Array(whole))
 
     def _file(self, array: Any, block: tuple[int, ...]) -> Path:
         return Path(self.folder, self.name, array.metadata.encode_chunk_key(block))
