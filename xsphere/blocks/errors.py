@@ -10,8 +10,15 @@ class StoreError(ValueError):
 
     Examples
     --------
-    >>> issubclass(StoreError, ValueError)
-    True
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from xsphere.blocks import open_mask
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     path = Path(folder, "empty.zarr")
+    ...     path.mkdir()
+    ...     open_mask(path)
+    Traceback (most recent call last):
+    xsphere.blocks.errors.StoreError: ...
     """
 
 
@@ -20,8 +27,15 @@ class OtherRunError(StoreError):
 
     Examples
     --------
-    >>> issubclass(OtherRunError, StoreError)
-    True
+    >>> import tempfile
+    >>> import xarray as xr
+    >>> from xsphere.blocks import write_blocks
+    >>> one = xr.DataArray([1.0, 2.0], dims="time", name="a").chunk(time=1)
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     _ = write_blocks(one, f"{folder}/a.zarr")
+    ...     write_blocks(one + 1, f"{folder}/a.zarr")
+    Traceback (most recent call last):
+    xsphere.blocks.errors.OtherRunError: ...a.zarr holds another run:...
     """
 
 
@@ -30,8 +44,18 @@ class IncompleteStoreError(StoreError):
 
     Examples
     --------
-    >>> issubclass(IncompleteStoreError, StoreError)
-    True
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import xarray as xr
+    >>> from xsphere.blocks import open_mask, write_blocks
+    >>> one = xr.DataArray([1.0, 2.0], dims="time", name="a").chunk(time=1)
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     path = Path(folder, "a.zarr")
+    ...     _ = write_blocks(one, path)
+    ...     (path / "a" / "c" / "1").unlink()
+    ...     open_mask(path)
+    Traceback (most recent call last):
+    xsphere.blocks.errors.IncompleteStoreError: ...1 of 2 blocks are lost...
     """
 
 
@@ -50,10 +74,15 @@ class InterruptedRun(KeyboardInterrupt):
 
     Examples
     --------
-    A command that is stopped this way exits with 130, as the shell expects after Ctrl-C:
+    As of Ctrl-C, handlers of errors do not hear of it:
 
-    >>> issubclass(InterruptedRun, KeyboardInterrupt)
-    True
+    >>> try:
+    ...     raise InterruptedRun("3 of 30 blocks are done")
+    ... except Exception:
+    ...     print("an error")
+    ... except KeyboardInterrupt as stop:
+    ...     print(stop)
+    3 of 30 blocks are done
     """
 
 
@@ -62,8 +91,16 @@ class SharedWorkWarning(UserWarning):
 
     Examples
     --------
-    >>> issubclass(SharedWorkWarning, UserWarning)
-    True
+    >>> import tempfile
+    >>> import warnings
+    >>> import xarray as xr
+    >>> from xsphere.blocks import write_blocks
+    >>> one = xr.DataArray([1.0] * 20, dims="time", name="a").chunk(time=2)
+    >>> with tempfile.TemporaryDirectory() as out, warnings.catch_warnings():  # doctest: +ELLIPSIS
+    ...     warnings.simplefilter("error", SharedWorkWarning)
+    ...     write_blocks(one - one.mean(), f"{out}/a.zarr")
+    Traceback (most recent call last):
+    xsphere.blocks.errors.SharedWorkWarning: each of the 10 blocks is computed by itself, but ...
     """
 
 

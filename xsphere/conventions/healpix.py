@@ -40,8 +40,13 @@ class GuessedGridWarning(UserWarning):
 
     Examples
     --------
-    >>> issubclass(GuessedGridWarning, UserWarning)
-    True
+    >>> import warnings
+    >>> from xsphere.conventions import horizontal_grid
+    >>> with warnings.catch_warnings():  # doctest: +ELLIPSIS
+    ...     warnings.simplefilter("error", GuessedGridWarning)
+    ...     horizontal_grid(xr.DataArray(np.zeros(12), dims="cells"))
+    Traceback (most recent call last):
+    xsphere.conventions.healpix.GuessedGridWarning: ...12...
     """
 
 

@@ -29,8 +29,12 @@ class ChebyshevWarning(UserWarning):
 
     Examples
     --------
-    >>> issubclass(ChebyshevWarning, UserWarning)
-    True
+    >>> import warnings
+    >>> with warnings.catch_warnings():  # doctest: +ELLIPSIS
+    ...     warnings.simplefilter("error", ChebyshevWarning)
+    ...     chebyshev_coefficients(np.sqrt, lambda_max=2.0, max_terms=9)
+    Traceback (most recent call last):
+    xsphere.graph.filters.ChebyshevWarning: 9 Chebyshev terms leave an error of ...
     """
 
 

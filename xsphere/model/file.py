@@ -28,8 +28,15 @@ class ModelFileError(ValueError):
 
     Examples
     --------
-    >>> issubclass(ModelFileError, ValueError)
-    True
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from xsphere.model import Model
+    >>> with tempfile.TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     path = Path(folder, "model.safetensors")
+    ...     _ = path.write_bytes(b"no model")
+    ...     Model.load(path)
+    Traceback (most recent call last):
+    xsphere.model.file.ModelFileError: ...model.safetensors...
     """
 
 

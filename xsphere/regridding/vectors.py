@@ -23,8 +23,14 @@ class LoneComponentWarning(UserWarning):
 
     Examples
     --------
-    >>> issubclass(LoneComponentWarning, UserWarning)
-    True
+    >>> import warnings
+    >>> import xsphere
+    >>> ds = xsphere.sample_dataset()
+    >>> with warnings.catch_warnings():  # doctest: +ELLIPSIS
+    ...     warnings.simplefilter("error", LoneComponentWarning)
+    ...     ds[["U850"]].sphere.to_healpix(level=1)
+    Traceback (most recent call last):
+    xsphere.regridding.vectors.LoneComponentWarning: ...U850...
     """
 
 

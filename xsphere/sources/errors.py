@@ -42,8 +42,8 @@ class MissingChunkError(SourceError):
 
     Examples
     --------
-    >>> issubclass(MissingChunkError, SourceError)
-    True
+    >>> print(MissingChunkError("PSL", "time[6:8] of 8", "PSL/3.0.0", "it is gone."))
+    variable 'PSL', time[6:8] of 8, chunk 'PSL/3.0.0': it is gone.
     """
 
 
@@ -57,8 +57,8 @@ class CorruptChunkError(SourceError):
 
     Examples
     --------
-    >>> issubclass(CorruptChunkError, SourceError)
-    True
+    >>> print(CorruptChunkError("PSL", "time[6:8] of 8", "PSL/3.0.0", "its checksum is wrong."))
+    variable 'PSL', time[6:8] of 8, chunk 'PSL/3.0.0': its checksum is wrong.
     """
 
 
@@ -67,6 +67,13 @@ class UnsafeSourceError(ValueError):
 
     Examples
     --------
-    >>> issubclass(UnsafeSourceError, ValueError)
-    True
+    >>> import xarray as xr
+    >>> import zarr
+    >>> from xsphere.sources import checked
+    >>> group = zarr.create_group({})
+    >>> _ = group.create_array("t", shape=(2**40,), chunks=(2**40,), dtype="u1",
+    ...                        dimension_names=["x"])
+    >>> checked(xr.open_zarr(group.store, consolidated=False))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    xsphere.sources.errors.UnsafeSourceError: ...t...
     """

@@ -21,11 +21,6 @@ class KeptArray(BackendArray):
         Reads or makes a block.
     dtype : dtype
         Of its values.
-
-    Examples
-    --------
-    >>> issubclass(KeptArray, BackendArray)
-    True
     """
 
     def __init__(self, block: LazyBlock, dtype: np.dtype[Any]) -> None:

@@ -22,8 +22,11 @@ class CacheFullError(ValueError):
 
     Examples
     --------
-    >>> issubclass(CacheFullError, ValueError)
-    True
+    >>> import xsphere
+    >>> ds = xsphere.sample_dataset()[["TMQ"]]
+    >>> ds.sphere.cache(level=5, max_bytes=1000)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    xsphere.sources.room.CacheFullError: ...
     """
 
 

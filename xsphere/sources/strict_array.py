@@ -40,11 +40,6 @@ class StrictArray(BackendArray):
         What cells of missing chunks get instead of the fill value.
     max_read_bytes : int
         As for `checked`.
-
-    Examples
-    --------
-    >>> issubclass(StrictArray, BackendArray)
-    True
     """
 
     def __init__(
