@@ -1,10 +1,17 @@
-"""What many tests share: one cluster, one kind of worker for the tests that use it."""
+"""What is slow to start and thus shared: a cluster, another interpreter."""
 
-from collections.abc import Iterator
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import dask
 import pytest
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,3 +48,47 @@ def all_workers() -> Iterator[Any]:
         Client(made, set_as_default=False) as client,
     ):
         yield client
+
+
+ELSEWHERE = """
+import contextlib, io, json, sys, traceback
+
+for line in sys.stdin:
+    code, *arguments = json.loads(line)
+    sys.argv, told, error = ["-c", *arguments], io.StringIO(), None
+    try:
+        with contextlib.redirect_stdout(told):
+            exec(code, {"__name__": "__main__"})
+    except BaseException:
+        error = traceback.format_exc()
+    print(json.dumps([told.getvalue(), error]), flush=True)
+"""
+
+
+@pytest.fixture(scope="session")
+def elsewhere() -> Iterator[Callable[..., str]]:
+    """Runs code in another interpreter and gives what it prints; one interpreter for all tests.
+
+    Its hashes have another seed than any other process, and its loops one thread.
+    """
+    environment = {"PYTHONHASHSEED": "7", "NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", ELSEWHERE],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def run(code: str, *arguments: object) -> str:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps([code, *map(str, arguments)]) + "\n")
+        process.stdin.flush()
+        told, error = json.loads(process.stdout.readline())
+        assert error is None, error
+        return str(told)
+
+    yield run
+    process.communicate()

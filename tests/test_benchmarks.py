@@ -84,6 +84,7 @@ def fields(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("fields")
 
 
+@pytest.mark.slow
 def test_costs_are_printed_for_every_method_without_peers() -> None:
     options = ("--case", "18:1", "--latlon", "10:30", "--fields", "2", "--repeat", "1")
     printed = output_of("regrid.py", *options)
@@ -97,11 +98,13 @@ def test_costs_are_printed_for_every_method_without_peers() -> None:
         assert f"pip install {package}" in printed
 
 
+@pytest.mark.slow
 def test_memory_is_reported_by_a_process_of_its_own() -> None:
     printed = output_of("regrid.py", "--peak", "18:1")
     assert re.fullmatch(r'\{"imports": .*"weights": \d+, "apply": .*\}\n', printed)
 
 
+@pytest.mark.slow
 def test_errors_are_printed_for_every_method_and_field(tmp_path: Path) -> None:
     picture = tmp_path / "errors.png"
     printed = output_of("regrid_errors.py", "--case", "9:3", "--plot", str(picture))
@@ -115,6 +118,7 @@ def test_errors_are_printed_for_every_method_and_field(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_graphs_are_timed_at_every_level_in_one_table_and_in_a_file(tmp_path: Path) -> None:
     figures = tmp_path / "graph.csv"
     options = ("--levels", "3", "2", "--k", "6", "--repeat", "1", "--threads", "1")
@@ -180,6 +184,7 @@ def rows_of(printed: str) -> dict[str, list[str]]:
     return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
 
 
+@pytest.mark.slow
 def test_pipeline_is_measured_by_stage_and_against_a_loop_with_the_same_masks() -> None:
     printed = output_of("pipeline.py", *SMALL, "--only", "stages,straightforward,paper")
     rows = rows_of(printed)
@@ -203,6 +208,7 @@ def test_pipeline_is_measured_by_stage_and_against_a_loop_with_the_same_masks() 
     assert "not measured" in printed
 
 
+@pytest.mark.slow
 def test_pipeline_is_measured_in_memory_and_tasks() -> None:
     options = (*SMALL, "--only", "memory,graph", "--memory-steps", "24", "48", "--blocks", "30")
     rows = rows_of(output_of("pipeline.py", *options))
@@ -213,6 +219,7 @@ def test_pipeline_is_measured_in_memory_and_tasks() -> None:
     assert rows["path"][4] == rows["opened in chunks"][4] == "1.03"
 
 
+@pytest.mark.slow
 def test_pipeline_is_measured_with_more_workers() -> None:
     rows = rows_of(output_of("pipeline.py", *SMALL, "--only", "scaling"))
     for kind in ("threads", "processes", "network alone, in threads"):
@@ -247,6 +254,7 @@ def columns_of(printed: str) -> list[dict[str, str]]:
     return rows
 
 
+@pytest.mark.slow
 def test_layers_are_timed_beside_peers_and_the_product_alone() -> None:
     printed = output_of("network.py", *TINY_LAYERS, "--only", "layers,gpu", "--backward")
     assert "pip install torch_geometric" in printed
@@ -269,6 +277,7 @@ def test_layers_are_timed_beside_peers_and_the_product_alone() -> None:
     assert len(re.findall(r"^From 64 channels: \d", printed, re.M)) == 2
 
 
+@pytest.mark.slow
 def test_networks_are_timed_and_their_memory_measured() -> None:
     options = ("--networks", "tiny", "--level", "2", "--batches", "2", "--repeat", "1")
     printed = output_of("network.py", *options, "--threads", "1", "--only", "unet,memory")
@@ -282,6 +291,7 @@ def test_networks_are_timed_and_their_memory_measured() -> None:
     assert float(memory[f"MiB: {peer}"]) >= 0
 
 
+@pytest.mark.slow
 def test_gpu_table_is_made_on_any_device() -> None:
     options = ("--nside", "4", "--channels", "8", "--repeat", "1", "--threads", "1")
     (row,) = columns_of(output_of("network.py", *options, "--only", "gpu", "--device", "cpu"))

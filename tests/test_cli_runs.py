@@ -4,7 +4,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ import xarray as xr
 import xsphere
 from tests.faults.runs import COMMAND, start_held, wait_for
 from tests.toys import storm_dataset, storm_model
+from xsphere import clusters
 from xsphere.blocks import IncompleteStoreError, open_mask, verify_store
-from xsphere.clusters import cluster, workforce
+from xsphere.cli import main
+from xsphere.clusters import workforce
 
 
 @pytest.fixture
@@ -29,18 +33,27 @@ def model(tmp_path: Path) -> Path:
     return storm_model().save(tmp_path / "model.safetensors")
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from xsphere.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command as of a shell, in this process."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["xsphere", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return subprocess.CompletedProcess(sys.argv, code, *capsys.readouterr())
+
+    return run
 
 
-def test_segment_resumes_verifies_and_repairs(tmp_path: Path, data: Path, model: Path) -> None:
+def test_segment_resumes_verifies_and_repairs(
+    tmp_path: Path, data: Path, model: Path, command: Any
+) -> None:
     out = tmp_path / "mask.zarr"
     options = ("--model", model, "--block-size", 2)
     first = command("segment", data, out, *options)
@@ -65,7 +78,9 @@ def test_segment_resumes_verifies_and_repairs(tmp_path: Path, data: Path, model:
     np.testing.assert_array_equal(open_mask(out).values, expected)
 
 
-def test_another_run_is_refused_with_what_differs(tmp_path: Path, data: Path, model: Path) -> None:
+def test_another_run_is_refused_with_what_differs(
+    tmp_path: Path, data: Path, model: Path, command: Any
+) -> None:
     out = tmp_path / "mask.zarr"
     assert command("segment", data, out, "--model", model).returncode == 0
     other = storm_model(seed=1).save(tmp_path / "other.safetensors")
@@ -78,7 +93,9 @@ def test_another_run_is_refused_with_what_differs(tmp_path: Path, data: Path, mo
     assert replaced.returncode == 0, replaced.stderr
 
 
-def test_an_edited_source_is_another_run(tmp_path: Path, data: Path, model: Path) -> None:
+def test_an_edited_source_is_another_run(
+    tmp_path: Path, data: Path, model: Path, command: Any
+) -> None:
     out = tmp_path / "mask.zarr"
     assert command("segment", data, out, "--model", model).returncode == 0
     edited = xr.open_zarr(data, consolidated=False, chunks=None)[["PSL"]].load() + 1
@@ -89,10 +106,12 @@ def test_an_edited_source_is_another_run(tmp_path: Path, data: Path, model: Path
     assert "source" in refused.stderr
 
 
-def test_processes_give_the_same_bytes(tmp_path: Path, data: Path, model: Path) -> None:
+def test_processes_give_the_same_bytes(
+    tmp_path: Path, data: Path, model: Path, command: Any
+) -> None:
     options = ("--model", model, "--block-size", 2)
     assert command("segment", data, tmp_path / "a.zarr", *options).returncode == 0
-    run = command("segment", data, tmp_path / "b.zarr", *options, "--workers", 2)
+    run = command("segment", data, tmp_path / "b.zarr", *options, "--workers", 1)
     assert run.returncode == 0, run.stderr
     for chunk in sorted((tmp_path / "a.zarr" / "mask" / "c").rglob("*")):
         if chunk.is_file():
@@ -100,7 +119,7 @@ def test_processes_give_the_same_bytes(tmp_path: Path, data: Path, model: Path) 
             assert twin.read_bytes() == chunk.read_bytes()
 
 
-def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path) -> None:
+def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path, command: Any) -> None:
     data, out = tmp_path / "long.zarr", tmp_path / "mask.zarr"
     storm_dataset(n_times=40).to_zarr(data, consolidated=False)
     arguments = ["segment", data, out, "--model", model, "--block-size", 1]
@@ -118,19 +137,25 @@ def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path) -> None
     assert open_mask(out).sizes["time"] == 40
 
 
-def test_cluster_options_are_checked() -> None:
+def test_cluster_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(ValueError, match="--workers or --scheduler, got both"),
-        cluster(2, "tcp://"),
+        clusters.cluster(2, "tcp://"),
     ):
         pass
-    with pytest.raises(ValueError, match="at least 1 process, got 0"), cluster(0, None):
+    with pytest.raises(ValueError, match="at least 1 process, got 0"), clusters.cluster(0, None):
         pass
-    with pytest.raises(OSError, match=r"127\.0\.0\.1:1"), cluster(None, "tcp://127.0.0.1:1"):
+    monkeypatch.setattr(clusters, "PATIENCE", "100ms")
+    with (
+        pytest.raises(OSError, match=r"127\.0\.0\.1:1"),
+        clusters.cluster(None, "tcp://127.0.0.1:1"),
+    ):
         pass
 
 
-def test_missing_chunks_are_an_error_or_invalid_input(tmp_path: Path, model: Path) -> None:
+def test_missing_chunks_are_an_error_or_invalid_input(
+    tmp_path: Path, model: Path, command: Any
+) -> None:
     data, out = tmp_path / "parts.zarr", tmp_path / "mask.zarr"
     storm_dataset(n_times=4).chunk(time=2).to_zarr(data, consolidated=False)
     shutil.rmtree(data / "PSL" / "c" / "0")
@@ -150,7 +175,7 @@ def test_missing_chunks_are_an_error_or_invalid_input(tmp_path: Path, model: Pat
 
 
 def test_options_of_devices_are_checked_before_any_work(
-    tmp_path: Path, data: Path, model: Path
+    tmp_path: Path, data: Path, model: Path, command: Any
 ) -> None:
     options = ("--device", "abacus", "--precision", "float8")
     refused = command("segment", data, tmp_path / "mask.zarr", "--model", model, *options)
@@ -160,7 +185,7 @@ def test_options_of_devices_are_checked_before_any_work(
     assert not (tmp_path / "mask.zarr").exists()
 
 
-def test_a_plan_is_made_and_compared(tmp_path: Path, data: Path, model: Path) -> None:
+def test_a_plan_is_made_and_compared(tmp_path: Path, data: Path, model: Path, command: Any) -> None:
     options = ("--model", model, "--block-size", 2)
     planned = command("plan", data, *options, "--workers", 2, "--rate", "infer=10")
     assert planned.returncode == 0, planned.stderr
@@ -180,7 +205,6 @@ def test_a_plan_is_made_and_compared(tmp_path: Path, data: Path, model: Path) ->
     assert "--compare is for an OUT that ends in .zarr" in refused.stderr
 
 
-def test_workers_are_counted_for_a_plan() -> None:
-    with cluster(2, None) as options:
-        assert workforce(options) == {"workers": 2, "threads_per_worker": 1}
+def test_workers_are_counted_for_a_plan(cluster: Any) -> None:
+    assert workforce({"client": cluster}) == {"workers": 2, "threads_per_worker": 1}
     assert workforce({})["threads_per_worker"] >= 1

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -680,24 +678,22 @@ class TestBits:
     @pytest.mark.parametrize(
         "grid", ["HealpixGrid(3)", "PointGrid.fibonacci(300)", "LatLonGrid.equiangular(12)"]
     )
-    def test_are_the_same_in_another_process(self, grid: str, tmp_path: Path) -> None:
+    def test_are_the_same_in_another_process(
+        self, grid: str, elsewhere: Callable[..., str]
+    ) -> None:
         script = (
             "import hashlib; from xsphere.graph import SphereGraph\n"
             "from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid\n"
-            f"m = SphereGraph({grid}, 8).scaled_laplacian\n"
+            "from xsphere.config import set_options\n"
+            "with set_options(cache_dir=''):\n"
+            f"    m = SphereGraph({grid}, 8).scaled_laplacian\n"
             "parts = b''.join(a.tobytes() for a in (m.indptr, m.indices, m.data))\n"
             "print(hashlib.sha256(parts).hexdigest())"
         )
-        environment = {**os.environ, "XSPHERE_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "1"}
-        printed = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment,
-        ).stdout
         known = {"HealpixGrid": HealpixGrid, "LatLonGrid": LatLonGrid, "PointGrid": PointGrid}
-        assert printed.strip() == digest(SphereGraph(eval(grid, known), 8).scaled_laplacian)
+        with set_options(cache_dir=""):
+            here = digest(SphereGraph(eval(grid, known), 8).scaled_laplacian)
+        assert elsewhere(script).strip() == here
 
     def test_are_mapped_from_the_cache_and_rebuilt_where_it_is_damaged(
         self, cache_folder: Path, monkeypatch

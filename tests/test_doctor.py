@@ -1,13 +1,10 @@
 """What `xsphere doctor` says of a cluster: other versions, caches apart, workers without us."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Client, LocalCluster
 
 from xsphere import doctor
 from xsphere.doctor import cluster_report
@@ -89,26 +86,28 @@ def test_a_cache_that_is_off_is_nobodys_problem() -> None:
         assert cluster_report(Cluster(a=with_version()))[1] == []
 
 
-def test_workers_elsewhere_with_a_cache_of_their_own(tmp_path: Path) -> None:
-    """Real processes: one that shares the cache, then one that does not."""
-    environment = {"XSPHERE_CACHE_DIR": os.environ["XSPHERE_CACHE_DIR"]}
-    options: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": ":0"}
-    for apart in (False, True):
-        if apart:
-            environment["XSPHERE_CACHE_DIR"] = str(tmp_path)
-        with LocalCluster(**options, env=environment) as local, Client(local) as client:
-            facts, problems = cluster_report(client)
-            if not apart:
-                code = "from xsphere.cli import main; main()"
-                command = [sys.executable, "-c", code, "doctor", "--scheduler"]
-                command.append(local.scheduler_address)
-                said = subprocess.run(
-                    command, capture_output=True, text=True, timeout=600, check=False
-                )
-                assert said.returncode == 0, said.stderr
-                assert "worker      tcp://" in said.stdout
-        assert len(facts) == 1
-        assert len(problems) == apart
+def test_workers_share_the_cache_or_have_one_of_their_own(
+    tmp_path: Path,
+    cluster: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Real processes, which share the cache of this one."""
+    from xsphere.cli import main
+    from xsphere.config import set_options
+
+    facts, problems = cluster_report(cluster)
+    assert (len(facts), problems) == (2, [])
+    address = cluster.scheduler_info()["address"]
+    monkeypatch.setattr(sys, "argv", ["xsphere", "doctor", "--scheduler", address])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert not ended.value.code, said.err
+    assert "worker      tcp://" in said.out
+    with set_options(cache_dir=str(tmp_path)):
+        facts, problems = cluster_report(cluster)
+    assert len(facts) == 2
     assert "is not seen by tcp://" in problems[0]
 
 

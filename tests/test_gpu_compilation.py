@@ -51,6 +51,7 @@ for wide in (16, 32, 64, 128, 256):
 """
 
 
+@pytest.mark.slow
 @has_triton
 @pytest.mark.parametrize("code", [COMPILE, FITTING], ids=["compile", "fitting"])
 def test_kernels_can_be_compiled_without_a_gpu(code: str) -> None:

@@ -1,8 +1,6 @@
 """Models: strict files, stable digests, inputs normalised and derived as the specification says."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -58,10 +56,9 @@ def test_file_round_trip(file: Path) -> None:
     assert all(np.array_equal(again.tensors[name], model.tensors[name]) for name in model.tensors)
 
 
-def test_digest_is_the_same_in_another_process() -> None:
+def test_digest_is_the_same_in_another_process(elsewhere: Any) -> None:
     code = "from tests.toys import storm_model; print(storm_model().digest)"
-    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert run.stdout.strip() == storm_model().digest
+    assert elsewhere(code).strip() == storm_model().digest
 
 
 def test_one_changed_bit_changes_the_digest() -> None:

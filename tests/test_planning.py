@@ -277,6 +277,7 @@ def test_a_trial_is_a_part_of_a_block_in_the_middle(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = stored(storm_dataset(40), tmp_path / "x.zarr", 10)
+    monkeypatch.setattr("xsphere.planning.trial.TRIAL_SECONDS", 1e9)
     assert plan(path, model, block_size=10).trial == (20, 30)
     # a network that takes long is tried on less
     monkeypatch.setattr("xsphere.planning.trial.TRIAL_SECONDS", 0.0)

@@ -182,7 +182,7 @@ def test_a_store_is_the_same_by_any_path_and_when_moved(
     ]
 
 
-def test_fingerprints_are_equal_in_another_process(tmp_path: Path) -> None:
+def test_fingerprints_are_equal_in_another_process(tmp_path: Path, elsewhere: Any) -> None:
     path = written(tmp_path / "a.zarr", "v2-blosc", dtype="i2", scale_factor=0.5, _FillValue=-1)
     code = (
         "import sys, json, xarray as xr; from xsphere.sources import source_of;"
@@ -190,16 +190,10 @@ def test_fingerprints_are_equal_in_another_process(tmp_path: Path) -> None:
         "parts = [ds, ds.isel(time=[1, 5]), ds.chunk(time=2) + 1, ds.isel(lat=2).load()];"
         "print(json.dumps([source_of(part) for part in parts], sort_keys=True))"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONHASHSEED": "7"},
-    )
+    told = elsewhere(code, path)
     ds = opened(path)
     parts = [ds, ds.isel(time=[1, 5]), ds.chunk(time=2) + 1, ds.isel(lat=2).load()]
-    assert json.loads(done.stdout) == [source_of(part) for part in parts]
+    assert json.loads(told) == [source_of(part) for part in parts]
 
 
 def test_what_is_selected_counts(tmp_path: Path) -> None:

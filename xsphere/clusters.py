@@ -17,6 +17,8 @@ SETTINGS = {
 }
 # any free port of this machine alone: two runs do not clash, and nobody else can reach them
 LOOPBACK = "127.0.0.1"
+# how long a scheduler may take to answer
+PATIENCE = "30s"
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[dict[str, An
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
-        with Client(scheduler, timeout="30s") as client:  # type: ignore[no-untyped-call]
+        with Client(scheduler, timeout=PATIENCE) as client:  # type: ignore[no-untyped-call]
             yield {"client": client}
         return
     options = {

@@ -171,7 +171,10 @@ def die_while_writing(folder: Path, chunk: str) -> None:
     Path.replace = deadly  # type: ignore[assignment,method-assign]
 
 
-@pytest.mark.parametrize("moment", ["reading", "inferring", "writing", "between two writes"])
+SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in ("reading", "inferring")]
+
+
+@pytest.mark.parametrize("moment", [*SLOW, "writing", "between two writes"])
 def test_02_worker_killed_while(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -208,6 +211,7 @@ def test_02_killed_worker_does_no_harm(tmp_path: Path, cluster: Any) -> None:
     np.testing.assert_array_equal(open_mask(path), mask(n=12, block=1).compute(scheduler="sync"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not LONG, reason="set XSPHERE_LONG_TESTS for five minutes of killing workers")
 @time_limit(1200)
 def test_02_workers_killed_at_random_for_minutes(tmp_path: Path) -> None:
@@ -256,6 +260,7 @@ def test_03_only_the_block_that_kills_fails(tmp_path: Path, cluster: Any) -> Non
     assert write_blocks(mask(n=12, block=1), path, workers=1).written == 1
 
 
+@pytest.mark.slow
 def test_03_command_whose_workers_segfault_at_a_block_fails_and_goes_on(tmp_path: Path) -> None:
     expected = segment(stored(tmp_path / "x.zarr", 4), storm_model())
     out = tmp_path / "m.zarr"

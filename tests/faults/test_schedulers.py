@@ -1,15 +1,13 @@
 """The same bits wherever blocks are computed, and no process that waits for what cannot come."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.faults.runs import ROOT, start, stored
+from tests.faults.runs import start, stored
 from tests.test_blocks import classes_at, files, mask
 from tests.toys import storm_model
 from xsphere.blocks import open_mask, write_blocks
@@ -116,7 +114,9 @@ def test_28_forked_after_use_gives_the_same_and_never_hangs(tmp_path: Path) -> N
     assert shown == "all the same\n"
 
 
-def test_26_names_and_identities_are_the_same_in_every_interpreter(tmp_path: Path) -> None:
+def test_26_names_and_identities_are_the_same_in_every_interpreter(
+    tmp_path: Path, elsewhere: Any
+) -> None:
     stored(tmp_path / "x.zarr", 2)
     code = """
 import sys
@@ -126,14 +126,7 @@ from xsphere.segmentation import segment
 mask = segment(sys.argv[1], storm_model(), block_size=1)
 print(mask.data.name, mask.attrs["xsphere_run"], Plan(mask).identity)
 """
-    told = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "x.zarr")],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONHASHSEED": "7"},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    told = elsewhere(code, tmp_path / "x.zarr")
     mask = segment(tmp_path / "x.zarr", storm_model(), block_size=1)
     name, run = mask.data.name, mask.attrs["xsphere_run"]
     assert told == f"{name} {run} {Plan(mask).identity}\n"
