@@ -106,6 +106,7 @@ def test_an_edited_source_is_another_run(
     assert "source" in refused.stderr
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_bytes(
     tmp_path: Path, data: Path, model: Path, command: Any
 ) -> None:
