@@ -73,17 +73,21 @@ def _say(what: str, text: str) -> None:
 
 def _fields(ds: xr.Dataset, model: Any) -> xr.Dataset:
     """The model's inputs on its grid, in its units, with wind speed where there are winds."""
-    import xsphere
+    from xsphere.conventions.horizontal import common_grid
     from xsphere.model.inputs import matched_variables
+    from xsphere.regridding.labelled import regridded
+    from xsphere.regridding.node import Rules
+    from xsphere.regridding.places import place_on
 
     arrays = {}
-    for variable, match in zip(
-        model.spec.variables, matched_variables(ds, model.spec), strict=True
-    ):
+    matches = matched_variables(ds, model.spec)
+    source = common_grid(ds, [match.array.name for match in matches])
+    for variable, match in zip(model.spec.variables, matches, strict=True):
         attrs = match.array.attrs | {"units": variable.units}
         converted = match.array * match.factor + match.offset
         arrays[variable.name] = converted.assign_attrs(attrs)
-    fields = xsphere.to_healpix(xr.Dataset(arrays), model.level, method="conservative")
+    rules = Rules(method="conservative")
+    fields = regridded(xr.Dataset(arrays), source, place_on(model.grid), rules)
     if {"U850", "V850"} <= set(fields):
         speed: xr.DataArray = xr.apply_ufunc(
             np.hypot, fields["U850"], fields["V850"], dask="allowed"

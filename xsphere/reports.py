@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xsphere.conventions.horizontal import selected
 from xsphere.plotting.drawing import readable
 from xsphere.plotting.pictures import picture_path, write_figure
 
@@ -40,7 +41,7 @@ def mask_of(ds: xr.Dataset) -> xr.DataArray:
             f"one variable with flag_meanings (a mask) was expected, got {names} among "
             f"{list(ds.data_vars)}"
         )
-    return ds[names[0]]
+    return selected(ds, names[0])
 
 
 def place(lon: float, lat: float) -> str:
@@ -233,9 +234,9 @@ def _variable(ds: xr.Dataset, variable: str | None) -> xr.DataArray:
     if variable is not None:
         if variable not in ds:
             raise ValueError(f"there is no variable {variable!r}; there are {list(ds.data_vars)}")
-        return ds[variable]
+        return selected(ds, variable)
     masks = [name for name, array in ds.data_vars.items() if "flag_meanings" in array.attrs]
     names = masks or list(ds.data_vars)
     if not names:
         raise ValueError("the dataset has no variables to draw")
-    return ds[names[0]]
+    return selected(ds, names[0])

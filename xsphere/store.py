@@ -12,7 +12,7 @@ from xarray.core.indexing import LazilyIndexedArray
 
 from xsphere.atomic import built_beside
 from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
-from xsphere.conventions.healpix import INDEX
+from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
 from xsphere.notices import without_warnings
 from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output

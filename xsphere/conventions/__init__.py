@@ -1,13 +1,7 @@
 """Where labels meet grids: CF, xdggs, easygems and Zarr DGGS read, one form written."""
 
 from xsphere.conventions.base import HorizontalGrid
-from xsphere.conventions.healpix import (
-    GuessedGridWarning,
-    describe_healpix,
-    healpix_coords,
-    healpix_info,
-    without_dggs,
-)
+from xsphere.conventions.healpix import GuessedGridWarning
 from xsphere.conventions.horizontal import horizontal_grid
 from xsphere.conventions.masks import (
     INVALID,
@@ -15,6 +9,12 @@ from xsphere.conventions.masks import (
     classes_of,
     event_classes_of,
     mask_attributes,
+)
+from xsphere.conventions.written import (
+    describe_healpix,
+    healpix_coords,
+    healpix_info,
+    without_dggs,
 )
 
 __all__ = [

@@ -1,10 +1,12 @@
 """What the readers of conventions share: the value they return and how variables are reached."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pandas as pd
 import xarray as xr
+from xarray.indexes import PandasIndex
 
 from xsphere.grids import Grid
 
@@ -49,6 +51,63 @@ def variables_of(obj: xr.Dataset | xr.DataArray) -> dict[str, xr.Variable]:
 def related(variable: xr.Variable, key: str) -> Any:
     """An attribute that names another variable, which xarray may have moved to the encoding."""
     return variable.attrs.get(key, variable.encoding.get(key))
+
+
+def data_of(obj: xr.Dataset | xr.DataArray) -> list[xr.Variable]:
+    """The data variables of a Dataset, or the one of an array."""
+    if isinstance(obj, xr.DataArray):
+        return [obj.variable]
+    variables = obj.variables
+    return [variables[name] for name in obj.data_vars]
+
+
+def mappings_of(obj: xr.Dataset | xr.DataArray) -> tuple[list[str], list[str]]:
+    """Names of grid mappings that the data refer to: those that are present, and those lost."""
+    present: dict[str, None] = {}
+    lost: dict[str, None] = {}
+    names = set(map(str, obj.coords if isinstance(obj, xr.DataArray) else obj.variables))
+    for variable in data_of(obj):
+        words = str(related(variable, "grid_mapping") or "").split()
+        # "crs" alone, or "crs: x y other: lat lon"
+        chosen = [word[:-1] for word in words if word.endswith(":")] or words[:1]
+        for word in chosen:
+            (present if word in names else lost)[word] = None
+    return list(present), list(lost)
+
+
+def placed(ds: xr.Dataset, names: Sequence[Hashable]) -> xr.Dataset:
+    """Some variables of a Dataset, with everything that may say where their values are.
+
+    What a selection such as ``ds[name]`` loses is kept: bounds, grid mappings with a dimension of
+    their own, meshes, attributes of the Dataset.
+    """
+    variables = ds.variables
+    dims = {dim for name in names for dim in variables[name].dims}
+    kept = dict.fromkeys(
+        name
+        for name, v in variables.items()
+        if set(v.dims) <= dims or {"grid_mapping_name", "healpix_nside"} & set(v.attrs)
+    )
+    pending = list(kept)
+    while pending:
+        found = [n for n in _references(variables[pending.pop()]) if n in variables]
+        pending += [name for name in found if name not in kept]
+        kept |= dict.fromkeys(found)
+    return ds[list(kept)]
+
+
+def _references(variable: xr.Variable) -> Iterator[str]:
+    """Every variable that says where another one is, by the attributes of that one."""
+    for key, value in {**variable.encoding, **variable.attrs}.items():
+        named = key in ("grid_mapping", "bounds", "coordinates", "mesh")
+        if named or str(key).endswith(("_coordinates", "_connectivity")):
+            yield from str(value).replace(":", " ").split()
+
+
+def pandas_indexes(obj: xr.Dataset | xr.DataArray) -> dict[Hashable, pd.Index]:
+    """Labels along dimensions; an index of another kind, such as that of xdggs, has none."""
+    indexes = obj.xindexes
+    return {name: i.index for name, i in indexes.items() if isinstance(i, PandasIndex)}
 
 
 def horizontal_variables(obj: xr.Dataset, found: HorizontalGrid) -> dict[Any, xr.DataArray]:

@@ -1,7 +1,7 @@
 """Latitude and longitude of a dataset: found by CF attributes or by name, read in degrees."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -170,8 +170,22 @@ def _bounds(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.float
     # bounds have the units of their coordinate unless they say otherwise
     units = str(bounds.attrs.get("units", coordinate.attrs.get("units", "")))
     if coordinate.dims[0] in bounds.dims:
-        bounds = bounds.transpose(coordinate.dims[0], ...)
+        bounds = _at_all_times(related(coordinate, "bounds"), bounds, coordinate.dims[0])
     return _degrees(bounds, units)
+
+
+def _at_all_times(name: str, bounds: xr.Variable, dim: Hashable) -> xr.Variable:
+    """Bounds along one dimension, where `xr.open_mfdataset` gave them that of the files too."""
+    *others, vertices = [other for other in bounds.dims if other != dim]
+    bounds = bounds.transpose(dim, vertices, *others)
+    first = bounds.isel(dict.fromkeys(others, 0))
+    if others and not bool(((bounds == first) | (bounds.isnull() & first.isnull())).all()):
+        raise ValueError(
+            f"bounds {name!r} must be the same everywhere along {others}, but they change; choose "
+            f"one with ds.assign({name}=ds[{name!r}].isel({others[0]}=0)), or select the part that "
+            "has one grid"
+        )
+    return first
 
 
 def _point_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> HorizontalGrid:

@@ -1,4 +1,4 @@
-"""HEALPix metadata: CF 1.13, xdggs, easygems and Zarr DGGS read; one form written for them all.
+"""HEALPix metadata as they are read: CF 1.13, xdggs, easygems and Zarr DGGS.
 
 Cells are on the sphere. Metadata that names an ellipsoid is refused: on WGS 84 almost half of the
 cells of a fine grid lie elsewhere, so mixing the two would go wrong without a sign.
@@ -11,22 +11,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions.base import HorizontalGrid, Labelled, variables_of
+from xsphere.conventions.base import HorizontalGrid, mappings_of, variables_of
+from xsphere.conventions.written import CF_INDEX, INDEX
 from xsphere.grids import HealpixGrid, IndexingScheme, level_from_nside
 from xsphere.notices import warn_user
-
-DIM = "cells"
-INDEX = "cell_ids"
-CF_INDEX = "healpix_index"
-MAPPING = "crs"
-
-DGGS_CONVENTION = {
-    "uuid": "7b255807-140c-42ca-97f6-7a1cfecdbc38",
-    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/dggs/refs/tags/v1/schema.json",
-    "spec_url": "https://github.com/zarr-conventions/dggs/blob/v1/README.md",
-    "name": "dggs",
-    "description": "Discrete Global Grid Systems convention for zarr",
-}
 
 _DIMS = ("cells", "cell", "healpix_index", "value", "values")
 _SCHEMES: dict[str, IndexingScheme] = {"nested": "nested", "nest": "nested", "ring": "ring"}
@@ -48,170 +36,6 @@ class GuessedGridWarning(UserWarning):
     Traceback (most recent call last):
     xsphere.conventions.healpix.GuessedGridWarning: ...12...
     """
-
-
-def healpix_info(grid: HealpixGrid) -> dict[str, Any]:
-    """Description of a HEALPix grid in the words of xdggs.
-
-    Parameters
-    ----------
-    grid : HealpixGrid
-        The grid.
-
-    Returns
-    -------
-    dict
-        ``grid_name``, ``level``, ``indexing_scheme``.
-
-    Examples
-    --------
-    >>> healpix_info(HealpixGrid(level=3))
-    {'grid_name': 'healpix', 'level': 3, 'indexing_scheme': 'nested'}
-    """
-    return {
-        "grid_name": "healpix",
-        "level": grid.level,
-        "indexing_scheme": grid.indexing_scheme,
-    }
-
-
-def healpix_coords(grid: HealpixGrid, *, dim: str = DIM) -> xr.Coordinates:
-    """Coordinates that say to every reader of HEALPix which cells these are.
-
-    Parameters
-    ----------
-    grid : HealpixGrid
-        The grid.
-    dim : str
-        Dimension of the cells.
-
-    Returns
-    -------
-    Coordinates
-        Scalar integer ``crs`` with the grid mapping of CF 1.13, which easygems reads too;
-        ``healpix_index`` along `dim` with the CF ``standard_name``; ``cell_ids`` with the same
-        numbers and the attributes of xdggs. Neither has any other: xdggs (0.6) refuses them.
-
-    References
-    ----------
-    .. [1] CF conventions 1.13, appendix F: https://cfconventions.org
-
-    Examples
-    --------
-    >>> coords = healpix_coords(HealpixGrid(level=1))
-    >>> coords["crs"].attrs["grid_mapping_name"], coords["cell_ids"].sizes
-    ('healpix', Frozen({'cells': 48}))
-    """
-    mapping = {
-        "grid_mapping_name": "healpix",
-        "indexing_scheme": grid.indexing_scheme,
-        "refinement_level": grid.level,
-    }
-    ids = np.array(grid.ids, np.int64)
-    coords = {
-        MAPPING: xr.Variable((), np.int32(0), mapping),
-        INDEX: xr.Variable((dim,), ids, healpix_info(grid)),
-        CF_INDEX: xr.Variable((dim,), ids.copy(), {"standard_name": CF_INDEX}),
-    }
-    return xr.Coordinates(coords, indexes={})
-
-
-def describe_healpix(
-    obj: Labelled, grid: HealpixGrid, *, dim: str = DIM, dggs: bool = False
-) -> Labelled:
-    """The same data, labelled as HEALPix so that CF, xdggs and easygems readers know the grid.
-
-    Parameters
-    ----------
-    obj : Dataset or DataArray
-        With a dimension `dim` of ``grid.n_cells`` cells. It is left as it was.
-    grid : HealpixGrid
-        Where the cells are.
-    dim : str
-        Dimension of the cells.
-    dggs : bool
-        Whether to add the attributes of the Zarr DGGS convention [1]_ to a Dataset. NetCDF cannot
-        hold them.
-
-    Returns
-    -------
-    Dataset or DataArray
-        With the coordinates of `healpix_coords`, and ``grid_mapping`` on every variable along
-        `dim`.
-
-    Raises
-    ------
-    ValueError
-        If `obj` has no dimension `dim` of that many cells.
-
-    References
-    ----------
-    .. [1] https://github.com/zarr-conventions/dggs
-
-    Examples
-    --------
-    >>> field = xr.DataArray(np.zeros(48), dims="cells", name="t")
-    >>> described = describe_healpix(field, HealpixGrid(level=1))
-    >>> described.attrs["grid_mapping"], sorted(described.coords)
-    ('crs', ['cell_ids', 'crs', 'healpix_index'])
-    """
-    if obj.sizes.get(dim) != grid.n_cells:
-        raise ValueError(
-            f"expected a dimension {dim!r} of {grid.n_cells} cells for {grid}, got dimensions "
-            f"{dict(obj.sizes)}"
-        )
-    described = obj.assign_coords(healpix_coords(grid, dim=dim))
-    if isinstance(described, xr.DataArray):
-        _set_grid_mapping(described.variable)
-        return described
-    for variable in described.data_vars.values():
-        if dim in variable.dims:
-            _set_grid_mapping(variable.variable)
-    if dggs:
-        described.attrs["dggs"] = {
-            "name": "healpix",
-            "refinement_level": grid.level,
-            "indexing_scheme": grid.indexing_scheme,
-            "spatial_dimension": dim,
-            "coordinate": INDEX,
-            "compression": "none",
-        }
-        attrs: dict[Any, Any] = without_dggs(described.attrs)
-        described.attrs["zarr_conventions"] = [*attrs.get("zarr_conventions", ()), DGGS_CONVENTION]
-    return described
-
-
-def without_dggs(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Attributes of a Dataset without those of the Zarr DGGS convention.
-
-    Parameters
-    ----------
-    attrs : mapping
-        Of a Dataset. Left as they were.
-
-    Returns
-    -------
-    dict
-        For a Dataset on another grid.
-
-    Examples
-    --------
-    >>> without_dggs({"dggs": {"name": "healpix"}, "title": "winds"})
-    {'title': 'winds'}
-    """
-    kept = {key: value for key, value in attrs.items() if key not in ("dggs", "zarr_conventions")}
-    others = [
-        convention
-        for convention in attrs.get("zarr_conventions", ())
-        if convention.get("uuid") != DGGS_CONVENTION["uuid"]
-    ]
-    return kept | ({"zarr_conventions": others} if others else {})
-
-
-def _set_grid_mapping(variable: xr.Variable) -> None:
-    """Set it in a variable of our own copy; in both attrs and encoding it could not be written."""
-    variable.encoding = {k: v for k, v in variable.encoding.items() if k != "grid_mapping"}
-    variable.attrs = {**variable.attrs, "grid_mapping": MAPPING}
 
 
 def healpix_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
@@ -243,6 +67,7 @@ def guessed_healpix_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | Non
     dims = [dim for dim in _DIMS if obj.sizes.get(dim) in levels]
     if len(dims) != 1:
         return None
+    _refuse_lost_statements(obj, dims[0])
     grid = HealpixGrid(levels[obj.sizes[dims[0]]])
     warn_user(
         f"dimension {dims[0]!r} of {grid.n_cells} is taken for the whole HEALPix sphere at level "
@@ -253,6 +78,25 @@ def guessed_healpix_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | Non
     return HorizontalGrid(grid=grid, dims=(dims[0],), coords=())
 
 
+def _refuse_lost_statements(obj: xr.Dataset | xr.DataArray, dim: str) -> None:
+    """Refuse to guess where something says more than the size of a dimension."""
+    lost = mappings_of(obj)[1]
+    if lost:
+        raise ValueError(
+            f"expected HEALPix metadata for the dimension {dim!r}, but the data refer to the grid "
+            f"mapping {lost}, which is not with them: a variable that is selected from a dataset "
+            f"loses it where it has a dimension of its own; select from ds.squeeze({lost[0]!r}), "
+            "or label the data with xsphere.conventions.describe_healpix(obj, grid)"
+        )
+    variables = variables_of(obj)
+    index = _index_name(obj, variables)
+    if index is not None and not np.array_equal(variables[index].values, np.arange(obj.sizes[dim])):
+        raise ValueError(
+            f"expected the HEALPix level and indexing_scheme of the cells that {index!r} numbers, "
+            "got neither; say them with xsphere.conventions.describe_healpix(obj, grid)"
+        )
+
+
 def _is_mapping(attrs: Mapping[Any, Any]) -> bool:
     return attrs.get("grid_mapping_name") == "healpix" or "healpix_nside" in attrs
 
@@ -261,8 +105,10 @@ def _statements(
     obj: xr.Dataset | xr.DataArray, variables: Mapping[str, xr.Variable]
 ) -> Iterator[tuple[str, Mapping[Any, Any]]]:
     """Everything that describes the grid, by where it stands: CF, xdggs, easygems, Zarr DGGS."""
+    meant = mappings_of(obj)[0]
     for name, variable in variables.items():
-        if _is_mapping(variable.attrs) or variable.attrs.get("grid_name") == "healpix":
+        mapping = _is_mapping(variable.attrs) and (name in meant or not meant)
+        if mapping or variable.attrs.get("grid_name") == "healpix":
             yield name, variable.attrs
     for name, index in obj.xindexes.items():
         # the index of xdggs, known by what it offers, so that xdggs need not be installed
@@ -372,7 +218,9 @@ def _cells_dim(obj: xr.Dataset | xr.DataArray, level: int) -> str:
     """Dimension of the whole sphere, where no coordinate holds the cell ids."""
     n_sphere = 12 * 4**level
     dims = [str(dim) for dim, size in obj.sizes.items() if size == n_sphere]
-    named = [dim for dim in dims if dim in _DIMS]
+    dggs = obj.attrs.get("dggs")
+    declared = dggs.get("spatial_dimension") if isinstance(dggs, Mapping) else None
+    named = [dim for dim in dims if dim == declared] or [dim for dim in dims if dim in _DIMS]
     if len(named or dims) != 1:
         raise ValueError(
             f"expected one dimension of the {n_sphere} cells of HEALPix level {level}, or a "

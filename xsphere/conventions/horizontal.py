@@ -1,14 +1,20 @@
 """One entry for every way that a dataset may say where its cells are."""
 
+from collections.abc import Hashable, Sequence
+
 import xarray as xr
 
-from xsphere.conventions.base import HorizontalGrid
+from xsphere.conventions.base import HorizontalGrid, placed
 from xsphere.conventions.coordinates import geographic_grid, missing_axes
 from xsphere.conventions.healpix import guessed_healpix_grid, healpix_grid
 from xsphere.conventions.ugrid import ugrid_grid
+from xsphere.conventions.written import describe_healpix
+from xsphere.grids import HealpixGrid
 
 
-def horizontal_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid:
+def horizontal_grid(
+    obj: xr.Dataset | xr.DataArray, variables: Sequence[Hashable] | None = None
+) -> HorizontalGrid:
     """Horizontal grid of a Dataset or DataArray, with the names of its dimensions.
 
     HEALPix metadata is looked for first (CF 1.13 grid mapping, xdggs, easygems, Zarr DGGS), then
@@ -22,7 +28,11 @@ def horizontal_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid:
         Latitude and longitude may be 1-D on two dimensions (any order, either longitude
         convention, CF bounds used, degrees or radians) or 1-D on one dimension (points, with
         edges where CF bounds give three corners or more). Of a mesh, the variables must all be on
-        its faces, which have edges, or all on its nodes, which are points without.
+        its faces, which have edges, or all on its nodes, which are points without. A Dataset
+        tells more than an array selected from it, which has lost bounds, meshes, attributes of
+        the Dataset and grid mappings with a dimension of their own.
+    variables : sequence of names, optional
+        Variables of a Dataset whose grid is meant, where others may be on another.
 
     Returns
     -------
@@ -34,8 +44,8 @@ def horizontal_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid:
     TypeError
         If `obj` is not from xarray.
     ValueError
-        If no grid is found, several are, or the grid is curvilinear, multi-resolution HEALPix,
-        HEALPix on an ellipsoid or the edges of a mesh.
+        If no grid is found, several are, or the grid is curvilinear, multi-resolution HEALPix
+        or the edges of a mesh; if what is said about it contradicts itself.
 
     Warns
     -----
@@ -54,6 +64,8 @@ def horizontal_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid:
     """
     if not isinstance(obj, xr.Dataset | xr.DataArray):
         raise TypeError(f"expected an xarray Dataset or DataArray, got {type(obj).__name__}")
+    if variables is not None and isinstance(obj, xr.Dataset):
+        obj = placed(obj, variables)
     found = (
         healpix_grid(obj) or ugrid_grid(obj) or geographic_grid(obj) or guessed_healpix_grid(obj)
     )
@@ -66,3 +78,49 @@ def horizontal_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid:
             "ds['y'].attrs['units'] = 'degrees_north', or assign_coords(lat=..., lon=...)"
         )
     return found
+
+
+def common_grid(ds: xr.Dataset, variables: Sequence[Hashable]) -> HorizontalGrid:
+    """The grid that some variables of a Dataset share."""
+    names = list(dict.fromkeys(variables))
+    first = horizontal_grid(ds, names[:1])
+    others = [
+        name
+        for name in names[1:]
+        if (found := horizontal_grid(ds, [name])).dims != first.dims or found.grid != first.grid
+    ]
+    if others:
+        raise ValueError(
+            f"all inputs must be on one grid, but {others} are not on that of {names[0]!r} "
+            f"({first.grid!r}); regrid them first, for example with .sphere.to_healpix()"
+        )
+    return first
+
+
+def on_its_own(array: xr.DataArray, ds: xr.Dataset, found: HorizontalGrid) -> xr.DataArray:
+    """An array on the grid of a Dataset, with what it needs to tell its grid without it."""
+    variables = ds.variables
+    lost = {
+        name: variables[name]
+        for name in found.coords
+        if name not in array.coords and set(variables[name].dims) <= set(array.dims)
+    }
+    array = array.assign_coords(lost) if lost else array
+    if not isinstance(found.grid, HealpixGrid):
+        return array
+    try:
+        told = healpix_grid(array)
+    except ValueError:
+        told = None
+    if told is not None and told.grid == found.grid:
+        return array
+    return describe_healpix(array, found.grid, dim=found.dims[0])
+
+
+def selected(ds: xr.Dataset, name: Hashable) -> xr.DataArray:
+    """A variable of a Dataset that tells its grid without the Dataset, where it is on one."""
+    array = ds[name]
+    try:
+        return on_its_own(array, ds, horizontal_grid(ds, [name]))
+    except ValueError:
+        return array  # what needs a grid will say what is missing

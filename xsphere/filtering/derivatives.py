@@ -7,6 +7,7 @@ import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import horizontal_variables
+from xsphere.conventions.horizontal import on_its_own
 from xsphere.filtering.labelled import (
     check_fields,
     float_dtype,
@@ -206,7 +207,7 @@ def _of_wind(
     if "wind" in str(east.attrs.get("standard_name", "wind")):
         words["standard_name"] = _STANDARD_NAMES[derivative]
     result.attrs = words | _wind_units(east, north) | kept
-    return result.rename(derivative)
+    return on_its_own(result.rename(derivative), obj, found)
 
 
 def _node(

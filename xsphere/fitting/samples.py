@@ -8,15 +8,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions import event_classes_of, horizontal_grid
+from xsphere.conventions import HorizontalGrid, event_classes_of, horizontal_grid
+from xsphere.conventions.base import pandas_indexes
+from xsphere.conventions.horizontal import common_grid
 from xsphere.conventions.masks import BACKGROUND
 from xsphere.grids import HealpixGrid
 from xsphere.model import ModelSpec, Variable
 from xsphere.model.catalogue import VARIABLES
 from xsphere.model.inputs import matched_variables
 from xsphere.model.units import converted
-from xsphere.regridding import regrid
+from xsphere.regridding.labelled import regridded
 from xsphere.regridding.methods import method_from
+from xsphere.regridding.node import Rules
+from xsphere.regridding.places import place_on
 from xsphere.sources import MissingChunks, checked, kept_inputs
 
 CLASS_DIMS = ("class", "event", "classes", "events", "label")
@@ -103,6 +107,7 @@ def gathered_samples(
     matches = matched_variables(ds, spec)
     kept = kept_inputs(ds, spec, matches, missing_chunks=missing_chunks)
     names = list(dict.fromkeys(match.array.name for match in matches))
+    horizontal = common_grid(ds, names)
     inputs = kept or matched_variables(checked(ds, names, missing_chunks=missing_chunks), spec)
     shape = (len(times), grid.n_cells)
     _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
@@ -111,7 +116,7 @@ def gathered_samples(
     blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
     for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
         arrays = [match.array.sel(time=times[block]) for match in inputs]
-        on_grid = arrays if kept else _regridded(arrays, grid, spec)
+        on_grid = arrays if kept else _regridded(arrays, horizontal, grid, spec)
         for index, (match, field) in enumerate(zip(inputs, on_grid, strict=True)):
             values = field.transpose("time", ..., "cells").values
             fields[block, :, index] = converted(values, match.factor, match.offset)
@@ -126,16 +131,16 @@ def _checked_labels(labels: xr.DataArray, missing_chunks: MissingChunks) -> xr.D
 
 
 def _regridded(
-    arrays: Sequence[xr.DataArray], grid: HealpixGrid, spec: ModelSpec
+    arrays: Sequence[xr.DataArray], source: HorizontalGrid, grid: HealpixGrid, spec: ModelSpec
 ) -> list[xr.DataArray]:
     """Fields as the finished model will see them; what they are called does not matter."""
-    method = method_from(horizontal_grid(arrays[0]).grid, spec.regridding)
+    rules = Rules(method=method_from(source.grid, spec.regridding))
     # half precision would be kept
     plain = {
         index: array.drop_attrs(deep=False).astype(np.result_type(array.dtype, np.float32))
         for index, array in enumerate(arrays)
     }
-    moved = regrid(xr.Dataset(plain), grid, method=method, vectors=spec.vectors)
+    moved = regridded(xr.Dataset(plain), source, place_on(grid), rules, spec.vectors)
     return [moved[index] for index in plain]
 
 
@@ -150,16 +155,19 @@ def _check_memory(shape: tuple[int, int], n_values: int) -> None:
 
 def common_times(ds: xr.Dataset, labels: xr.DataArray) -> NDArray[Any]:
     """Times, in order, that are in both the dataset and the labels."""
+    times = []
     for what, obj in (("the dataset", ds), ("labels", labels)):
-        if "time" not in obj.indexes:
+        index = pandas_indexes(obj).get("time")
+        if index is None:
             raise ValueError(f"{what} must have a time coordinate, got {list(obj.coords)}")
-        if not obj.indexes["time"].is_unique:
+        if not index.is_unique:
             raise ValueError(f"times of {what} must differ from each other; drop the duplicates")
-    common = labels.indexes["time"].intersection(ds.indexes["time"]).sort_values()
+        times.append(index)
+    common = times[1].intersection(times[0]).sort_values()
     if not len(common):
         raise ValueError(
-            f"no time is in both the dataset ({ds.indexes['time'][:1]} ...) and the labels "
-            f"({labels.indexes['time'][:1]} ...)"
+            f"no time is in both the dataset ({times[0][:1]} ...) and the labels "
+            f"({times[1][:1]} ...)"
         )
     values: NDArray[Any] = common.to_numpy()
     return values
@@ -179,7 +187,8 @@ def _targets(
         known = labels.isin([BACKGROUND, *declared])
         probability = (labels == ids).astype(np.float64).where(known)
     # attributes of flags say nothing about probabilities
-    events = regrid(probability.drop_attrs(), grid, method="conservative")
+    plain, rules = probability.drop_attrs(deep=False), Rules(method="conservative")
+    events = regridded(plain, horizontal_grid(labels), place_on(grid), rules)
     values = events.transpose("time", "cells", "class").values
     _check_probabilities(values)
     total = values.sum(-1, keepdims=True)

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.conventions import HorizontalGrid, horizontal_grid
+from xsphere.conventions.base import pandas_indexes
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.grids.latlon import COORDINATE_TOLERANCE
 
@@ -73,9 +74,10 @@ def _rounded_alike(one: Grid, other: Grid) -> bool:
 
 def _with_labels_of(mask: xr.DataArray, field: xr.DataArray, dims: Sequence[Any]) -> xr.DataArray:
     """The field at the times (and other labels) of the mask, still lazy."""
+    labels, labels_of_field = pandas_indexes(mask), pandas_indexes(field)
     for dim in (dim for dim in dims if dim in field.dims):
-        if dim in mask.indexes and dim in field.indexes:
-            wanted, found = mask.indexes[dim], field.indexes[dim]
+        if dim in labels and dim in labels_of_field:
+            wanted, found = labels[dim], labels_of_field[dim]
             if wanted.equals(found):
                 continue
             matching = found[found.isin(wanted)]

@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
-from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.model.inputs import MatchedVariable
 from xsphere.segmentation.direct import is_unread
 from xsphere.segmentation.inference import Inference, Precision
@@ -53,24 +52,6 @@ def _is_device(name: str | None) -> bool:
     except (RuntimeError, TypeError):
         return False
     return True
-
-
-def common_grid(matches: Sequence[MatchedVariable]) -> HorizontalGrid:
-    """The grid that all variables share."""
-    first = horizontal_grid(matches[0].array)
-    others = [
-        match.array.name
-        for match in matches[1:]
-        if (horizontal := horizontal_grid(match.array)).dims != first.dims
-        or horizontal.grid != first.grid
-    ]
-    if others:
-        raise ValueError(
-            f"all inputs must be on one grid, but {others} are not on that of "
-            f"{matches[0].array.name!r} ({first.grid!r}); regrid them first, for example with "
-            ".sphere.to_healpix()"
-        )
-    return first
 
 
 def check_sizes(matches: Sequence[MatchedVariable]) -> None:

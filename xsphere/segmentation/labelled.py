@@ -8,6 +8,7 @@ import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, describe_healpix, mask_attributes
 from xsphere.conventions.base import check_one_chunk
+from xsphere.conventions.horizontal import common_grid, on_its_own
 from xsphere.model import Model
 from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.segmentation.checks import (
@@ -15,7 +16,6 @@ from xsphere.segmentation.checks import (
     check_options,
     check_sizes,
     check_values,
-    common_grid,
     dataset_of,
 )
 from xsphere.segmentation.direct import is_unread
@@ -150,11 +150,11 @@ def segment(
     ds = dataset_of(ds)
     model = Model.load(model)
     matches = matched_variables(ds, model.spec)
-    horizontal = common_grid(matches)
+    names = [match.array.name for match in matches]
+    horizontal = common_grid(ds, names)
     check_sizes(matches)
     check_one_chunk({match.array.name: match.array for match in matches}, horizontal.dims)
     check_values(matches)
-    names = [match.array.name for match in matches]
     source = known_source(ds, names)
     kept = kept_inputs(ds, model.spec, matches, missing_chunks=missing_chunks)
     arrays, block = _strict(ds, model, matches, horizontal, missing_chunks)
@@ -235,4 +235,4 @@ def _labelled(
         for name, coord in ds.coords.items()
         if set(coord.dims) & set(horizontal.dims) and set(coord.dims) <= set(result.dims)
     }
-    return result.assign_coords(kept)
+    return on_its_own(result.assign_coords(kept), ds, horizontal)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsphere.conventions.base import pandas_indexes
 from xsphere.sources.contents import (
     Contents,
     file_of,
@@ -229,7 +230,7 @@ def coordinates_of(
 ) -> tuple[dict[str, str], str | None]:
     """A digest for the labels of each dimension, and the calendar of times."""
     dims = {dim: None for variable in variables.values() for dim in variable.dims}
-    labels = {dim: obj[dim] for dim in dims if dim in obj.indexes and dim in obj.coords}
+    labels = {dim: obj[dim] for dim in pandas_indexes(obj) if dim in dims}
     calendars = {label.dt.calendar for label in labels.values() if _is_time(label)}
     digests = {str(dim): labels_digest(label.values) for dim, label in labels.items()}
     return digests, ", ".join(sorted(calendars)) or None

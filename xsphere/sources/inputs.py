@@ -53,7 +53,8 @@ def kept_inputs(
     True
     """
     arrays = [match.array for match in matches]
-    source, names = horizontal_grid(arrays[0]).grid, [array.name for array in arrays]
+    names = [array.name for array in arrays]
+    source = horizontal_grid(ds, names[:1]).grid
     pairs = {(names[east], names[north]) for east, north in spec.vectors}
     if source == HealpixGrid(spec.level) or not _worth_keeping(ds, arrays, pairs):
         return None

@@ -88,7 +88,9 @@ def regrid_plan(
     """What is to be made, or None where nothing tells what the data are."""
     if not isinstance(ds, xr.Dataset):
         raise TypeError(f"expected a Dataset, got {type(ds).__name__}; use .to_dataset()")
-    made_ns, horizontal = time.time_ns(), horizontal_grid(ds)
+    made_ns = time.time_ns()
+    # names that are not there are refused below
+    horizontal = horizontal_grid(ds, [name for name in variables or () if name in ds] or None)
     ds, chosen = _chosen(ds, horizontal, variables)
     source = source_of(ds, chosen) if version is None else _told(ds, chosen, version)
     if source is None or not source["exact"]:

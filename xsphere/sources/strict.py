@@ -214,7 +214,7 @@ def _times(leaf: Leaf, variable: xr.DataArray) -> dict[str, tuple[np.datetime64,
     selection = leaf.selection()
     found = {}
     for axis, dim in enumerate(_stored_dims(leaf, variable)):
-        if dim not in variable.indexes or variable[dim].dtype.kind != "M":
+        if dim not in variable.xindexes or variable[dim].dtype.kind != "M":
             continue
         labels = variable[dim].values
         indices = np.arange(labels.size) if selection is None else selection[axis]
