@@ -4,6 +4,7 @@ import warnings
 
 import cf_xarray  # noqa: F401 - registers ds.cf
 import numpy as np
+import pyproj
 import pytest
 import xarray as xr
 import xdggs
@@ -21,6 +22,7 @@ from xsphere.conventions import (
     mask_attributes,
     without_dggs,
 )
+from xsphere.conventions.angles import angle_of
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid
 
 LAT = np.array([67.5, 22.5, -22.5, -67.5])
@@ -666,3 +668,194 @@ def test_grids_of_real_files_are_recognised(test_data, file, shape, dims):
     lon, lat = found.grid.centre_lonlat
     assert np.abs(lat).max() > 80
     assert np.ptp(lon % 360) > 350
+
+
+# --- units of angle, directions, projections
+
+SPELLINGS = {
+    ("latitude", 1.0): "degrees_north degree_north degree_N degrees_N degreeN degreesN degN",
+    ("latitude", -1.0): "degrees_south degree_south degree_S degrees_S degreeS degreesS degS",
+    ("longitude", 1.0): "degrees_east degree_east degree_E degrees_E degreeE degreesE degE",
+    ("longitude", -1.0): "degrees_west degree_west degree_W degrees_W degreeW degreesW degW",
+    (None, 1.0): "degrees degree deg degs DEGREES arc_degree degree_true °",
+    (None, 180 / np.pi): "radian radians rad rads Radians",
+    (None, 1 / 60): "arc_minute arcmin arcminutes",
+    (None, 1 / 3600): "arc_second arcsec",
+}
+
+
+@pytest.mark.parametrize(("meant", "spellings"), SPELLINGS.items(), ids=str)
+def test_units_of_angle_are_known_in_every_spelling(meant, spellings):
+    for text in spellings.split():
+        angle = angle_of(text)
+        assert (angle.axis, angle.degrees) == (meant[0], pytest.approx(meant[1])), text
+
+
+@pytest.mark.parametrize("text", ["m", "km", "K", "1", "degC", "degree_Celsius", "radiance", "s"])
+def test_other_units_are_no_angles(text):
+    assert angle_of(text) is None
+
+
+def turned(values, way, unit):
+    """Values in other units, towards another side."""
+    return values * (1 if way in ("north", "east") else -1) * (np.pi / 180 if unit else 1)
+
+
+@given(st.sampled_from(["north", "south"]), st.sampled_from(["east", "west"]), st.booleans())
+def test_a_grid_is_the_same_in_whatever_units(north, east, radian):
+    """Also with bounds, as points, and as the nodes of a mesh."""
+    unit = "radians" if radian else "degrees"
+    lat_attrs = {"units": f"{unit}_{north}", "bounds": "lat_bnds"}
+    lon_attrs = {"units": f"{unit}_{east}"}
+    edges = np.array([[90.0, 30.0], [30.0, 0.0], [0.0, -30.0], [-30.0, -90.0]])
+    lat, lon = turned(LAT, north, radian), turned(LON, east, radian)
+    ds = xr.Dataset(
+        {"t": (("lat", "lon"), np.zeros((4, 6)))},
+        {
+            "lat": ("lat", lat, lat_attrs),
+            "lon": ("lon", lon, lon_attrs),
+            "lat_bnds": (("lat", "nv"), turned(edges, north, radian)),
+        },
+    )
+    grid = horizontal_grid(ds).grid
+    np.testing.assert_allclose(grid.lat, LAT, atol=1e-9)
+    np.testing.assert_allclose(grid.lon, LON, atol=1e-9)
+    np.testing.assert_allclose(grid.lat_bounds, np.sort(edges, -1), atol=1e-9)
+    points = xr.Dataset(
+        coords={"y": ("n", lat[:4], lat_attrs), "x": ("n", lon[:4], lon_attrs)}
+    ).drop_attrs(deep=False)
+    grid = horizontal_grid(points).grid
+    np.testing.assert_allclose(grid.lat, LAT, atol=1e-9)
+    np.testing.assert_allclose(grid.lon, LON[:4], atol=1e-9)
+    curved = ds.drop_vars(["lat_bnds"]).stack(points=("lat", "lon")).reset_index("points")
+    curved["lat"].attrs, curved["lon"].attrs = lat_attrs, lon_attrs
+    lon_of_all, lat_of_all = horizontal_grid(curved).grid.centre_lonlat
+    np.testing.assert_allclose(lat_of_all, np.repeat(LAT, 6), atol=1e-9)
+    np.testing.assert_allclose(lon_of_all, np.tile(LON, 4), atol=1e-9)
+
+
+def test_values_of_westward_longitudes_are_where_they_belong():
+    west = xr.DataArray(
+        np.array([[1.0, 2, 3, 4]] * 3),
+        dims=("lat", "lon"),
+        coords={
+            "lat": [60.0, 0, -60],
+            "lon": ("lon", [0.0, 90, 180, 270], {"units": "degrees_west"}),
+        },
+    )
+    east = west.assign_coords(lon=[0.0, -90, -180, -270])
+    np.testing.assert_array_equal(
+        west.sphere.to_latlon(10.0).values, east.sphere.to_latlon(10.0).values
+    )
+
+
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        (({"standard_name": "longitude"}, {}), "'lat' is longitude by standard_name 'longitude'"),
+        (({"units": "degrees_east"}, {}), "'lat' is longitude by units 'degrees_east'"),
+        (({"axis": "X"}, {"axis": "Y"}), "'lon' is latitude by axis 'Y' and longitude by its name"),
+        (
+            ({"standard_name": "latitude", "units": "m"}, {}),
+            "'lat' has the units 'm', which are no",
+        ),
+        (
+            ({"standard_name": "latitude", "units": "1"}, {}),
+            "'lat' has the units '1', which are no",
+        ),
+    ],
+    ids=str,
+)
+def test_attributes_that_contradict_each_other_are_refused(attrs, message):
+    ds = lat_lon_dataset(lat_attrs=attrs[0], lon_attrs=attrs[1])
+    if attrs[1] == {} and "latitude" not in attrs[0].values():
+        ds["lon"].attrs["standard_name"] = "latitude"
+    with pytest.raises(ValueError, match=message):
+        horizontal_grid(ds)
+
+
+def test_a_sphere_in_radians_that_nothing_says_is_refused():
+    lat, lon = np.deg2rad(LAT), np.deg2rad(LON)
+    ds = lat_lon_dataset().assign_coords(lat=lat, lon=lon)
+    with pytest.raises(ValueError, match=r"have units of radians, .* as a whole sphere does in"):
+        horizontal_grid(ds)
+    ds["lat"].attrs["units"] = ds["lon"].attrs["units"] = "radian"
+    np.testing.assert_allclose(horizontal_grid(ds).grid.lat, LAT)
+
+
+def test_latitudes_as_text_are_refused_with_the_remedy():
+    ds = lat_lon_dataset()
+    ds = ds.assign_coords(lat=LAT.astype(str))
+    with pytest.raises(ValueError, match=r"'lat' holds <U\d+, not numbers: .*astype\(float\)"):
+        horizontal_grid(ds)
+
+
+ROTATED = {
+    "grid_mapping_name": "rotated_latitude_longitude",
+    "grid_north_pole_latitude": 39.25,
+    "grid_north_pole_longitude": -162.0,
+}
+STEREO = {"grid_mapping_name": "polar_stereographic", "latitude_of_projection_origin": 90.0}
+WKT = {"spatial_ref": pyproj.CRS.from_epsg(3413).to_wkt()}
+
+
+@pytest.mark.parametrize("mapping", [ROTATED, STEREO, WKT], ids=["rotated", "stereo", "wkt"])
+@pytest.mark.parametrize(
+    ("names", "attrs"),
+    [(("lat", "lon"), {}), (("y", "x"), {}), (("lat", "lon"), {"units": "degrees"})],
+    ids=str,
+)
+@pytest.mark.parametrize("referred", [True, False])
+def test_coordinates_of_a_projection_are_not_taken_for_degrees(mapping, names, attrs, referred):
+    ds = lat_lon_dataset(*names, attrs, attrs).assign_coords(pole=((), 0, mapping))
+    if referred:
+        ds["t"].attrs["grid_mapping"] = "pole"
+    for obj in (ds, ds["t"]):
+        with pytest.raises(ValueError, match=r"grid mapping 'pole' .* whatever they are called"):
+            horizontal_grid(obj)
+
+
+def test_a_projection_whose_rows_are_said_to_be_parallels_is_refused():
+    ds = lat_lon_dataset(lat_attrs={"standard_name": "latitude"}, lon_attrs={"units": "degreeE"})
+    ds = ds.assign_coords(pole=((), 0, ROTATED))
+    with pytest.raises(ValueError, match="expected one description of the grid"):
+        horizontal_grid(ds)
+    plate = {"grid_mapping_name": "latitude_longitude", "semi_major_axis": 6371229.0}
+    assert horizontal_grid(ds.assign_coords(pole=((), 0, plate))).grid == LatLonGrid(LON, LAT)
+    wkt = {"crs_wkt": pyproj.CRS.from_epsg(4326).to_wkt()}
+    assert horizontal_grid(ds.assign_coords(pole=((), 0, wkt))).grid == LatLonGrid(LON, LAT)
+
+
+def test_points_of_a_projection_are_where_its_cells_are():
+    """What the message advises, against the corner of a domain of CORDEX."""
+    x, y = np.linspace(-28.375, 18.155, 4), np.linspace(-23.375, 21.835, 3)
+    crs = pyproj.CRS.from_cf(ROTATED)
+    across = pyproj.Transformer.from_crs(crs, crs.source_crs, always_xy=True)
+    lon, lat = across.transform(*np.meshgrid(x, y))
+    ds = xr.Dataset({"t": (("y", "x"), np.zeros((3, 4)), {"grid_mapping": "pole"})})
+    ds = ds.assign_coords(lon=(("y", "x"), lon), lat=(("y", "x"), lat), pole=((), 0, ROTATED))
+    for name in ("lon", "lat"):
+        ds[name].attrs["standard_name"] = {"lon": "longitude", "lat": "latitude"}[name]
+    grid = horizontal_grid(ds.stack(points=("y", "x"))).grid
+    assert (grid.lon[0], grid.lat[0]) == pytest.approx((-10.06, 21.99), abs=0.01)
+
+
+@pytest.mark.parametrize("axis", ["lat", "lon"])
+def test_rows_that_differ_by_rounding_are_refused(axis):
+    ds = lat_lon_dataset()
+    other = ds.assign_coords({axis: ds[axis] + 1e-6})
+    joined = xr.merge([ds, other.rename(t="u")], join="outer", compat="no_conflicts")
+    with pytest.raises(ValueError, match=rf"{axis} must not hold .* rounding.*join='override'"):
+        horizontal_grid(joined)
+    assert horizontal_grid(xr.merge([ds, other.rename(t="u")], join="override")).grid.n_cells == 24
+
+
+def test_rows_that_repeat_are_refused_with_the_remedy():
+    ds = lat_lon_dataset().isel(lat=[0, 1, 1, 2])
+    with pytest.raises(ValueError, match=r"1 values more than once; .*drop_duplicates\('lat'\)"):
+        horizontal_grid(ds)
+    east = np.append(LON, 360.0)
+    both = xr.Dataset({"t": (("lat", "lon"), np.zeros((4, 7)))}, {"lat": LAT, "lon": east})
+    folded = both.assign_coords(lon=both.lon % 360)
+    with pytest.raises(ValueError, match=r"lon must .* more than once; .*drop_duplicates\('lon'\)"):
+        horizontal_grid(folded.sortby("lon"))

@@ -431,6 +431,19 @@ def test_facets_outline_the_mask_of_their_own_time():
     assert [len(outlines(ax)) for ax in one] == [1, 1]
 
 
+def test_facets_may_repeat_a_time():
+    values = np.zeros((2, 768))
+    values[0, :64], values[1, 400:500] = 1, 2
+    twice = [TIMES[0]] * 2
+    mask = mask_of(values).assign_coords(time=twice)
+    field = on_healpix(np.ones((2, 768)))
+    axes = plot(field.assign_coords(time=twice), col="time", contours=mask, pixels=60)
+    colours = [mpl.colors.to_hex(outlines(ax)[0].get_edgecolor()[0]) for ax in axes]
+    assert colours == ["#d55e00", "#0072b2"]
+    with pytest.raises(ValueError, match=r"each time once, .*drop_duplicates\('time'\)"):
+        plot(field.isel(time=[0]).assign_coords(time=twice[:1]), col="time", contours=mask)
+
+
 def test_titles_tell_the_scalar_coordinates():
     field = field_on(HealpixGrid(1)).assign_coords(
         time=TIMES[0],

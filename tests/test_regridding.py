@@ -790,6 +790,12 @@ def test_wrong_options_of_to_latlon_are_refused(arguments, message):
         to_latlon(to_healpix(field(), 1), **arguments)
 
 
+@pytest.mark.parametrize("resolution", [(2.0, 3.0), "2", True, [2.0]])
+def test_a_resolution_is_one_number(resolution):
+    with pytest.raises(TypeError, match=r"resolution must be one number of degrees, got .*like="):
+        to_latlon(to_healpix(field(), 1), resolution)
+
+
 def test_like_must_be_on_a_longitude_latitude_grid():
     with pytest.raises(ValueError, match="like must be on a longitude-latitude grid, got Healpix"):
         to_latlon(field(), like=to_healpix(field(), 1))

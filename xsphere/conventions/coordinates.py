@@ -1,13 +1,14 @@
 """Latitude and longitude of a dataset: found by CF attributes or by name, read in degrees."""
 
-import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xsphere.conventions.angles import angle_of
 from xsphere.conventions.base import HorizontalGrid, related, variables_of
+from xsphere.conventions.projections import CYLINDRICAL, Projection, projection_of
 from xsphere.grids import LatLonGrid, PointGrid
 from xsphere.grids.latlon import COORDINATE_TOLERANCE
 
@@ -15,7 +16,11 @@ Rule = Callable[[str, xr.Variable], bool]
 
 # coordinates of a rotated pole are degrees too, but neither latitude nor longitude
 _ROTATED = {"rlat", "rlon", "grid_latitude", "grid_longitude"}
-_ANGLE = re.compile(r"(deg|degs|degrees?|°|rad|radians?)([_ ]?(n|north|e|east))?", re.IGNORECASE)
+_AXES = {"X": "longitude", "Y": "latitude"}
+_NAMES = {
+    "latitude": ("lat", "latitude", "nav_lat", "lats", "latitudes", "clat"),
+    "longitude": ("lon", "longitude", "long", "nav_lon", "lons", "longitudes", "clon"),
+}
 
 
 def _named(*names: str) -> Rule:
@@ -30,9 +35,12 @@ def _has_standard_name(standard_name: str) -> Rule:
     return lambda _, variable: variable.attrs.get("standard_name") == standard_name
 
 
-def _has_units(pattern: str) -> Rule:
-    units = re.compile(pattern, re.IGNORECASE)
-    return lambda _, variable: bool(units.fullmatch(str(variable.attrs.get("units", ""))))
+def _has_direction(axis: str) -> Rule:
+    def rule(_: str, variable: xr.Variable) -> bool:
+        angle = angle_of(_units(variable))
+        return angle is not None and angle.axis == axis
+
+    return rule
 
 
 def _is_position(name: str) -> Rule:
@@ -49,39 +57,40 @@ def _is_position(name: str) -> Rule:
 
 
 _RULES: dict[str, tuple[Rule, ...]] = {
-    "latitude": (
-        _has_standard_name("latitude"),
-        _has_units(r"degrees?[_ ]?(n|north)"),
-        _has_axis("Y"),
-        _named("lat", "latitude"),
-        _named("nav_lat", "lats", "latitudes", "clat"),
-        _is_position("y"),
-    ),
-    "longitude": (
-        _has_standard_name("longitude"),
-        _has_units(r"degrees?[_ ]?(e|east)"),
-        _has_axis("X"),
-        _named("lon", "longitude", "long"),
-        _named("nav_lon", "lons", "longitudes", "clon"),
-        _is_position("x"),
-    ),
+    axis: (
+        _has_standard_name(axis),
+        _has_direction(axis),
+        _has_axis(letter),
+        _named(*_NAMES[axis][: 3 if axis == "longitude" else 2]),
+        _named(*_NAMES[axis]),
+        _is_position(letter.lower()),
+    )
+    for letter, axis in sorted(_AXES.items(), reverse=True)
 }
 
 
 def geographic_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
     """Grid of an object that has latitude and longitude, or None."""
     variables = variables_of(obj)
-    names = _axis_names(obj)
+    projection = projection_of(obj)
+    names = _axis_names(obj, projection)
     if len(names) < 2:
         return None
     lat, lon = names["latitude"], names["longitude"]
     shapes = {name: variables[name].dims for name in (lat, lon)}
+    _check_said_once(variables, names)
     if any(len(dims) != 1 for dims in shapes.values()):
         dims = tuple(dict.fromkeys(dim for shape in shapes.values() for dim in shape))
         raise ValueError(
             f"expected 1-D latitude and longitude, got {shapes}: curvilinear grids are not "
             f"supported; treat the cells as points with obj.stack(points={dims}), or give 1-D "
             "coordinates if the grid is rectilinear"
+        )
+    if projection is not None and shapes[lat] != shapes[lon] and projection.kind not in CYLINDRICAL:
+        raise ValueError(
+            f"expected one description of the grid, but {lat!r} and {lon!r} are said to be "
+            f"latitude and longitude along {shapes[lat]} and {shapes[lon]}, and {projection} says that rows "
+            "and columns follow others; correct the attributes that are wrong, or drop them"
         )
     try:
         if shapes[lat] == shapes[lon]:
@@ -93,8 +102,53 @@ def geographic_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
 
 def missing_axes(obj: xr.Dataset | xr.DataArray) -> list[str]:
     """Which of latitude and longitude an object lacks."""
-    found = _axis_names(obj)
+    found = _axis_names(obj, projection_of(obj))
     return [axis for axis in _RULES if axis not in found]
+
+
+def near_misses(obj: xr.Dataset | xr.DataArray) -> Iterator[str]:
+    """What looks like latitude or longitude, and why it is not taken for it."""
+    projection = projection_of(obj)
+    if projection is not None:
+        yield projection.advice()
+        return
+    for name, variable in variables_of(obj).items():
+        named = any(name.lower() in names for names in _NAMES.values())
+        units = _units(variable)
+        if not (named or variable.attrs.get("standard_name") in _NAMES) or not variable.ndim:
+            continue
+        if variable.dtype.kind not in "fiu":
+            yield (
+                f"{name!r} holds {variable.dtype}, not numbers: convert it with "
+                f"obj.assign_coords({name}=obj[{name!r}].astype(float))"
+            )
+        elif angle_of(units) is None:
+            yield f"{name!r} has the units {units!r}, which are no angle"
+
+
+def _check_said_once(variables: Mapping[str, xr.Variable], names: Mapping[str, str]) -> None:
+    """Refuse coordinates that say of themselves that they are latitude and longitude."""
+    problems = []
+    for name in names.values():
+        attrs, angle = variables[name].attrs, angle_of(_units(variables[name]))
+        said = {
+            f"standard_name {attrs.get('standard_name')!r}": attrs.get("standard_name"),
+            f"units {attrs.get('units')!r}": angle.axis if angle else None,
+            f"axis {attrs.get('axis')!r}": _AXES.get(attrs.get("axis", "")),
+            "its name": next((a for a, known in _NAMES.items() if name.lower() in known), None),
+        }
+        known = {where: axis for where, axis in said.items() if axis in _NAMES}
+        if len(set(known.values())) > 1:
+            problems.append(f"{name!r} is {' and '.join(f'{a} by {w}' for w, a in known.items())}")
+        if angle is None:
+            problems.append(
+                f"{name!r} has the units {_units(variables[name])!r}, which are no angle"
+            )
+    if problems:
+        raise ValueError(
+            "expected one latitude and one longitude in units of angle, but "
+            f"{'; '.join(problems)}; correct the attributes, or rename the coordinates"
+        )
 
 
 def lonlat_of(
@@ -104,17 +158,21 @@ def lonlat_of(
     lon, lat = (_only_match(axis, variables) for axis in ("longitude", "latitude"))
     if lon is None or lat is None:
         return None
+    _check_said_once(variables, {"longitude": lon, "latitude": lat})
     return _centres(variables, lon), at_most_pole(_centres(variables, lat))
 
 
-def _axis_names(obj: xr.Dataset | xr.DataArray) -> dict[str, str]:
+def _axis_names(obj: xr.Dataset | xr.DataArray, projection: Projection | None) -> dict[str, str]:
     """Name of the variable for each axis found; data variables only where no coordinate serves."""
     variables = variables_of(obj)
     bounds = {related(variable, "bounds") for variable in variables.values()}
     eligible = {
         name: variable
         for name, variable in variables.items()
-        if name not in bounds and _is_eligible(name, variable)
+        if name not in bounds
+        and _is_eligible(name, variable)
+        # on a projection, coordinates in degrees or called lat may be those of the projection
+        and (projection is None or _is_explicit(variable))
     }
     coords = {name: variable for name, variable in eligible.items() if name in obj.coords}
     found: dict[str, str] = {}
@@ -143,22 +201,35 @@ def _is_eligible(name: str, variable: xr.Variable) -> bool:
         variable.ndim > 0
         and variable.dtype.kind in "fiu"
         and name.lower() not in _ROTATED
-        and variable.attrs.get("standard_name", "") in ("", "latitude", "longitude")
+        and variable.attrs.get("standard_name", "") in ("", *_NAMES)
+        and "rotated" not in str(variable.attrs.get("long_name", "")).lower()
     )
 
 
+def _is_explicit(variable: xr.Variable) -> bool:
+    """Whether attributes leave no doubt that this is a geographic coordinate."""
+    angle = angle_of(_units(variable))
+    return variable.attrs.get("standard_name") in _NAMES or bool(angle and angle.axis)
+
+
+def _units(variable: xr.Variable) -> str:
+    return str(variable.attrs.get("units", ""))
+
+
 def _is_angle(variable: xr.Variable) -> bool:
-    units = str(variable.attrs.get("units", ""))
-    return not units or bool(_ANGLE.fullmatch(units))
+    return angle_of(_units(variable)) is not None
 
 
 def _degrees(variable: xr.Variable, units: str) -> NDArray[np.float64]:
+    angle = angle_of(units)
+    if angle is None:
+        raise ValueError(f"expected units of angle, such as 'degrees_north', got {units!r}")
     values = np.asarray(variable.values, np.float64)
-    return np.rad2deg(values) if units.lower().startswith("rad") else values
+    return values if angle.degrees == 1.0 else values * angle.degrees
 
 
 def _centres(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.float64]:
-    return _degrees(variables[name], str(variables[name].attrs.get("units", "")))
+    return _degrees(variables[name], _units(variables[name]))
 
 
 def _bounds(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.float64] | None:
@@ -168,7 +239,7 @@ def _bounds(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.float
     if bounds is None:
         return None
     # bounds have the units of their coordinate unless they say otherwise
-    units = str(bounds.attrs.get("units", coordinate.attrs.get("units", "")))
+    units = str(bounds.attrs.get("units", _units(coordinate)))
     if coordinate.dims[0] in bounds.dims:
         bounds = _at_all_times(related(coordinate, "bounds"), bounds, coordinate.dims[0])
     return _degrees(bounds, units)
@@ -209,6 +280,24 @@ def _point_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> Hor
     )
 
 
+def _refuse_unsaid_radians(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> None:
+    """Refuse a whole sphere in radians that is said, or taken for want of units, to be degrees."""
+    turn, pole = 2 * np.pi, np.pi / 2
+    step = np.ptp(lon) / max(1, lon.size - 1)
+    if (
+        lat.size > 3
+        and lon.size > 3
+        and np.abs(lat).max() < pole + 1e-6
+        and np.ptp(lat) * lat.size / (lat.size - 1) > 0.9 * np.pi
+        and abs(np.ptp(lon) + step - turn) < min(0.01, step / 2)
+    ):
+        raise ValueError(
+            "latitude and longitude must be in degrees, or have units of radians, but they go "
+            f"to {np.abs(lat).max():.6g} and {np.abs(lon).max():.6g}, as a whole sphere does in "
+            "radians; set ds['lat'].attrs['units'] = ds['lon'].attrs['units'] = 'radian'"
+        )
+
+
 def at_most_pole(lat_deg: NDArray[np.float64]) -> NDArray[np.float64]:
     """Latitudes, where a pole in float32 radians, a little beyond the pole, is the pole."""
     beyond = (np.abs(lat_deg) > 90.0) & (np.abs(lat_deg) < 90.0 + COORDINATE_TOLERANCE)
@@ -216,6 +305,7 @@ def at_most_pole(lat_deg: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _lat_lon_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> HorizontalGrid:
+    _refuse_unsaid_radians(_centres(variables, lon), _centres(variables, lat))
     grid = LatLonGrid(
         lon=_unbroken(_centres(variables, lon)),
         lat=_centres(variables, lat),

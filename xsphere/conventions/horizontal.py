@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 import xarray as xr
 
 from xsphere.conventions.base import HorizontalGrid, placed
-from xsphere.conventions.coordinates import geographic_grid, missing_axes
+from xsphere.conventions.coordinates import geographic_grid, missing_axes, near_misses
 from xsphere.conventions.healpix import guessed_healpix_grid, healpix_grid
 from xsphere.conventions.ugrid import ugrid_grid
 from xsphere.conventions.written import describe_healpix
@@ -70,12 +70,15 @@ def horizontal_grid(
         healpix_grid(obj) or ugrid_grid(obj) or geographic_grid(obj) or guessed_healpix_grid(obj)
     )
     if found is None:
+        hints = "; ".join(near_misses(obj)) or (
+            "set units such as ds['y'].attrs['units'] = 'degrees_north', or "
+            "assign_coords(lat=..., lon=...)"
+        )
         raise ValueError(
             "expected HEALPix metadata, or latitude and longitude coordinates (by standard_name, "
-            f"units 'degrees_north' and 'degrees_east', or name), but no "
-            f"{' and no '.join(missing_axes(obj))} was found among the coordinates "
-            f"{sorted(map(str, obj.coords))} of dimensions {dict(obj.sizes)}; set units such as "
-            "ds['y'].attrs['units'] = 'degrees_north', or assign_coords(lat=..., lon=...)"
+            "units 'degrees_north' and 'degrees_east', or name), but no "
+            f"{' and no '.join(missing_axes(obj))} was found: {hints}; among the coordinates "
+            f"{sorted(map(str, obj.coords))} of dimensions {dict(obj.sizes)}"
         )
     return found
 

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xsphere.conventions import INVALID, HorizontalGrid, horizontal_grid
@@ -229,17 +230,30 @@ def _rasters_of_contours(
             panels
         )
     if col in contours.coords and col in panels[0].coords:
-        labels = [panel[col].values[()] for panel in panels]
-        missing = [str(label) for label in labels if label not in contours.indexes[col]]
-        if missing:
-            raise ValueError(f"contours lacks {col} {', '.join(missing)}, which da has")
-        contours = contours.sel({col: labels})
+        contours = _at_labels(contours, col, [panel[col].values[()] for panel in panels])
     if contours.sizes[col] != len(panels):
         raise ValueError(
             f"contours must have the {len(panels)} entries of da along {col!r}, got "
             f"{contours.sizes[col]}"
         )
     return _rasters(_panels("contours", contours, horizontal, col), horizontal, screen)
+
+
+def _at_labels(contours: xr.DataArray, col: Hashable, labels: list[Any]) -> xr.DataArray:
+    """The mask at the labels of all maps; where the same labels repeat, in the same order."""
+    found = contours[col].to_index()
+    if list(found) == list(pd.Index(labels)):
+        return contours
+    missing = [str(label) for label in labels if label not in found]
+    if missing:
+        raise ValueError(f"contours lacks {col} {', '.join(missing)}, which da has")
+    if not found.is_unique:
+        raise ValueError(
+            f"contours must have each {col} once, or exactly those of da in their order, got "
+            f"{found[found.duplicated()][0]} more than once; choose with "
+            f"contours.drop_duplicates({col!r})"
+        )
+    return contours.sel({col: labels})
 
 
 def _new_axes(n: int, grid: Grid, projection: Any, col_wrap: int | None) -> list[Any]:

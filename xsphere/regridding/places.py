@@ -122,6 +122,11 @@ def covered_cells(source: Grid, level: int) -> HealpixGrid:
 
 def equiangular(resolution: float) -> LatLonGrid:
     """Square cells of a size in degrees, from the south pole and the meridian of Greenwich."""
+    if isinstance(resolution, bool) or not isinstance(resolution, numbers.Real):
+        raise TypeError(
+            f"resolution must be one number of degrees, got {resolution!r}; for cells of another "
+            "height than width give like=LatLonGrid(lon, lat)"
+        )
     n_lat = round(180.0 / resolution) if resolution > 0 else 0
     if n_lat < 1 or abs(n_lat * resolution - 180.0) > 1e-6:
         raise ValueError(
