@@ -364,12 +364,41 @@ def test_cells_of_many_levels_are_refused(scheme):
         {"inverse_flattening": 298.257223563},
         {"semi_major_axis": 6378137.0, "semi_minor_axis": 6356752.3},
         {"ellipsoid": "WGS84"},
-        {"ellipsoid": {"semimajor_axis": 6378137.0, "inverse_flattening": 298.257}},
+        {"ellipsoid": {"semimajor_axis": 6378137.0, "inverse_flattening": 298.257223563}},
+        {"ellipsoid": {"name": "WGS84", "semimajor_axis": 6378137.0, "flattening": 0.0033528106}},
+        {"crs_wkt": pyproj.CRS.from_epsg(4326).to_wkt()},
     ],
+    ids=str,
 )
-def test_an_ellipsoid_is_refused(figure):
+def test_an_ellipsoid_is_read(figure):
     ds = with_crs(healpix_dataset(), CF | {"indexing_scheme": "nested"} | figure)
-    with pytest.raises(ValueError, match="expected HEALPix on the sphere, but 'crs' says"):
+    grid = horizontal_grid(ds).grid
+    assert grid == HealpixGrid(1, ellipsoid="WGS84") != HealpixGrid(1)
+    assert horizontal_grid(ds["t"]).grid == grid
+
+
+@pytest.mark.parametrize(
+    ("figure", "message"),
+    [
+        ({"reference_ellipsoid_name": "potato"}, "expected the name of an ellipsoid"),
+        ({"inverse_flattening": 3.0}, "inverse_flattening from 100"),
+        ({"inverse_flattening": "flat"}, "the ellipsoid that 'crs' states is none"),
+        ({"ellipsoid": "WGS84", "inverse_flattening": 299.0}, "'crs' contradict each other"),
+        ({"ellipsoid": "WGS84", "earth_radius": 6371e3}, None),
+        ({"ellipsoid": "sphere", "inverse_flattening": 298.257}, "contradict each other"),
+    ],
+    ids=str,
+)
+def test_an_ellipsoid_that_is_none_is_refused(figure, message):
+    ds = with_crs(healpix_dataset(), CF | {"indexing_scheme": "nested"} | figure)
+    with pytest.raises(ValueError, match=message):
+        horizontal_grid(ds)
+
+
+def test_ellipsoids_that_contradict_each_other_are_refused():
+    ds = describe_healpix(healpix_dataset(), HealpixGrid(1, ellipsoid="WGS84"))
+    ds["cell_ids"].attrs["ellipsoid"] = "sphere"
+    with pytest.raises(ValueError, match="expected one HEALPix ellipsoid"):
         horizontal_grid(ds)
 
 
@@ -429,7 +458,14 @@ def test_two_index_coordinates_are_refused():
 
 # --- writing
 
-GRIDS = [HealpixGrid(1), HealpixGrid(1, "ring"), HealpixGrid(2, "nested", [5, 100, 7])]
+GRIDS = [
+    HealpixGrid(1),
+    HealpixGrid(1, "ring"),
+    HealpixGrid(2, "nested", [5, 100, 7]),
+    HealpixGrid(1, ellipsoid="WGS84"),
+    HealpixGrid(2, "ring", [5, 100, 7], "bessel"),
+]
+# xdggs (0.6) reads no attributes of CF that say an ellipsoid
 
 
 def test_attributes_written_are_those_of_every_convention():

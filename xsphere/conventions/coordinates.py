@@ -89,8 +89,8 @@ def geographic_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
     if projection is not None and shapes[lat] != shapes[lon] and projection.kind not in CYLINDRICAL:
         raise ValueError(
             f"expected one description of the grid, but {lat!r} and {lon!r} are said to be "
-            f"latitude and longitude along {shapes[lat]} and {shapes[lon]}, and {projection} says that rows "
-            "and columns follow others; correct the attributes that are wrong, or drop them"
+            f"latitude and longitude along {shapes[lat]} and {shapes[lon]}, and {projection} says "
+            "that rows and columns follow others; correct or drop the attributes that are wrong"
         )
     try:
         if shapes[lat] == shapes[lon]:

@@ -1,7 +1,7 @@
 """HEALPix metadata as they are read: CF 1.13, xdggs, easygems and Zarr DGGS.
 
-Cells are on the sphere. Metadata that names an ellipsoid is refused: on WGS 84 almost half of the
-cells of a fine grid lie elsewhere, so mixing the two would go wrong without a sign.
+Cells are on the sphere unless something names an ellipsoid: on WGS 84 almost half of the cells of a
+fine grid lie elsewhere, so mixing the two would go wrong without a sign.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.conventions.base import HorizontalGrid, mappings_of, variables_of
+from xsphere.conventions.figures import stated_figure
 from xsphere.conventions.written import CF_INDEX, INDEX
 from xsphere.grids import HealpixGrid, IndexingScheme, level_from_nside
 from xsphere.notices import warn_user
@@ -50,12 +51,14 @@ def healpix_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
     scheme = _agreed(
         "indexing_scheme", {where: _scheme(attrs) for where, attrs in statements.items()}
     )
+    figures = {where: stated_figure(where, attrs) for where, attrs in statements.items()}
+    figure = _agreed("ellipsoid", figures) if any(figures.values()) else None
     index = _index_name(obj, variables)
     dim = _cells_dim(obj, level) if index is None else str(variables[index].dims[0])
     ids = None if index is None else _ids(index, variables[index])
     mappings = tuple(name for name, v in variables.items() if _is_mapping(v.attrs))
     return HorizontalGrid(
-        grid=HealpixGrid(level, _SCHEMES[scheme], ids),
+        grid=HealpixGrid(level, _SCHEMES[scheme], ids, None if figure == "sphere" else figure),
         dims=(dim,),
         coords=(*mappings, *(() if index is None else (index,))),
     )
@@ -127,30 +130,6 @@ def _refuse_other_kinds(where: str, attrs: Mapping[Any, Any]) -> None:
             f"expected HEALPix cells of one level, but {where!r} says indexing_scheme {scheme!r}, "
             "which mixes levels; convert the ids to 'nested' at one level first"
         )
-    figure = _figure(attrs)
-    if figure is not None:
-        raise ValueError(
-            f"expected HEALPix on the sphere, but {where!r} says {figure}: its cells lie "
-            "elsewhere, and taking one for the other would be wrong without a sign; treat them "
-            "as points by their latitude and longitude"
-        )
-
-
-def _figure(attrs: Mapping[Any, Any]) -> str | None:
-    """What is said about an ellipsoid, or None for a sphere."""
-    ellipsoid = attrs.get("ellipsoid", attrs.get("reference_ellipsoid_name"))
-    flattening = attrs.get("inverse_flattening", 0.0)
-    if isinstance(ellipsoid, Mapping):
-        flattening = ellipsoid.get("inverse_flattening", ellipsoid.get("flattening", 0.0))
-        if "radius" in ellipsoid or not float(flattening):
-            return None
-        return f"ellipsoid {dict(ellipsoid)}"
-    if ellipsoid is not None and "sphere" not in str(ellipsoid).lower():
-        return f"ellipsoid {ellipsoid!r}"
-    major, minor = attrs.get("semi_major_axis"), attrs.get("semi_minor_axis")
-    if minor is not None and major != minor:
-        return f"semi axes {major} and {minor}"
-    return f"inverse_flattening {flattening}" if float(flattening) else None
 
 
 def _level(attrs: Mapping[Any, Any]) -> int | None:

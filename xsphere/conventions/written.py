@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions.base import Labelled
-from xsphere.grids import HealpixGrid
+from xsphere.grids import Ellipsoid, HealpixGrid
 
 DIM = "cells"
 INDEX = "cell_ids"
@@ -34,18 +34,23 @@ def healpix_info(grid: HealpixGrid) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``grid_name``, ``level``, ``indexing_scheme``.
+        ``grid_name``, ``level``, ``indexing_scheme``, and ``ellipsoid`` on one that has a name;
+        nothing on one without.
 
     Examples
     --------
     >>> healpix_info(HealpixGrid(level=3))
     {'grid_name': 'healpix', 'level': 3, 'indexing_scheme': 'nested'}
     """
-    return {
+    info = {
         "grid_name": "healpix",
         "level": grid.level,
         "indexing_scheme": grid.indexing_scheme,
     }
+    if grid.figure is None:
+        return info
+    # of an ellipsoid without a name NetCDF can hold nothing that xdggs reads
+    return info | {"ellipsoid": grid.figure.name} if grid.figure.name else {}
 
 
 def healpix_coords(grid: HealpixGrid, *, dim: str = DIM) -> xr.Coordinates:
@@ -80,6 +85,8 @@ def healpix_coords(grid: HealpixGrid, *, dim: str = DIM) -> xr.Coordinates:
         "indexing_scheme": grid.indexing_scheme,
         "refinement_level": grid.level,
     }
+    if grid.figure is not None:
+        mapping |= _figure_attributes(grid.figure)
     ids = np.array(grid.ids, np.int64)
     coords = {
         MAPPING: xr.Variable((), np.int32(0), mapping),
@@ -87,6 +94,24 @@ def healpix_coords(grid: HealpixGrid, *, dim: str = DIM) -> xr.Coordinates:
         CF_INDEX: xr.Variable((dim,), ids.copy(), {"standard_name": CF_INDEX}),
     }
     return xr.Coordinates(coords, indexes={})
+
+
+def _figure_attributes(figure: Ellipsoid) -> dict[str, Any]:
+    """An ellipsoid in the words of CF."""
+    return {
+        **({"reference_ellipsoid_name": figure.name} if figure.name else {}),
+        "semi_major_axis": figure.semi_major_axis,
+        "inverse_flattening": figure.inverse_flattening,
+    }
+
+
+def _xdggs_figure(figure: Ellipsoid) -> dict[str, Any]:
+    """An ellipsoid in the words of xdggs."""
+    return {
+        **({"name": figure.name} if figure.name else {}),
+        "semimajor_axis": figure.semi_major_axis,
+        "inverse_flattening": figure.inverse_flattening,
+    }
 
 
 def describe_healpix(
@@ -148,6 +173,7 @@ def describe_healpix(
             "spatial_dimension": dim,
             "coordinate": INDEX,
             "compression": "none",
+            **({} if grid.figure is None else {"ellipsoid": _xdggs_figure(grid.figure)}),
         }
         attrs: dict[Any, Any] = without_dggs(described.attrs)
         described.attrs["zarr_conventions"] = [*attrs.get("zarr_conventions", ()), DGGS_CONVENTION]

@@ -182,7 +182,7 @@ def _weights_around(
     grid: Grid, cells: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights (cells, k, 2) of the differences from each cell in its slopes; stencil sizes."""
-    east, north = tangent_vectors(*grid.centre_lonlat)
+    east, north = tangent_vectors(*grid.on_sphere.centre_lonlat)
     weights, size = np.empty((*ids.shape, 2)), np.empty(cells.size)
     for start in range(0, cells.size, ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
@@ -230,7 +230,7 @@ def _vector_matrices(
     of_north: NDArray[np.float64],
 ) -> Pair:
     """Matrices of u and v for weights of the winds' components in each cell's own directions."""
-    east, north = tangent_vectors(*grid.centre_lonlat)
+    east, north = tangent_vectors(*grid.on_sphere.centre_lonlat)
     of_u, of_v = np.empty(of_east.size), np.empty(of_east.size)
     for start in range(0, of_u.size, 8 * ROWS_AT_ONCE):
         part = slice(start, start + 8 * ROWS_AT_ONCE)

@@ -143,7 +143,7 @@ def _matrix(arrays: dict[str, NDArray[Any]], number: int, n_cells: int) -> spars
 
 def _built(grid: Grid, k: int) -> dict[str, NDArray[Any]]:
     ids = _around(grid, k)
-    east, north = tangent_vectors(*grid.centre_lonlat)
+    east, north = tangent_vectors(*grid.on_sphere.centre_lonlat)
     spacing = _spacing(grid, ids)
 
     def rows_of(rows: slice) -> tuple[Integers, NDArray[np.int32], Floats]:

@@ -127,6 +127,15 @@ class Grid(ABC):
         """Area of every cell in steradian, shape (n_cells,)."""
 
     @property
+    def on_sphere(self) -> "Grid":
+        """The same cells where `centres` has them; another grid only on an ellipsoid."""
+        return self
+
+    def lonlat_of(self, vectors: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Longitude and latitude, in degrees, of vectors beside those of `centres`."""
+        return vectors_to_lonlat(vectors)
+
+    @property
     def n_cells(self) -> int:
         """Number of cells."""
         return int(np.prod(self.shape))

@@ -1,13 +1,14 @@
 """HEALPix: equal-area cells in rings, nested so that four children fill their parent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xsphere.grids.base import Grid, frozen_array
+from xsphere.grids.base import Grid, frozen_array, vectors_to_lonlat
+from xsphere.grids.ellipsoids import Ellipsoid
 
 IndexingScheme = Literal["nested", "ring"]
 MAX_LEVEL = 29
@@ -54,14 +55,17 @@ class HealpixGrid(Grid):
     cell_ids : array_like of int, shape (n_cells,), optional
         The cells present, for a part of the sphere, in the order of the data. The whole sphere if
         not given.
+    ellipsoid : str or Ellipsoid, optional
+        Figure of the Earth, such as ``"WGS84"``: cells are those of the sphere of equal areas
+        (authalic), and latitudes are geodetic. A sphere if not given.
 
     Raises
     ------
     TypeError
-        If the level or the ids are not integers.
+        If the level or the ids are not integers, or the ellipsoid is none.
     ValueError
-        If the level is not between 0 and 29, the scheme unknown, or the ids are out of range or
-        repeated.
+        If the level is not between 0 and 29, the scheme or the ellipsoid unknown, or the ids are
+        out of range or repeated.
 
     References
     ----------
@@ -74,11 +78,14 @@ class HealpixGrid(Grid):
     (192, 4)
     >>> bool(np.isclose(grid.areas.sum(), 4 * np.pi))
     True
+    >>> HealpixGrid(level=2, ellipsoid="WGS84").centre_lonlat[1][:2].round(2)
+    array([ 9.64, 19.6 ])
     """
 
     level: int
     indexing_scheme: IndexingScheme = "nested"
     cell_ids: NDArray[np.int64] | None = None
+    ellipsoid: str | Ellipsoid | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.level, bool) or int(self.level) != self.level:
@@ -88,6 +95,13 @@ class HealpixGrid(Grid):
         if self.indexing_scheme not in ("nested", "ring"):
             raise ValueError(
                 f"indexing_scheme must be 'nested' or 'ring', got {self.indexing_scheme!r}"
+            )
+        if isinstance(self.ellipsoid, str):
+            object.__setattr__(self, "ellipsoid", Ellipsoid.named(self.ellipsoid))
+        elif not isinstance(self.ellipsoid, Ellipsoid | None):
+            raise TypeError(
+                f"ellipsoid must be a name, such as 'WGS84', or an Ellipsoid, got "
+                f"{self.ellipsoid!r}"
             )
         object.__setattr__(self, "level", int(self.level))
         if self.cell_ids is not None:
@@ -152,17 +166,64 @@ class HealpixGrid(Grid):
 
         return frozen_array(healpy.ring2nest(self.nside, self.ids), np.int64)
 
+    @property
+    def figure(self) -> Ellipsoid | None:
+        """The ellipsoid; None for a sphere."""
+        assert not isinstance(self.ellipsoid, str)
+        return self.ellipsoid
+
+    @property
+    def on_sphere(self) -> "HealpixGrid":
+        """The same cells on the sphere of equal areas: itself, unless there is an ellipsoid."""
+        return self if self.figure is None else replace(self, ellipsoid=None)
+
     @cached_property
     def centre_lonlat(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Longitude and latitude of every cell, in degrees, each of shape (n_cells,)."""
         import healpy
 
         lon, lat = healpy.pix2ang(self.nside, self.nested_ids, nest=True, lonlat=True)
-        return frozen_array(lon), frozen_array(lat)
+        return frozen_array(lon), frozen_array(self._geodetic(lat))
+
+    def corner_lonlat(self, step: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Corners of every cell, and points between them on its edges.
+
+        Parameters
+        ----------
+        step : int
+            Parts of each edge.
+
+        Returns
+        -------
+        lon, lat : arrays of float64, shape (n_cells, 4 * step)
+            Degrees, counterclockwise from the northern corner.
+
+        Examples
+        --------
+        >>> HealpixGrid(0).corner_lonlat()[1][0].round(2)
+        array([90.  , 41.81,  0.  , 41.81])
+        """
+        import healpy
+
+        found = healpy.boundaries(self.nside, self.nested_ids, step=step, nest=True)
+        lon, lat = vectors_to_lonlat(np.moveaxis(found.reshape(self.n_cells, 3, -1), 1, -1))
+        return lon, self._geodetic(lat)
+
+    def lonlat_of(self, vectors: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Longitude and geodetic latitude, in degrees, of vectors beside those of `centres`."""
+        lon, lat = vectors_to_lonlat(vectors)
+        return lon, self._geodetic(lat)
+
+    def _geodetic(self, lat: NDArray[np.float64]) -> NDArray[np.float64]:
+        return lat if self.figure is None else self.figure.geodetic(lat)
+
+    def lat_on_sphere(self, lat: ArrayLike) -> NDArray[np.float64]:
+        """Latitude on the sphere of equal areas, of geodetic latitudes; both in degrees."""
+        return np.asarray(lat, float) if self.figure is None else self.figure.authalic(lat)
 
     @cached_property
     def centres(self) -> NDArray[np.float64]:
-        """Unit vectors of the cell centres, shape (n_cells, 3)."""
+        """Unit vectors of the cell centres on the sphere of equal areas, shape (n_cells, 3)."""
         import healpy
 
         return frozen_array(np.stack(healpy.pix2vec(self.nside, self.nested_ids, nest=True), -1))
@@ -223,7 +284,7 @@ class HealpixGrid(Grid):
         ids = healpy.ang2pix(
             self.nside,
             np.where(inside, lon_deg, 0.0),
-            np.where(inside, lat_deg, 0.0),
+            self.lat_on_sphere(np.where(inside, lat_deg, 0.0)),
             nest=True,
             lonlat=True,
         )
@@ -248,22 +309,24 @@ class HealpixGrid(Grid):
         array([0])
         """
         if self.is_natural:
-            return HealpixGrid(level, self.indexing_scheme)
+            return replace(self, level=level)
         ids = np.unique(self.nested_ids)
         if level <= self.level:
             ids = np.unique(ids >> (2 * (self.level - level)))
         else:
             n_children = 4 ** (level - self.level)
             ids = (ids[:, None] * n_children + np.arange(n_children)).ravel()
-        return HealpixGrid(level, "nested", ids)
+        return HealpixGrid(level, "nested", ids, self.ellipsoid)
 
     def _definition(self) -> dict[str, Any]:
-        return {
+        definition = {
             "level": self.level,
             "indexing_scheme": self.indexing_scheme,
             "cell_ids": self.cell_ids,
         }
+        return definition if self.figure is None else definition | {"ellipsoid": self.figure}
 
     def __repr__(self) -> str:
         part = "" if self.cell_ids is None else f", {self.n_cells} cells"
-        return f"HealpixGrid(level={self.level}, {self.indexing_scheme}{part})"
+        figure = "" if self.figure is None else f", {self.figure.name or self.figure}"
+        return f"HealpixGrid(level={self.level}, {self.indexing_scheme}{part}{figure})"

@@ -7,14 +7,12 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xsphere.grids.axes import axis_problems
 from xsphere.grids.base import Grid, frozen_array
 from xsphere.grids.samplings import gaussian_latitudes, whole_number
 
 # Coordinates stored as float32 are off by up to 1e-5 degrees.
 COORDINATE_TOLERANCE = 1e-4
-# Centres that are nearer than this (a metre) are one, and those than a thousandth of the others.
-SAME_AXIS = 1e-5
-ROUNDED = 1e-3
 # A tenth of a millimetre on the Earth: edges of neighbours that differ by rounding leave no gap.
 EDGE_TOLERANCE = 1e-9
 
@@ -81,42 +79,6 @@ def _latitude_bounds(lat: NDArray[np.float64]) -> NDArray[np.float64]:
     near = np.abs(np.abs(edges) - 90.0) < COORDINATE_TOLERANCE
     edges = np.where(near, np.sign(edges) * 90.0, edges).clip(-90.0, 90.0)
     return np.sort(np.stack([edges[:-1], edges[1:]], -1), axis=-1)
-
-
-def _axis_problems(name: str, values: NDArray[np.float64]) -> list[str]:
-    if values.ndim != 1 or values.size == 0:
-        return [f"{name} must be a non-empty 1-D array, got shape {values.shape}"]
-    if not np.isfinite(values).all():
-        return [
-            f"{name} must be finite, got {int((~np.isfinite(values)).sum())} values that are not"
-        ]
-    steps = np.diff(values)
-    twice = values.size - np.unique(values).size
-    if twice:
-        return [
-            f"{name} must increase or decrease strictly, got {twice} values more than once; keep "
-            f"one of each, for example ds.drop_duplicates({name!r})"
-        ]
-    if values.size > 1 and not ((steps > 0).all() or (steps < 0).all()):
-        return [
-            f"{name} must increase or decrease strictly, got {values[:3]}...; "
-            f"sort it first, for example ds.sortby({name!r})"
-        ]
-    return _rounding_problems(name, values)
-
-
-def _rounding_problems(name: str, values: NDArray[np.float64]) -> list[str]:
-    """Rows or columns of two files that should have been one, each with half of the values."""
-    steps = np.abs(np.diff(values))
-    close = steps < max(SAME_AXIS, min(ROUNDED, ROUNDED * steps.max(initial=0.0)))
-    if not close.any():
-        return []
-    first = int(np.flatnonzero(close)[0])
-    return [
-        f"{name} must not hold values that differ by rounding alone, got {int(close.sum())} pairs, "
-        f"such as {values[first]!r} and {values[first + 1]!r}; files whose coordinates differ so "
-        "are joined with join='override', for example xr.open_mfdataset(paths, join='override')"
-    ]
 
 
 def _contains(bounds: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -195,7 +157,7 @@ class LatLonGrid(Grid):
 
     def __post_init__(self) -> None:
         lon, lat = frozen_array(self.lon), frozen_array(self.lat)
-        problems = _axis_problems("lon", lon) + _axis_problems("lat", lat)
+        problems = axis_problems("lon", lon) + axis_problems("lat", lat)
         if not problems and np.abs(lat).max() > 90 + COORDINATE_TOLERANCE:
             problems.append(f"lat must be within -90..90 degrees, got up to {np.abs(lat).max():g}")
         if not problems and np.ptp(lon) > 360 + COORDINATE_TOLERANCE:

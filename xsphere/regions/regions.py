@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from xsphere.grids import EARTH_RADIUS_KM, Grid, vectors_to_lonlat
+from xsphere.grids import EARTH_RADIUS_KM, Grid
 
 STATISTICS = {"max": "Maximum", "min": "Minimum", "mean": "Area-weighted mean"}
 Columns = dict[str, NDArray[Any]]
@@ -38,7 +38,7 @@ def measured_regions(
     order = np.lexsort((-weight, region))
     first = np.searchsorted(region[order], np.arange(n))
     largest = order[first]
-    lon, lat = _centres(grid.centres[cells], weight, region, largest)
+    lon, lat = grid.lonlat_of(_centres(grid.centres[cells], weight, region, largest))
     columns: Columns = {
         "event_class": codes[largest],
         "area": total * EARTH_RADIUS_KM**2,
@@ -82,9 +82,9 @@ def _centres(
     weight: NDArray[np.float64],
     region: NDArray[Any],
     largest: NDArray[Any],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Longitude and latitude of the mean vector of each region, or of its largest cell."""
+) -> NDArray[np.float64]:
+    """Mean vector of each region, or that of its largest cell."""
     sums = np.stack([np.bincount(region, weight * x, largest.size) for x in vectors.T], -1)
     # a ring about the Earth has its centre in the Earth's
     nowhere = np.linalg.norm(sums, axis=-1) < 1e-6 * np.bincount(region, weight, largest.size)
-    return vectors_to_lonlat(np.where(nowhere[:, None], vectors[largest], sums))
+    return np.where(nowhere[:, None], vectors[largest], sums)

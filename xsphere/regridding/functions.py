@@ -6,7 +6,7 @@ import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import Labelled
-from xsphere.grids import Grid, HealpixGrid, IndexingScheme, LatLonGrid
+from xsphere.grids import Ellipsoid, Grid, HealpixGrid, IndexingScheme, LatLonGrid
 from xsphere.regridding.labelled import regridded
 from xsphere.regridding.methods import covers_sphere
 from xsphere.regridding.node import MissingPolicy, RegridMethod, Rules
@@ -111,6 +111,7 @@ def to_healpix(
     min_valid_fraction: float = 0.5,
     indexing_scheme: IndexingScheme = "nested",
     extent: Extent = "global",
+    ellipsoid: str | Ellipsoid | None = None,
 ) -> Labelled:
     """The same fields on a HEALPix grid, lazily if they are dask arrays.
 
@@ -130,6 +131,9 @@ def to_healpix(
     extent : {"global", "source"}
         Which cells the result has: all of the sphere, missing beyond a regional source, or those
         alone whose centres the source covers.
+    ellipsoid : str or Ellipsoid, optional
+        Figure of the Earth that the cells are on, such as ``"WGS84"``, for latitudes that are
+        geodetic; a sphere if not given.
 
     Returns
     -------
@@ -153,14 +157,16 @@ def to_healpix(
     ('cells',)
     """
     rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
-    grid = HealpixGrid(checked_level(level, nside, "to_healpix"), indexing_scheme)
+    level = checked_level(level, nside, "to_healpix")
+    grid = HealpixGrid(level, indexing_scheme, ellipsoid=ellipsoid)
     source = horizontal_grid(obj)
     if extent not in get_args(Extent):
         raise ValueError(f"extent must be one of {list(get_args(Extent))}, got {extent!r}")
-    if isinstance(source.grid, HealpixGrid) and not source.grid.is_global:
+    alike = isinstance(source.grid, HealpixGrid) and source.grid.figure == grid.figure
+    if isinstance(source.grid, HealpixGrid) and alike and not source.grid.is_global:
         grid = in_scheme(source.grid.at_level(grid.level), indexing_scheme)
     elif extent == "source" and not covers_sphere(source.grid):
-        grid = in_scheme(covered_cells(source.grid, grid.level), indexing_scheme)
+        grid = in_scheme(covered_cells(source.grid, grid.level, grid.figure), indexing_scheme)
     return regridded(obj, source, place_on(grid), rules, vectors)
 
 

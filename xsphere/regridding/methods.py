@@ -74,6 +74,9 @@ def definite_methods(
             f"method 'bilinear' is not possible from {source}; use 'inverse_distance' or 'nearest'"
         )
     points = isinstance(source, PointGrid) or isinstance(target, PointGrid)
+    if isinstance(source, HealpixGrid) and isinstance(target, HealpixGrid):
+        # cells of another figure are polygons
+        points = source.figure != target.figure
     if method == "conservative2" and points:
         raise ValueError(
             f"method 'conservative2' is between HealpixGrid and LatLonGrid, got {source} and "

@@ -2,7 +2,7 @@
 
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,15 @@ import xarray as xr
 
 from xsphere.conventions import describe_healpix, horizontal_grid
 from xsphere.conventions.base import variables_of
-from xsphere.grids import Grid, HealpixGrid, IndexingScheme, LatLonGrid, PointGrid, level_from_nside
+from xsphere.grids import (
+    Ellipsoid,
+    Grid,
+    HealpixGrid,
+    IndexingScheme,
+    LatLonGrid,
+    PointGrid,
+    level_from_nside,
+)
 
 # Level at which the part of the sphere that a region touches is found first.
 COARSE_LEVEL = 5
@@ -94,20 +102,21 @@ def in_scheme(grid: HealpixGrid, scheme: IndexingScheme) -> HealpixGrid:
     if grid.indexing_scheme == scheme:
         return grid
     if scheme == "nested":
-        return HealpixGrid(grid.level, scheme, grid.nested_ids)
+        return replace(grid, indexing_scheme=scheme, cell_ids=grid.nested_ids)
     import healpy
 
-    return HealpixGrid(grid.level, scheme, healpy.nest2ring(grid.nside, grid.nested_ids))
+    ids = healpy.nest2ring(grid.nside, grid.nested_ids)
+    return replace(grid, indexing_scheme=scheme, cell_ids=ids)
 
 
-def covered_cells(source: Grid, level: int) -> HealpixGrid:
+def covered_cells(source: Grid, level: int, ellipsoid: Ellipsoid | None = None) -> HealpixGrid:
     """Nested cells of a level whose centres a regional source covers."""
     from xsphere.weights import conservative_weights
 
-    coarse = HealpixGrid(min(level, COARSE_LEVEL))
+    coarse = HealpixGrid(min(level, COARSE_LEVEL), ellipsoid=ellipsoid)
     touched = np.diff(conservative_weights(source, coarse).indptr) > 0
-    fine = HealpixGrid(coarse.level, "nested", np.flatnonzero(touched)).at_level(level)
-    if isinstance(source, LatLonGrid):
+    fine = replace(coarse, cell_ids=np.flatnonzero(touched)).at_level(level)
+    if isinstance(source, LatLonGrid | HealpixGrid):
         inside = source.cells_at(*fine.centre_lonlat) >= 0
     else:
         # cells of polygons are found by their overlaps: half of a cell is its centre, nearly
@@ -117,7 +126,7 @@ def covered_cells(source: Grid, level: int) -> HealpixGrid:
             f"{source} covers the centre of no cell at level {level}; choose a finer level, or "
             "extent='global'"
         )
-    return HealpixGrid(level, "nested", fine.nested_ids[inside])
+    return replace(fine, cell_ids=fine.nested_ids[inside])
 
 
 def equiangular(resolution: float) -> LatLonGrid:

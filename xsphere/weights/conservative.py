@@ -16,6 +16,7 @@ from xsphere.weights.assembly import canonical, present_entries
 from xsphere.weights.polygon_pairs import polygon_areas_in_polygons
 from xsphere.weights.polygons import polygon_areas_in_boxes, polygon_areas_in_cells
 from xsphere.weights.projection import belt_height, cap_distance
+from xsphere.weights.spheres import on_one_sphere
 
 Floats = NDArray[np.float64]
 
@@ -67,6 +68,7 @@ def conservative_weights(source: Grid, target: Grid) -> sparse.csr_array:
            [0. , 1. ]])
     """
     _check_bounds(source=source, target=target)
+    source, target = on_one_sphere(source, target)
     for (from_type, to_type), overlap in _PAIRS.items():
         if isinstance(source, from_type) and isinstance(target, to_type):
             return _with_cyclic_rows(canonical(overlap(source, target)), target)

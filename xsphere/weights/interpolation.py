@@ -11,6 +11,7 @@ from scipy import sparse
 
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.weights.assembly import canonical
+from xsphere.weights.spheres import on_one_sphere
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +48,7 @@ def nearest_weights(source: Grid, target: Grid) -> sparse.csr_array:
     else:
         from scipy.spatial import cKDTree
 
+        source, target = on_one_sphere(source, target)
         columns = np.asarray(cKDTree(source.centres).query(target.centres)[1], np.int64)
     rows = np.flatnonzero(columns >= 0)
     entries = (np.ones(rows.size), (rows, columns[rows]))
@@ -98,6 +100,7 @@ def inverse_distance_weights(
         raise ValueError(f"n_neighbours must be a positive integer, got {n_neighbours!r}")
     if not 0 < power < np.inf:
         raise ValueError(f"power must be positive and finite, got {power!r}")
+    source, target = on_one_sphere(source, target)
     first, cells_of_places = _places(source)
     places, distances = _nearest_places(source.centres[first], target.centres, int(n_neighbours))
     at_place = distances <= SAME_PLACE
@@ -269,6 +272,7 @@ def _mean_weights(grid: LatLonGrid) -> Floats:
 def _between_rings(grid: HealpixGrid, lon: Floats, lat: Floats) -> sparse.coo_array:
     import healpy
 
+    lat = grid.lat_on_sphere(lat)
     found: Any = healpy.get_interp_weights(grid.nside, lon, lat, nest=True, lonlat=True)
     ids, weights = found
     cells = grid.positions_of(ids)

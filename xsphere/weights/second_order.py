@@ -27,6 +27,7 @@ from xsphere.weights.apply import (
 )
 from xsphere.weights.pieces import Pieces, shared_pieces
 from xsphere.weights.slopes import cell_centroids, surrounding_cells
+from xsphere.weights.spheres import on_one_sphere
 
 Floats = NDArray[np.float64]
 
@@ -146,6 +147,7 @@ def second_order_weights(source: Grid, target: Grid) -> SecondOrderWeights:
     >>> float(weights.weights.sum().round(12))
     12.0
     """
+    source, target = on_one_sphere(source, target)
     return _assembled(shared_pieces(source, target), source, target)
 
 
