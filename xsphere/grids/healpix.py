@@ -79,7 +79,7 @@ class HealpixGrid(Grid):
     >>> bool(np.isclose(grid.areas.sum(), 4 * np.pi))
     True
     >>> HealpixGrid(level=2, ellipsoid="WGS84").centre_lonlat[1][:2].round(2)
-    array([ 9.64, 19.6 ])
+    array([ 9.64, 19.55])
     """
 
     level: int
