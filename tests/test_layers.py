@@ -26,7 +26,7 @@ LAYERS = (
     {"graph", "weights", "metrics"},
     {"nn", "equivariance"},
     {"model", "conventions"},
-    {"regridding", "filtering", "outputs", "store", "sample", "blocks", "sources"},
+    {"regridding", "filtering", "outputs", "storable", "store", "sample", "blocks", "sources"},
     {"segmentation", "fitting", "regions", "plotting", "pyramids", "planning"},
     {"accessor", "reports", "doctor", "demo", "clusters", "cli", "__init__", "__main__"},
 )
@@ -41,6 +41,9 @@ SIDEWAYS = {
     ("housekeeping", "cache"),
     ("blocks", "store"),
     ("blocks", "outputs"),
+    ("blocks", "storable"),
+    ("sources", "storable"),
+    ("store", "storable"),
     ("outputs", "sources"),
     ("store", "outputs"),
     ("sources", "regridding"),

@@ -17,6 +17,7 @@ from xsphere.grids import HealpixGrid
 from xsphere.notices import without_warnings
 from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output
 from xsphere.paths import local_path, source_path
+from xsphere.storable import storable
 
 # what a task holds at a time, per variable
 BLOCK_BYTES = 64 * 2**20
@@ -191,7 +192,7 @@ def write_whole(
     path = local_path(path)
     if path.suffix not in (".zarr", ".nc"):
         raise ValueError(f"the output must end in '.zarr' or '.nc', got {str(path)!r}")
-    ds = with_title(obj.to_dataset() if isinstance(obj, xr.DataArray) else obj)
+    ds = storable(with_title(obj.to_dataset() if isinstance(obj, xr.DataArray) else obj))
     folder = path.suffix == ".zarr"
     check_output(path, [ds], folder=folder, overwrite=overwrite)
     with built_beside(path, folder=folder, replace=overwrite) as beside, _bar(progress):
@@ -260,9 +261,9 @@ def write_levels(
             f"{list(levels)} and {str(path)!r}"
         )
     check_output(path, levels.values(), folder=True, overwrite=overwrite)
+    groups = {str(level): storable(with_title(ds)) for level, ds in levels.items()}
     with built_beside(path, folder=True, replace=overwrite) as beside, _bar(progress):
         zarr.create_group(beside, attributes=_multiscales(sorted(levels, reverse=True)))
-        groups = {str(level): with_title(ds) for level, ds in levels.items()}
         for group, ds in groups.items():
             _to_zarr(ds, beside, group=group)
         _fill_together(groups, beside)

@@ -1,6 +1,5 @@
 """Names, links and numbers in files that lie: refused before they do harm."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from xsphere.segmentation import segment
 
 
 def tampered(path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
-    """A store whose bookkeeping was edited."""
+    """A store whose bookkeeping was edited, by somebody who knows how it is sealed."""
     write_blocks(mask(), path)
-    content = json.loads((path / "zarr.json").read_text())
-    change(content["attributes"]["xsphere"])
-    (path / "zarr.json").write_text(json.dumps(content))
+    bookkeeping = state.open_state(path).attributes
+    change(bookkeeping)
+    state.keep_books(path, bookkeeping)
     return path
 
 

@@ -103,7 +103,7 @@ def test_06_a_source_that_was_mended_is_gone_on_with_where_said_so(tmp_path: Pat
     assert write_blocks(lazy(source), out, mended_source=True).written == 1
     assert all(file.read_bytes() == kept for file, kept in before.items())
     np.testing.assert_array_equal(open_mask(out), expected)
-    attributes = zarr.open_group(out, mode="r").attrs["xsphere"]
+    attributes = zarr.open_group(out / "_xsphere", mode="r").attrs["xsphere"]
     assert len(attributes["earlier runs"]) == 1
     assert attributes["earlier runs"][0] != attributes["run"]
     # from now on it is of the mended source

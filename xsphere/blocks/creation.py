@@ -4,22 +4,30 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xsphere.atomic import built_beside
-from xsphere.blocks.errors import OtherRunError, StoreError
-from xsphere.blocks.identity import described, differences, encoded, summary
+from xsphere.atomic import built_beside, write_file
+from xsphere.blocks.errors import OtherRunError
+from xsphere.blocks.identity import described, differences, summary
 from xsphere.blocks.layout import BlockedVariable, Layout, in_blocks
 from xsphere.blocks.ledger import LEDGER, columns
-from xsphere.blocks.state import State, open_state, set_status, written_in_full
+from xsphere.blocks.state import (
+    SCHEMA,
+    State,
+    damaged_metadata,
+    keep_books,
+    metadata_digests,
+    open_state,
+    set_status,
+)
 from xsphere.cache import content_key
-from xsphere.outputs import check_output
+from xsphere.outputs import OWN_GROUP, check_output
 from xsphere.store import whatever_the_format, with_title
 
-SCHEMA = 1
 # entries of a coordinate that a block reads to check its place: 0.5 MB of times
 COORDINATE_CHUNK = 2**16
 
@@ -97,7 +105,9 @@ def _write_frame(plan: Plan, path: Path) -> None:
         dimension_names=("block", "column"),
         attributes={"columns": names},
     )
-    group.attrs.update({"xsphere": _bookkeeping(plan)})
+    with whatever_the_format():
+        zarr.consolidate_metadata(str(path), zarr_format=3)
+    keep_books(path, _bookkeeping(plan) | {"metadata": metadata_digests(path)})
 
 
 def _bookkeeping(plan: Plan) -> dict[str, Any]:
@@ -172,7 +182,7 @@ def check_same_run(plan: Plan, state: State) -> None:
     >>> check_same_run(plan, open_state(path))
     """
     check_same_description(plan, state)
-    damaged = [f"{name}: {reason}" for name, reason in damaged_whole_variables(state).items()]
+    damaged = [f"{name}: {reason}" for name, reason in damaged_frame(state).items()]
     if damaged:
         raise OtherRunError(
             f"{state.path} was changed since it was written:\n  "
@@ -238,9 +248,9 @@ def _sourceless(run: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in run.items() if key != "source"}
 
 
-def damaged_whole_variables(state: State) -> dict[str, str]:
-    """What is wrong with the variables that were written at once, by name."""
-    wrong = {}
+def damaged_frame(state: State) -> dict[str, str]:
+    """What is wrong with all but the blocks and their ledger, by variable or file of metadata."""
+    wrong = damaged_metadata(state)
     for name, expected in state.description["written whole"].items():
         try:
             array = state.group[name]
@@ -254,17 +264,16 @@ def damaged_whole_variables(state: State) -> dict[str, str]:
     return wrong
 
 
-def rewrite_whole_variable(plan: Plan, state: State, name: str) -> None:
-    """Write a variable again that was written at once."""
-    values, attributes = encoded(plan.ds.variables[name], name)
-    if name not in state.group:
-        raise StoreError(
-            f"{name!r} is gone from {state.path}, and its metadata with it: the store cannot be "
-            "repaired; write it anew with overwrite=True"
-        )
-    array = written_in_full(state.group[name])
-    array[...] = values
-    array.attrs.update({k: v for k, v in attributes.items() if k in ("units", "calendar")})
+def mend_frame(plan: Plan, state: State) -> State:
+    """The store with all but its blocks and their ledger written again, file by file."""
+    with TemporaryDirectory(dir=state.path.parent, prefix=".", suffix=".tmp") as folder:
+        frame = Path(folder, "frame.zarr")
+        _write_frame(plan, frame)
+        for file in frame.rglob("*"):
+            name = file.relative_to(frame)
+            if file.is_file() and name != Path(OWN_GROUP, "zarr.json"):
+                write_file(state.path / name, file.read_bytes())
+    return set_status(open_state(state.path), "writing", metadata=metadata_digests(state.path))
 
 
 def start_writing(

@@ -79,6 +79,8 @@ def _parsed(text: Any, owner: str) -> dict[str, Any]:
 
 def encoded(variable: xr.Variable, name: str) -> tuple[NDArray[Any], Mapping[str, Any]]:
     """Values as they are stored, and attributes: times are numbers, and their units count."""
+    if variable.dtype.kind == "b":
+        return np.asarray(variable.data), variable.attrs  # Zarr has booleans
     stored = xr.conventions.encode_cf_variable(variable.to_base_variable(), name=name)
     return np.asarray(stored.data), stored.attrs
 

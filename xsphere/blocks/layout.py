@@ -9,6 +9,10 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import NOT_COMPUTED, classes_of
+from xsphere.storable import storable
+
+# kinds of numbers that have a value to spare for cells that were never computed
+BLOCKED = "iuf"
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ def in_blocks(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Layout]:
     >>> [block.stop for block in in_blocks(array.chunk(time=2))[1].blocks]
     [2, 4, 5]
     """
-    ds = _with_coordinates_in_memory(_as_dataset(obj))
+    ds = _in_memory(_as_dataset(obj))
     lazy = {str(name): ds[name] for name in ds.data_vars if ds[name].chunks is not None}
     if not lazy:
         ds, lazy = _as_one_block(ds)
@@ -201,30 +205,27 @@ def _as_dataset(obj: xr.Dataset | xr.DataArray) -> xr.Dataset:
     return obj.to_dataset().drop_encoding()
 
 
-def _with_coordinates_in_memory(ds: xr.Dataset) -> xr.Dataset:
-    """Coordinates computed, and texts as objects: Zarr has no type for texts of fixed length."""
-    changed = {}
-    for name, variable in ds.variables.items():
-        if name in ds.coords and variable.chunks is not None:
-            changed[name] = variable.compute()
-        elif variable.dtype.kind == "U" and variable.chunks is None:
-            changed[name] = variable.astype(object)
-    coords = {name: value for name, value in changed.items() if name in ds.coords}
-    plain = {name: value for name, value in changed.items() if name not in ds.coords}
-    return ds.assign_coords(coords).assign(plain)
+def _in_memory(ds: xr.Dataset) -> xr.Dataset:
+    """Coordinates and their bounds computed, and as files hold them."""
+    attributes = [coord.attrs for coord in ds.coords.values()]
+    bounds = {attrs.get(key) for attrs in attributes for key in ("bounds", "climatology")}
+    wanted = [name for name in ds.variables if name in ds.coords or name in bounds]
+    lazy = {name: ds.variables[name] for name in wanted if ds.variables[name].chunks is not None}
+    loaded = {name: variable.compute() for name, variable in lazy.items()}
+    coords = {name: loaded.pop(name) for name in lazy if name in ds.coords}
+    return storable(ds.assign_coords(coords).assign(loaded))
 
 
 def _as_one_block(ds: xr.Dataset) -> tuple[xr.Dataset, dict[str, xr.DataArray]]:
     """A dataset in memory as one block of all variables that share the first dimension."""
-    dims = [array.dims[0] for array in ds.data_vars.values() if array.ndim]
+    arrays = {n: a for n, a in ds.data_vars.items() if a.ndim and a.dtype.kind in BLOCKED + "b"}
+    dims = [array.dims[0] for array in arrays.values()]
     if not dims:
         raise ValueError(
             "expected a variable with a dimension to cut into blocks, got "
             f"{[str(name) for name in ds.data_vars]}; write it with .to_zarr() of xarray"
         )
-    names = [
-        name for name, array in ds.data_vars.items() if array.ndim and array.dims[0] == dims[0]
-    ]
+    names = [name for name, array in arrays.items() if array.dims[0] == dims[0]]
     chunked = ds.assign({name: ds[name].chunk() for name in names})
     return chunked, {str(name): chunked[name] for name in names}
 
@@ -233,12 +234,18 @@ def _problems(lazy: Mapping[str, xr.DataArray]) -> list[str]:
     scalars = [name for name, array in lazy.items() if not array.ndim]
     if scalars:
         return [f"the lazy variables {scalars} have no dimension; compute them first with .load()"]
-    kinds = {n: str(a.dtype) for n, a in lazy.items() if a.dtype.kind not in "iuf"}
+    kinds = {n: str(a.dtype) for n, a in lazy.items() if a.dtype.kind not in BLOCKED}
     problems = []
     if kinds:
+        booleans = all(kind == "bool" for kind in kinds.values())
         problems.append(
             f"its values must be integers or floats, so that a cell that was never computed can "
-            f"be told from all others, got {kinds}; convert them with .astype('uint8'), for example"
+            f"be told from all others, got {kinds}; "
+            + (
+                "convert them with .astype('uint8'), for example"
+                if booleans
+                else "compute them first with .load(), then they are written at once, or drop them"
+            )
         )
     firsts = {name: str(array.dims[0]) for name, array in lazy.items()}
     if len(set(firsts.values())) > 1:

@@ -6,8 +6,8 @@ from typing import Any
 
 import xarray as xr
 
-from xsphere.blocks.errors import IncompleteStoreError
-from xsphere.blocks.state import State, open_state, store_path
+from xsphere.blocks.errors import IncompleteStoreError, StoreError
+from xsphere.blocks.state import State, damaged_metadata, open_state, store_path
 from xsphere.store import whatever_the_format
 
 STRICT = "array.read_missing_chunks"
@@ -52,13 +52,22 @@ def open_mask(path: str | Path, *, allow_incomplete: bool = False) -> xr.DataArr
     array([1., 2.])
     """
     state = open_state(store_path(path), mode="r")
+    _check_sound(state)
     if not allow_incomplete:
         _check_complete(state)
     with whatever_the_format(), _strict(not allow_incomplete):
         ds: xr.Dataset = xr.open_zarr(state.path, chunks={}, consolidated=False, zarr_format=3)
-    ds.attrs.pop("xsphere", None)
     name = state.attributes.get("array")
     return ds if name is None else ds[name]
+
+
+def _check_sound(state: State) -> None:
+    wrong = [f"{name}: {reason}" for name, reason in damaged_metadata(state).items()]
+    if wrong:
+        raise StoreError(
+            f"the metadata of {state.path} are damaged:\n  " + "\n  ".join(wrong) + "\nMend them "
+            "with repair_store"
+        )
 
 
 def _check_complete(state: State) -> None:

@@ -1,5 +1,11 @@
-"""A store of blocks as it lies on disk: its bookkeeping, and which of its files are there."""
+"""A store of blocks as it lies on disk: its bookkeeping, and which of its files are there.
 
+The bookkeeping is an attribute of a group of its own, so that the data have none that only Zarr can
+hold. It has a digest of itself, and one of each other file of metadata: no bit of them can change
+unnoticed.
+"""
+
+import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -13,10 +19,14 @@ from numpy.typing import NDArray
 from xsphere.blocks.errors import StoreError
 from xsphere.blocks.layout import Layout
 from xsphere.blocks.ledger import LEDGER
+from xsphere.cache import content_key
+from xsphere.outputs import OWN_GROUP
 from xsphere.paths import local_path
-from xsphere.store import whatever_the_format
 
-KEYS = ("status", "blocks", "identity", "run", "layout", "written whole")
+# of the bookkeeping: raise it when its fields change
+SCHEMA = 2
+BOOKKEEPING = "xsphere"
+KEYS = ("status", "blocks", "identity", "run", "layout", "written whole", "metadata")
 # each is at least two files
 MAX_BLOCKS = 10**7
 
@@ -173,7 +183,8 @@ def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:
         )
     try:
         group = zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
-        attributes: Any = group.attrs["xsphere"]
+        attributes: Any = group[OWN_GROUP].attrs[BOOKKEEPING]
+        _check_sealed(attributes)
         assert all(key in attributes for key in KEYS)
         layout = Layout.from_description(attributes["layout"])
         names = (LEDGER, *(variable.name for variable in layout.variables))
@@ -212,13 +223,52 @@ def _check_consistent(
         raise ValueError("its bookkeeping does not fit its arrays: " + "; ".join(wrong))
 
 
-def set_status(state: State, status: str, **more: Any) -> State:
-    """The store with another status, written in one step."""
+def _check_sealed(attributes: Mapping[str, Any]) -> None:
+    if attributes["schema"] != SCHEMA:
+        raise ValueError(
+            f"its bookkeeping has the schema {attributes['schema']!r}, not {SCHEMA}: another "
+            "version of xsphere wrote it"
+        )
+    if sealed(attributes)["digest"] != attributes["digest"]:
+        raise ValueError("its bookkeeping was changed since it was written")
+
+
+def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Bookkeeping with a digest of itself."""
+    rest = {key: value for key, value in attributes.items() if key != "digest"}
+    return {**rest, "digest": content_key(rest)}
+
+
+def keep_books(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Write the bookkeeping of a store, in one step."""
     import zarr
 
-    # opened anew, so that consolidated metadata are kept where there are any
-    with whatever_the_format():
-        consolidated = None if status == "complete" else False
-        group = zarr.open_group(state.path, mode="r+", use_consolidated=consolidated)
-        group.attrs.update({"xsphere": {**state.attributes, "status": status, **more}})
+    group = zarr.open_group(path / OWN_GROUP, mode="r+", use_consolidated=False)
+    group.attrs.update({BOOKKEEPING: sealed(attributes)})
+
+
+def set_status(state: State, status: str, **more: Any) -> State:
+    """The store with another status, written in one step."""
+    keep_books(state.path, {**state.attributes, "status": status, **more})
     return open_state(state.path)
+
+
+def metadata_digests(path: Path) -> dict[str, str]:
+    """SHA-256 of each file of metadata but that of the bookkeeping, by name within the store."""
+    files = (str(file.relative_to(path)) for file in path.rglob("zarr.json"))
+    return {
+        name: hashlib.sha256((path / name).read_bytes()).hexdigest()
+        for name in sorted(files)
+        if name != f"{OWN_GROUP}/zarr.json"
+    }
+
+
+def damaged_metadata(state: State) -> dict[str, str]:
+    """What is wrong with files of metadata, by name."""
+    found = metadata_digests(state.path)
+    expected: Mapping[str, str] = state.attributes["metadata"]
+    return {
+        name: "it was changed since it was written" if name in found else "it is missing"
+        for name, digest in expected.items()
+        if found.get(name) != digest
+    }

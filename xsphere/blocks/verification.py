@@ -14,14 +14,23 @@ from xsphere.atomic import leftovers
 from xsphere.blocks.creation import (
     Plan,
     check_same_description,
-    damaged_whole_variables,
+    damaged_frame,
+    mend_frame,
     reopen,
-    rewrite_whole_variable,
     with_mended_source,
 )
 from xsphere.blocks.executors import chosen_executor
 from xsphere.blocks.layout import Block
-from xsphere.blocks.ledger import LEDGER, checksum, checksum_columns, done, read_row
+from xsphere.blocks.ledger import (
+    LEDGER,
+    checksum,
+    checksum_columns,
+    class_counts,
+    counts_by_class,
+    done,
+    read_ledger,
+    read_row,
+)
 from xsphere.blocks.progress import Show
 from xsphere.blocks.state import State, open_state, store_path
 from xsphere.blocks.writing import WriteReport, finished, missing_blocks, partial_files, run_blocks
@@ -47,7 +56,8 @@ class StoreReport:
     not_computed : tuple of int
         Blocks that were never written.
     damaged_variables : dict of str to str
-        Coordinates and other variables that were written at once, and what is wrong with them.
+        Coordinates and other variables that were written at once, files of metadata and the
+        counts of classes, and what is wrong with them.
     stale : tuple of Path
         What processes that died left behind; it does no harm.
 
@@ -129,9 +139,18 @@ def verify_store(path: str | Path, *, workers: int = 4) -> StoreReport:
         n_blocks=len(found),
         damaged={block.index: reason for block, reason in found.items() if reason},
         not_computed=tuple(int(index) for index in np.flatnonzero(~rows_there)),
-        damaged_variables=damaged_whole_variables(state),
+        damaged_variables=damaged_frame(state) | _wrong_counts(state),
         stale=tuple(stale),
     )
+
+
+def _wrong_counts(state: State) -> dict[str, str]:
+    """Whether the counts of a complete store are not those of a ledger that is whole."""
+    rows = read_ledger(state.arrays[LEDGER], state.layout)
+    if state.status != "complete" or not done(rows, state.layout).all():
+        return {}
+    summed, recorded = counts_by_class(rows.sum(axis=0), state.layout), state.attributes["counts"]
+    return {} if summed == recorded else {"counts": f"they are {recorded}, the ledger has {summed}"}
 
 
 def _known(state: State) -> Iterator[tuple[Block, bool]]:
@@ -145,6 +164,7 @@ class _Reader:
     def __init__(self, state: State) -> None:
         self.state = state
         self.columns = checksum_columns(state.layout)
+        self.variables = {variable.name: variable for variable in state.layout.variables}
 
     def __call__(self, known: tuple[Block, bool]) -> str:
         block, there = known
@@ -164,7 +184,9 @@ class _Reader:
         # each codec complains in its own words
         except Exception as error:
             return f"{name}: it cannot be read ({type(error).__name__}: {error})"
-        if checksum(values) != row[self.columns[name]]:
+        variable, start = self.variables[name], self.columns[name]
+        entries = [checksum(values), *class_counts(values, variable)]
+        if entries != row[start : start + len(entries)].tolist():
             return f"{name}: its values are not those that were written"
         return ""
 
@@ -217,17 +239,17 @@ def repair_store(
     """
     run = chosen_executor(workers, client)
     began = time.time()
-    plan = Plan(obj)
-    report = verify_store(path)
-    state = open_state(report.path)
+    plan, state = Plan(obj), open_state(store_path(path))
     if mended_source:
         state = with_mended_source(plan, state)
     check_same_description(plan, state)
+    if damaged_frame(state):
+        # first, since by wrong metadata sound blocks look damaged
+        state = mend_frame(plan, reopen(state))
+    report = verify_store(path)
     if report.damaged or report.damaged_variables:
         # from here on nobody takes it for complete, should this run be stopped
         state = reopen(state)
-    for name in report.damaged_variables or {}:
-        rewrite_whole_variable(plan, state, name)
     for index in report.damaged:
         # no row: not done. It is not set to zero, so that a row is always that of a block
         state.chunk_file(LEDGER, index).unlink(missing_ok=True)

@@ -25,7 +25,6 @@ from xsphere.blocks.layout import Block
 from xsphere.blocks.ledger import LEDGER, counts_by_class, done, read_ledger
 from xsphere.blocks.progress import Show, Tally, shown
 from xsphere.blocks.state import State, set_status, store_path
-from xsphere.store import whatever_the_format
 
 # no process writes so long at one file without a sign of life
 WRITING_SECONDS = 60
@@ -248,8 +247,6 @@ def _stopped_in_order(state: State) -> Iterator[None]:
 
 def finished(path: Path, tally: Tally, began: float) -> WriteReport:
     """Declare a store complete, once its ledger is full."""
-    import zarr
-
     from xsphere.blocks.state import open_state
 
     state = open_state(path)
@@ -263,8 +260,6 @@ def finished(path: Path, tally: Tally, began: float) -> WriteReport:
     counts = counts_by_class(rows.sum(axis=0), state.layout)
     _remove_partial_files(path, max(began, time.time() - WRITING_SECONDS))
     if state.status != "complete":
-        with whatever_the_format():
-            zarr.consolidate_metadata(str(path), zarr_format=3)
         # the last write: whoever sees it sees all before it
         set_status(state, "complete", counts=counts)
     return WriteReport(

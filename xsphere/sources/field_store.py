@@ -4,6 +4,7 @@ A block is one Zarr chunk, written whole under its final name, with a checksum: 
 verifies is the ledger. One that is damaged counts as one that is not there.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from xsphere.cache import CacheWarning
 from xsphere.notices import warn_user
+from xsphere.storable import without_unstorable
 
 KEYS = "xsphere_regridded"
 USED = "used"
@@ -143,7 +145,7 @@ def create_store(folder: Path, fields: xr.Dataset, keys: Mapping[str, str]) -> N
 
     # coordinates that tasks would compute are not worth it
     computed = [name for name, c in fields.coords.items() if c.chunks is not None]
-    empty = fields.drop_vars(computed).drop_attrs(deep=False)
+    empty = without_unstorable(fields.drop_vars(computed).drop_attrs(deep=False))
     encoding = {}
     for name, field in fields.data_vars.items():
         empty[name].encoding = {}
@@ -152,7 +154,8 @@ def create_store(folder: Path, fields: xr.Dataset, keys: Mapping[str, str]) -> N
             "compressors": (ZstdCodec(level=1, checksum=True),),
             "fill_value": _missing(field.dtype),
         }
-    empty.attrs = {KEYS: dict(keys)}
+    # a text, since NetCDF holds no mappings
+    empty.attrs = {KEYS: json.dumps(keys)}
     empty.to_zarr(
         folder, mode="w-", compute=False, zarr_format=3, consolidated=False, encoding=encoding
     )
@@ -173,9 +176,9 @@ def stored_keys(folder: Path) -> dict[str, str] | None:
     import zarr
 
     try:
-        keys = zarr.open_group(folder, mode="r").attrs.get(KEYS)
+        keys = json.loads(str(zarr.open_group(folder, mode="r").attrs[KEYS]))
     # whatever else lies there is not ours
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         return None
     return dict(keys) if isinstance(keys, dict) else None
 
