@@ -26,6 +26,17 @@ test: $(VENV)/.developing
 test-slow: $(VENV)/.developing
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m slow
 
+# the oldest versions that pyproject.toml allows, then the newest, each layer once
+bounds:
+	$(PYTHON) .ci/lowest.py > .lowest.txt
+	grep ^torch .lowest.txt > .newest.txt
+	for kind in lowest newest; do \
+		$(PYTHON) -m venv --clear $(VENV)-$$kind && \
+		$(VENV)-$$kind/bin/python -m pip install --quiet --upgrade "pip>=25.1" && \
+		$(VENV)-$$kind/bin/python -m pip install --quiet --constraint .$$kind.txt --editable . pytest hypothesis && \
+		$(VENV)-$$kind/bin/python -m pytest -W default tests/test_smoke.py || exit 1; \
+	done
+
 lint: $(VENV)/.developing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -35,4 +46,4 @@ bench: $(VENV)/.developing
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf $(VENV) demo-output
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest .lowest.txt .newest.txt demo-output
