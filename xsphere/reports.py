@@ -22,7 +22,7 @@ def mask_of(ds: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     DataArray
-        The variable with `flag_meanings`.
+        The variable of integers with `flag_meanings`, else that of booleans.
 
     Raises
     ------
@@ -35,10 +35,13 @@ def mask_of(ds: xr.Dataset) -> xr.DataArray:
     >>> mask_of(xr.Dataset({"a": ("x", [0.5]), "b": ("x", [1], flags)})).name
     'b'
     """
-    names = [name for name, array in ds.data_vars.items() if "flag_meanings" in array.attrs]
+    from xsphere.conventions.masks import holds_classes
+
+    names = [name for name, array in ds.data_vars.items() if holds_classes(array)]
+    names = names or [name for name, array in ds.data_vars.items() if array.dtype.kind == "b"]
     if len(names) != 1:
         raise ValueError(
-            f"one variable with flag_meanings (a mask) was expected, got {names} among "
+            f"one variable with flag_meanings (a mask of integers) was expected, got {names} among "
             f"{list(ds.data_vars)}"
         )
     return selected(ds, names[0])
@@ -235,7 +238,9 @@ def _variable(ds: xr.Dataset, variable: str | None) -> xr.DataArray:
         if variable not in ds:
             raise ValueError(f"there is no variable {variable!r}; there are {list(ds.data_vars)}")
         return selected(ds, variable)
-    masks = [name for name, array in ds.data_vars.items() if "flag_meanings" in array.attrs]
+    from xsphere.conventions.masks import holds_classes
+
+    masks = [name for name, array in ds.data_vars.items() if holds_classes(array)]
     names = masks or list(ds.data_vars)
     if not names:
         raise ValueError("the dataset has no variables to draw")

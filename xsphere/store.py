@@ -12,6 +12,7 @@ from xarray.core.indexing import LazilyIndexedArray
 
 from xsphere.atomic import built_beside
 from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
+from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
 from xsphere.notices import without_warnings
@@ -376,7 +377,11 @@ def _bar(title: str | None) -> AbstractContextManager[Any]:
 
 
 def _encoding(ds: xr.Dataset, kind: str) -> dict[Any, dict[str, Any]]:
-    masks = [name for name, array in ds.data_vars.items() if "flag_meanings" in array.attrs]
+    masks = [
+        name
+        for name, array in ds.data_vars.items()
+        if array.dtype == np.uint8 and holds_classes(array)
+    ]
     if kind == "nc":
         return {name: {"zlib": True, "complevel": 4} for name in masks}
     from zarr.codecs import ZstdCodec

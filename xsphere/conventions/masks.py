@@ -5,17 +5,19 @@ never computed have values of their own, so that neither can pass for background
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 BACKGROUND = 0
 INVALID = 254
 NOT_COMPUTED = 255
 
 _RESERVED = {BACKGROUND: "background", INVALID: "invalid_input", NOT_COMPUTED: "not_computed"}
+FLAG_ATTRIBUTES = ("flag_values", "flag_meanings", "flag_masks")
 
 
 def mask_attributes(classes: Sequence[str]) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def event_classes_of(mask: xr.DataArray) -> dict[int, str]:
     Parameters
     ----------
     mask : DataArray
-        With attributes ``flag_values`` and ``flag_meanings``. Only the attributes are read.
+        Booleans, or with attributes ``flag_values`` and ``flag_meanings``. Only labels are read.
 
     Returns
     -------
@@ -110,12 +112,14 @@ def classes_of(mask: xr.DataArray) -> dict[int, str]:
     Parameters
     ----------
     mask : DataArray
-        With attributes ``flag_values`` and ``flag_meanings``. Only the attributes are read.
+        Booleans, or with attributes ``flag_values`` and ``flag_meanings``. Only labels are read.
 
     Returns
     -------
     dict of int to str
         Value to meaning, background and reserved values included, in the order of the file.
+        Booleans are ``true`` or background, whatever the attributes say: a comparison such as
+        ``mask == 2`` keeps those of the mask.
 
     Raises
     ------
@@ -128,6 +132,8 @@ def classes_of(mask: xr.DataArray) -> dict[int, str]:
     >>> classes_of(mask)
     {0: 'background', 1: 'cyclone', 254: 'invalid_input', 255: 'not_computed'}
     """
+    if mask.dtype.kind == "b":
+        return {0: "background", 1: "true"}
     absent = [name for name in ("flag_values", "flag_meanings") if name not in mask.attrs]
     if absent:
         raise ValueError(
@@ -142,3 +148,124 @@ def classes_of(mask: xr.DataArray) -> dict[int, str]:
             f"{len(meanings)} for {len(values)}"
         )
     return {int(value): meaning for value, meaning in zip(values, meanings, strict=True)}
+
+
+def has_flags(variable: xr.DataArray) -> bool:
+    """Whether attributes name classes, whatever the values are."""
+    return any(key in variable.attrs for key in FLAG_ATTRIBUTES)
+
+
+def holds_classes(variable: xr.DataArray) -> bool:
+    """Whether the values are flags of classes, as attributes and type together say.
+
+    Arithmetic keeps attributes, so these alone say little. Integers are classes, unless they are
+    64 bits wide and the flags are not: those are counts. Floats are a field, unless they were
+    integers in the file that they were read from. Booleans are what is true.
+
+    Parameters
+    ----------
+    variable : DataArray
+        Any. Only labels are read.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> mask = xr.DataArray(np.array([0, 1, 1], "u1"), attrs=mask_attributes(["cyclone"]))
+    >>> holds_classes(mask), holds_classes((mask == 1).mean(keep_attrs=True))
+    (True, False)
+    """
+    if not has_flags(variable):
+        return False
+    match variable.dtype.kind:
+        case "i" | "u":
+            return not (variable.dtype.itemsize == 8 and _flag_bytes(variable) < 8)
+        case "f":
+            packing = variable.encoding
+            stored = np.dtype(packing.get("dtype", variable.dtype))
+            return stored.kind in "iu" and "scale_factor" not in packing
+    return False
+
+
+def doubtful_classes(variable: xr.DataArray) -> tuple[int, ...]:
+    """Flags of a field, for `check_no_classes`; none where there is no doubt."""
+    doubtful = variable.dtype.kind in "iuf" and not holds_classes(variable)
+    return flag_values(variable) if doubtful else ()
+
+
+def flag_values(variable: xr.DataArray) -> tuple[int, ...]:
+    """Values of the flags, in the order of the file; none if there are none."""
+    return tuple(int(value) for value in np.atleast_1d(variable.attrs.get("flag_values", ())))
+
+
+def check_no_classes(values: NDArray[Any], classes: Collection[int], name: str) -> None:
+    """Refuse numbers that can only be classes: shares and counts are not all flags beyond 1.
+
+    Parameters
+    ----------
+    values : array of numbers
+        A field whose attributes name classes.
+    classes : collection of int
+        Values of the flags.
+    name : str
+        Of the variable.
+
+    Raises
+    ------
+    ValueError
+        If all values are flags, and not only 0 and 1.
+
+    Examples
+    --------
+    >>> check_no_classes(np.array([0.0, 0.5, 1.0]), [0, 1, 2], "share")
+    """
+    found = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if found.size and found.max() > 1 and np.isin(found, list(classes)).all():
+        raise ValueError(
+            f"all values of {name!r} are flag_values, but their type {values.dtype} is not that of "
+            "classes: classes cannot be averaged. To keep classes, call .fillna(254) and "
+            ".astype('uint8') first; for counts or other numbers, call .drop_attrs(deep=False)"
+        )
+
+
+def check_flags(values: NDArray[Any], classes: Collection[float], name: Any) -> None:
+    """Refuse values that are none of the flags, nor background, invalid, not computed or NaN.
+
+    Parameters
+    ----------
+    values : array of numbers
+        Of a mask.
+    classes : collection of int
+        Values of its flags.
+    name : hashable
+        Of the mask.
+
+    Raises
+    ------
+    ValueError
+        If there are others; the first of them are named.
+
+    Examples
+    --------
+    >>> check_flags(np.array([0, 1, 255]), [0, 1], "mask")
+    """
+    known = np.isin(values, [*classes, *_RESERVED])
+    if values.dtype.kind == "f":
+        known |= np.isnan(values)
+    if not known.all():
+        others = np.unique(values[~known])[:5].tolist()
+        raise ValueError(
+            f"mask {name!r} must hold 0 or its flag_values {sorted(classes)}, got also {others}; "
+            "attributes that arithmetic kept may not hold: drop them with .drop_attrs(deep=False)"
+        )
+
+
+def _flag_bytes(variable: xr.DataArray) -> int:
+    """Width of the flags' type; of lists, which have none, the widest but for our own masks."""
+    flags = variable.attrs.get("flag_values", variable.attrs.get("flag_masks"))
+    if isinstance(flags, np.ndarray | np.generic):
+        return flags.dtype.itemsize
+    ours = _RESERVED[NOT_COMPUTED] in str(variable.attrs.get("flag_meanings", "")).split()
+    return 1 if ours else 8

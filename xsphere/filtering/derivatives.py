@@ -17,7 +17,7 @@ from xsphere.filtering.labelled import (
 from xsphere.filtering.node import DerivativeNode
 from xsphere.grids import EARTH_RADIUS_KM
 from xsphere.model.units import UnitsError, unit_conversion
-from xsphere.weights.vectors import northward_name
+from xsphere.model.vectors import component_pairs
 
 _STANDARD_NAMES = {
     "divergence": "divergence_of_wind",
@@ -105,8 +105,9 @@ def divergence(
         On any grid that `xsphere.conventions.horizontal_grid` finds; the horizontal dimensions in
         one chunk. Left as it was.
     u, v : str, optional
-        Names of the components towards the east and the north. By default the one pair with
-        ``standard_name`` such as ``eastward_wind`` and ``northward_wind``.
+        Names of the components towards the east and the north. By default the one pair that
+        `xsphere.model.vectors.component_pairs` finds, such as ``eastward_wind`` and
+        ``northward_wind``.
     k : int
         Number of neighbours, at least 5.
     radius : float
@@ -155,8 +156,9 @@ def vorticity(
         On any grid that `xsphere.conventions.horizontal_grid` finds; the horizontal dimensions in
         one chunk. Left as it was.
     u, v : str, optional
-        Names of the components towards the east and the north. By default the one pair with
-        ``standard_name`` such as ``eastward_wind`` and ``northward_wind``.
+        Names of the components towards the east and the north. By default the one pair that
+        `xsphere.model.vectors.component_pairs` finds, such as ``eastward_wind`` and
+        ``northward_wind``.
     k : int
         Number of neighbours, at least 5.
     radius : float
@@ -232,7 +234,7 @@ def _node(
 def _components(
     wish: str, variables: dict[Any, xr.DataArray], names: tuple[Any, Any]
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """The two components named, or the one pair that standard names tell."""
+    """The two components named, or the one pair that names tell."""
     u, v = names
     if u is None and v is None:
         u, v = _only_pair(wish, variables)
@@ -253,13 +255,7 @@ def _components(
 
 
 def _only_pair(wish: str, variables: dict[Any, xr.DataArray]) -> tuple[Any, Any]:
-    words = {name: str(var.attrs.get("standard_name", "")) for name, var in variables.items()}
-    pairs = [
-        (east, north)
-        for east, word in words.items()
-        for north, other in words.items()
-        if northward_name(word) is not None and other == northward_name(word)
-    ]
+    pairs = component_pairs(variables)
     if len(pairs) != 1:
         raise ValueError(
             f"{wish}() needs one pair of variables with standard_name such as 'eastward_wind' and "

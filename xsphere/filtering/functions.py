@@ -91,8 +91,8 @@ def filter(
     TypeError
         If a variable holds no numbers, or an option is of the wrong kind.
     ValueError
-        If no grid is found, horizontal dimensions are split into chunks, variables hold classes,
-        options do not go together, or `graph` is of another grid.
+        If no grid is found, horizontal dimensions are split into chunks, variables hold classes or
+        directions or are packed, options do not go together, or `graph` is of another grid.
 
         When computed: if the polynomial is unstable on a graph with eigenvalues off the real axis,
         as those of scattered points may have, found by filtering noise once.

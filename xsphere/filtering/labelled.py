@@ -8,15 +8,17 @@ import xarray as xr
 
 from xsphere.conventions import HorizontalGrid
 from xsphere.conventions.base import check_one_chunk
+from xsphere.conventions.directions import angle_of
+from xsphere.conventions.masks import FLAG_ATTRIBUTES, holds_classes
+from xsphere.conventions.values import (
+    STORAGE_ATTRIBUTES,
+    ReadingNode,
+    check_unpacked,
+    reading_of,
+)
 
 # What holds for a field but not for what becomes of it.
-STALE_ATTRIBUTES = (
-    "actual_range",
-    "valid_range",
-    "valid_min",
-    "valid_max",
-    "number_of_significant_digits",
-)
+STALE_ATTRIBUTES = (*STORAGE_ATTRIBUTES, *FLAG_ATTRIBUTES, "number_of_significant_digits")
 
 
 def check_fields(variables: Mapping[Any, xr.DataArray], found: HorizontalGrid, wish: str) -> None:
@@ -27,11 +29,19 @@ def check_fields(variables: Mapping[Any, xr.DataArray], found: HorizontalGrid, w
             f"{wish}() is for numbers, got variables {kinds}; drop them with "
             f"ds.drop_vars({list(kinds)}), or convert them first"
         )
-    classes = [n for n, v in variables.items() if {"flag_values", "flag_masks"} & set(v.attrs)]
+    check_unpacked(variables)
+    classes = [name for name, variable in variables.items() if holds_classes(variable)]
     if classes:
         raise ValueError(
             f"{wish}() is for fields, but {classes} hold classes (flag_values); drop them with "
             f"ds.drop_vars({classes}), or take the share of one class, such as mask == 1"
+        )
+    angles = [name for name, variable in variables.items() if angle_of(variable) is not None]
+    if angles:
+        raise ValueError(
+            f"{wish}() is for numbers, but {angles} are angles that go round: 350 and 10 degrees "
+            f"are neighbours; drop them with ds.drop_vars({angles}), or make components of them "
+            "with np.sin(np.deg2rad(a)) and np.cos(np.deg2rad(a))"
         )
     check_one_chunk(variables, found.dims)
 
@@ -49,7 +59,7 @@ def on_the_grid(
     """What a node makes of variables, on the same grid and in the order of their dimensions."""
     dims = list(found.dims)
     results = xr.apply_ufunc(
-        node,
+        ReadingNode(node=node, readings=tuple(map(reading_of, variables))),
         *variables,
         input_core_dims=[dims] * len(variables),
         output_core_dims=[dims] * n_outputs,

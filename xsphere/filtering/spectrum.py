@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import horizontal_grid
+from xsphere.conventions.values import ReadingNode, reading_of
 from xsphere.filtering.labelled import check_fields
 from xsphere.filtering.node import SpectrumNode
 from xsphere.grids import Grid, HealpixGrid
@@ -78,7 +79,7 @@ def power_spectrum(
     node = SpectrumNode(grid=grid, max_degree=_last(max_degree, grid), missing=missing)
     stale = [name for name, c in obj.coords.items() if "grid_mapping_name" in c.attrs]
     result: xr.DataArray = xr.apply_ufunc(
-        node,
+        ReadingNode(node=node, readings=(reading_of(obj),)),
         obj.drop_vars(stale),
         input_core_dims=[list(found.dims)],
         output_core_dims=[["degree"]],

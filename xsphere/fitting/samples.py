@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 
 from xsphere.conventions import HorizontalGrid, event_classes_of, horizontal_grid
 from xsphere.conventions.base import pandas_indexes
+from xsphere.conventions.directions import angle_of
 from xsphere.conventions.horizontal import common_grid
 from xsphere.conventions.masks import BACKGROUND
+from xsphere.conventions.values import as_read
 from xsphere.grids import HealpixGrid
 from xsphere.model import ModelSpec, Variable
 from xsphere.model.catalogue import VARIABLES
 from xsphere.model.inputs import matched_variables
 from xsphere.model.units import converted
+from xsphere.model.vectors import component_pairs
+from xsphere.notices import warn_user
+from xsphere.regridding import LoneComponentWarning
 from xsphere.regridding.labelled import regridded
 from xsphere.regridding.methods import method_from
 from xsphere.regridding.node import Rules
@@ -50,7 +55,8 @@ def class_names(labels: xr.DataArray) -> tuple[str, ...]:
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             f"labels must be integer classes, or probabilities along one of {CLASS_DIMS}, got "
-            f"dtype {labels.dtype} and dimensions {labels.dims}"
+            f"dtype {labels.dtype} and dimensions {labels.dims}; of booleans make integers that "
+            "name their class: labels.astype('uint8').assign_attrs(mask_attributes(['storm']))"
         )
     found = tuple(event_classes_of(labels).values())
     if not found:
@@ -105,9 +111,12 @@ def gathered_samples(
     grid = HealpixGrid(spec.level)
     labels = _checked_labels(labels, missing_chunks)
     matches = matched_variables(ds, spec)
+    _check_no_angles([match.array for match in matches])
     kept = kept_inputs(ds, spec, matches, missing_chunks=missing_chunks)
     names = list(dict.fromkeys(match.array.name for match in matches))
     horizontal = common_grid(ds, names)
+    if horizontal.grid != grid:
+        _warn_of_scalars([match.array for match in matches], spec)
     inputs = kept or matched_variables(checked(ds, names, missing_chunks=missing_chunks), spec)
     shape = (len(times), grid.n_cells)
     _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
@@ -135,13 +144,39 @@ def _regridded(
 ) -> list[xr.DataArray]:
     """Fields as the finished model will see them; what they are called does not matter."""
     rules = Rules(method=method_from(source.grid, spec.regridding))
-    # half precision would be kept
+    # half precision would be kept; components are turned in the same units
     plain = {
-        index: array.drop_attrs(deep=False).astype(np.result_type(array.dtype, np.float32))
+        index: as_read(array)
+        .drop_attrs(deep=False)
+        .assign_attrs(units=array.attrs["units"])
+        .astype(np.result_type(array.dtype, np.float32))
         for index, array in enumerate(arrays)
     }
     moved = regridded(xr.Dataset(plain), source, place_on(grid), rules, spec.vectors)
     return [moved[index] for index in plain]
+
+
+def _check_no_angles(arrays: Sequence[xr.DataArray]) -> None:
+    angles = [str(array.name) for array in arrays if angle_of(array) is not None]
+    if angles:
+        raise ValueError(
+            f"inputs must be numbers, but {angles} are angles that go round: 350 and 10 degrees "
+            "are neighbours; make components of them, np.sin(np.deg2rad(a)) and "
+            "np.cos(np.deg2rad(a)), first"
+        )
+
+
+def _warn_of_scalars(arrays: Sequence[xr.DataArray], spec: ModelSpec) -> None:
+    """Warn of components of vectors that the model will take for scalars."""
+    told = {(arrays[east].name, arrays[north].name) for east, north in spec.vectors}
+    untold = [pair for pair in component_pairs({a.name: a for a in arrays}) if pair not in told]
+    if untold:
+        warn_user(
+            f"{untold} are components of vectors without standard names that say so: regridded as "
+            "scalars, they are wrong near the poles. Set their attrs['standard_name'] to "
+            "'eastward_wind' and 'northward_wind', or what they are",
+            LoneComponentWarning,
+        )
 
 
 def _check_memory(shape: tuple[int, int], n_values: int) -> None:
@@ -179,7 +214,8 @@ def _targets(
     """Probabilities (time, cells, classes), background first; all zero where nothing is known."""
     dim = _class_dim(labels)
     if dim is not None:
-        probability = labels.sel({dim: list(classes)}).astype(np.float64).rename({dim: "class"})
+        read = as_read(labels.sel({dim: list(classes)}))
+        probability = read.astype(np.float64).rename({dim: "class"})
     else:
         declared = list(event_classes_of(labels))
         ids = xr.DataArray(declared, dims="class")

@@ -6,13 +6,16 @@ Which cell every pixel shows is found in `xsphere.plotting.screen`; colours and 
 
 import re
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from xsphere.conventions import INVALID, HorizontalGrid, horizontal_grid
+from xsphere.conventions import INVALID, HorizontalGrid, classes_of, horizontal_grid
+from xsphere.conventions.masks import check_flags, flag_values, holds_classes
+from xsphere.conventions.values import check_unpacked, reading_of
 from xsphere.grids import Grid
 from xsphere.plotting.drawing import (
     Raster,
@@ -57,9 +60,9 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
 ) -> Any:
     """Map of a field or a mask, drawn pixel by pixel on a cartopy projection.
 
-    Masks (with ``flag_meanings``) are drawn in one colour a class, with a legend, on a background
-    that is transparent. Fields get a colour bar; NaN is transparent. Only what is drawn is
-    computed, one map at a time.
+    Masks (integers with ``flag_meanings``, or floats that hold nothing but flags) are drawn in one
+    colour a class, with a legend, on a background that is transparent. Fields get a colour bar;
+    NaN is transparent. Only what is drawn is computed, one map at a time.
 
     Parameters
     ----------
@@ -77,7 +80,7 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
     vmin, vmax : float, optional
         Limits of the colours. By default the 2nd and 98th percentile, shared by all facets.
     contours : DataArray, optional
-        A mask, on any grid, whose classes are outlined over the field.
+        A mask, on any grid, whose classes are outlined over the field, or booleans.
     coastlines : bool, default True
         Whether to draw coastlines.
     add_colorbar, add_legend : bool, default True
@@ -123,8 +126,9 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
     if axes[0].get_autoscale_on():
         frame_axes(axes, horizontal.grid)
     screen = screen_of(axes[0], pixels)
-    is_mask = "flag_meanings" in da.attrs
-    rasters = _rasters(panels, horizontal, screen, nan_as=INVALID if is_mask else None)
+    rasters = _rasters(panels, horizontal, screen)
+    is_mask = _shows_classes(da, rasters)
+    rasters = [_visible(raster, nan_as=INVALID if is_mask else None) for raster in rasters]
     options = {"interpolation": "nearest", "zorder": 1.0, **imshow_kwargs}
     handles = []
     if is_mask:
@@ -163,11 +167,32 @@ def _check_options(da: Any, *, ax: Any, projection: Any, contours: Any, col: Any
     clashing = [name for name, value in given.items() if value is not None]
     if ax is not None and clashing:
         raise ValueError(f"plot() got ax together with {', '.join(clashing)}; leave one side out")
-    if contours is not None and "flag_meanings" not in contours.attrs:
+    check_unpacked({da.name: da})
+    if contours is not None and not _may_show_classes(contours):
         raise ValueError(
-            "contours must be a mask, with flag_values and flag_meanings in its attributes, got "
-            f"only {sorted(map(str, contours.attrs))}"
+            "contours must be a mask, booleans or integers with flag_values of their type and "
+            f"flag_meanings in their attributes, got {contours.dtype} with only "
+            f"{sorted(map(str, contours.attrs))}"
         )
+
+
+def _may_show_classes(da: xr.DataArray) -> bool:
+    """Whether values can be classes; of floats they decide themselves."""
+    if da.dtype.kind == "b":
+        return True
+    return "flag_meanings" in da.attrs and (da.dtype.kind == "f" or holds_classes(da))
+
+
+def _shows_classes(da: xr.DataArray, rasters: Sequence[Raster]) -> bool:
+    """Whether maps are of classes: floats are where they hold nothing but flags."""
+    if not _may_show_classes(da) or da.dtype.kind == "b":
+        return False
+    if holds_classes(da):
+        return True
+    flags = [*flag_values(da), np.nan]
+    return all(
+        bool((np.isin(r.compressed(), flags) | np.isnan(r.compressed())).all()) for r in rasters
+    )
 
 
 def _check_mask_options(**options: Any) -> None:
@@ -201,10 +226,8 @@ def _rasters(
     panels: Sequence[xr.DataArray],
     horizontal: HorizontalGrid,
     screen: Screen,
-    *,
-    nan_as: int | None = None,
 ) -> list[Raster]:
-    """Values under every pixel of each map, one map in memory at a time."""
+    """Values under every pixel of each map, NaN included, one map in memory at a time."""
     cells = cells_under(screen, horizontal.grid)
     rasters: list[Raster] = []
     for panel in panels:
@@ -213,14 +236,30 @@ def _rasters(
             raise TypeError(f"plot() draws numbers, got values of dtype {values.dtype}")
         if values.dtype.kind == "b":
             values = values.astype(np.uint8)
-        if values.dtype.kind == "f" and nan_as is not None:
-            values = np.where(np.isnan(values), nan_as, values)
-        raster = values[cells]
-        rasters.append(np.ma.masked_array(raster, mask=(cells < 0) | ~np.isfinite(raster)))
+        values = replace(reading_of(panel), classes=())(values)
+        rasters.append(np.ma.masked_array(values[cells], mask=cells < 0))
     return rasters
 
 
+def _visible(raster: Raster, nan_as: int | None = None) -> Raster:
+    """What is seen of a map: NaN as a value that stands for it, or not at all."""
+    values = raster.data
+    if values.dtype.kind == "f" and nan_as is not None:
+        values = np.where(np.isnan(values), nan_as, values)
+    return np.ma.masked_array(values, mask=np.ma.getmaskarray(raster) | ~np.isfinite(values))
+
+
 def _rasters_of_contours(
+    contours: xr.DataArray, panels: Sequence[xr.DataArray], col: Hashable | None, screen: Screen
+) -> list[Raster]:
+    """Classes to outline on every map."""
+    rasters = [_visible(r) for r in _matched_rasters(contours, panels, col, screen)]
+    for raster in rasters:
+        check_flags(raster.compressed(), classes_of(contours), contours.name)
+    return rasters
+
+
+def _matched_rasters(
     contours: xr.DataArray, panels: Sequence[xr.DataArray], col: Hashable | None, screen: Screen
 ) -> list[Raster]:
     """The mask of every map: matched by the labels of `col`, or one mask for all."""

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from xsphere.grids import EARTH_RADIUS_KM, Grid
+from xsphere.conventions.directions import Angle
+from xsphere.grids import EARTH_RADIUS_KM, Grid, tangent_vectors
+from xsphere.weights.vectors import angle_of_sums
 
 STATISTICS = {"max": "Maximum", "min": "Minimum", "mean": "Area-weighted mean"}
 Columns = dict[str, NDArray[Any]]
@@ -17,6 +19,7 @@ Columns = dict[str, NDArray[Any]]
 def measured_regions(
     codes: NDArray[Any],
     values: Columns,
+    angles: Mapping[str, Angle],
     wanted: Sequence[int],
     grid: Grid,
     graph: sparse.csr_array,
@@ -31,7 +34,7 @@ def measured_regions(
         directed=False,
     )
     if n == 0:
-        return no_regions(values)
+        return no_regions(values, angles)
     weight = grid.areas[cells]
     total = np.bincount(region, weight, n)
     # cells region by region, each with its largest first
@@ -48,6 +51,11 @@ def measured_regions(
     }
     for name, field in values.items():
         inside = field[cells].astype(_float_dtype(field.dtype), copy=False)
+        if name in angles:
+            frames = (grid.centre_lonlat[0][cells], grid.centre_lonlat[1][cells]), (lon, lat)
+            mean = _mean_angle(inside, angles[name], weight, region, frames)
+            columns[f"{name}_mean"] = mean.astype(inside.dtype)
+            continue
         valid = ~np.isnan(inside)
         columns[f"{name}_max"] = np.fmax.reduceat(inside[order], first)
         columns[f"{name}_min"] = np.fmin.reduceat(inside[order], first)
@@ -59,7 +67,7 @@ def measured_regions(
     return {name: column[total > 0] for name, column in columns.items()}
 
 
-def no_regions(values: Mapping[str, Any]) -> Columns:
+def no_regions(values: Mapping[str, Any], angles: Mapping[str, Angle]) -> Columns:
     """Columns of no rows."""
     dtypes = {
         "event_class": np.uint8,
@@ -69,12 +77,39 @@ def no_regions(values: Mapping[str, Any]) -> Columns:
         "lat": float,
     }
     for name, field in values.items():
-        dtypes |= {f"{name}_{statistic}": _float_dtype(field.dtype) for statistic in STATISTICS}
+        # of what goes round nothing is the largest
+        kept = ("mean",) if name in angles else STATISTICS
+        dtypes |= {f"{name}_{statistic}": _float_dtype(field.dtype) for statistic in kept}
     return {name: np.empty(0, dtype) for name, dtype in dtypes.items()}
 
 
 def _float_dtype(dtype: Any) -> Any:
     return dtype if dtype.kind == "f" else np.dtype(float)
+
+
+def _mean_angle(
+    values: NDArray[Any],
+    angle: Angle,
+    weight: NDArray[np.float64],
+    region: NDArray[Any],
+    places: tuple[tuple[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]],
+) -> NDArray[Any]:
+    """Angle of the mean unit vector of each region, seen from its centre; of cells and centres."""
+    (cell_lon, cell_lat), (lon, lat) = places
+    radians = values.astype(np.float64) * (2 * np.pi / angle.turn)
+    valid = np.isfinite(radians)
+    parts = np.stack([np.sin(radians), np.cos(radians)], -1)
+    if angle.from_north:
+        east, north = tangent_vectors(cell_lon, cell_lat)
+        parts = parts[:, :1] * east + parts[:, 1:] * north
+    sums = np.stack(
+        [np.bincount(region, np.where(valid, weight * p, 0.0), lon.size) for p in parts.T], -1
+    )
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN where no value is valid
+        means = sums / np.bincount(region, weight * valid, lon.size)[:, None]
+    if angle.from_north:
+        means = np.stack([(means * way).sum(-1) for way in tangent_vectors(lon, lat)], -1)
+    return angle_of_sums(means[:, 0], means[:, 1], angle.turn)
 
 
 def _centres(

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import pandas_indexes
+from xsphere.conventions.masks import holds_classes
+from xsphere.conventions.values import check_unpacked, reading_of
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.grids.latlon import COORDINATE_TOLERANCE
 
@@ -28,11 +30,12 @@ def matched_fields(
     on_grid = {
         str(name): array
         for name, array in fields.data_vars.items()
-        if set(found.dims) <= set(array.dims) and "flag_meanings" not in array.attrs
+        if set(found.dims) <= set(array.dims) and not holds_classes(array)
     }
     wrong = [f"{name} ({a.dtype})" for name, a in on_grid.items() if a.dtype.kind not in "biuf"]
     if wrong:
         raise TypeError(f"events() measures fields of numbers, got {', '.join(wrong)}")
+    check_unpacked(on_grid)
     extra = sorted({str(d) for a in on_grid.values() for d in a.dims} - {*leading, *found.dims})
     if extra:
         raise ValueError(
@@ -103,6 +106,7 @@ def steps_of(
     leading: Sequence[Hashable],
 ) -> Iterator[tuple[tuple[int, ...], NDArray[Any], dict[str, NDArray[Any]]]]:
     """Position, mask and fields of every step, with one block in memory at a time."""
+    readings = {name: reading_of(array) for name, array in measured.items()}
     parts = {name: array.variable for name, array in measured.items()}
     parts[""] = mask.transpose(*leading, *horizontal.dims).variable
     together = xr.Dataset(parts)
@@ -111,6 +115,7 @@ def steps_of(
         for offset in np.ndindex(*(loaded.sizes[dim] for dim in leading)):
             step = loaded.isel(dict(zip(leading, offset, strict=True)))
             values = {str(name): array.values.ravel() for name, array in step.data_vars.items()}
+            values |= {name: reading(values[name]) for name, reading in readings.items()}
             position = tuple(block[dim].start + i for dim, i in zip(leading, offset, strict=True))
             yield position, values.pop(""), values
 

@@ -14,7 +14,16 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.atomic import built_beside
-from xsphere.conventions import INVALID, HorizontalGrid, event_classes_of, horizontal_grid
+from xsphere.conventions import (
+    INVALID,
+    HorizontalGrid,
+    classes_of,
+    event_classes_of,
+    horizontal_grid,
+)
+from xsphere.conventions.directions import angle_of
+from xsphere.conventions.masks import check_flags, has_flags, holds_classes
+from xsphere.conventions.values import declared_fills
 from xsphere.graph import adjacency
 from xsphere.grids import EARTH_RADIUS_KM
 from xsphere.paths import local_path
@@ -41,13 +50,15 @@ def events(
 
     Parameters
     ----------
-    mask : DataArray of int
-        With ``flag_values`` and ``flag_meanings``, on any horizontal grid; time, ensemble members
-        and other dimensions in any order. Dask arrays are computed block by block.
+    mask : DataArray of int or bool
+        Integers with ``flag_values`` and ``flag_meanings``, or booleans, whose one class is called
+        ``true``; on any horizontal grid; time, ensemble members and other dimensions in any order.
+        Dask arrays are computed block by block.
     fields : Dataset or DataArray, optional
         Variables on the grid of `mask` to take the maximum, minimum and area-weighted mean of
         in each event. NaN is left out; they are NaN where there is nothing else. Variables without
-        the grid's dimensions are left out.
+        the grid's dimensions are left out. Directions (see
+        `xsphere.conventions.directions.angle_of`) have a mean alone, that of their unit vectors.
     min_area : float, default 0
         Events smaller than this are left out, in km2.
     classes : sequence of str or int, optional
@@ -67,8 +78,8 @@ def events(
     TypeError
         If `mask` is not a DataArray, or `fields` are not numbers.
     ValueError
-        If `mask` has no classes, `classes` are unknown, `min_area` is negative, or `fields` do not
-        match `mask`.
+        If `mask` has no classes or other values than its flags, `classes` are unknown, `min_area`
+        is negative, or `fields` do not match `mask`.
 
     Examples
     --------
@@ -95,13 +106,20 @@ def events(
     # time before all others, for the order of the events
     leading = sorted((d for d in mask.dims if d not in horizontal.dims), key=lambda d: d != "time")
     measured = {} if fields is None else matched_fields(fields, mask, horizontal, leading)
-    graph = adjacency(horizontal.grid)
-    tables, steps = [no_regions(measured)], [np.empty((0, len(leading)), np.int64)]
+    angles = {name: angle for name, field in measured.items() if (angle := angle_of(field))}
+    graph, known = adjacency(horizontal.grid), [*classes_of(mask), *declared_fills(mask)]
+    tables, steps = [no_regions(measured, angles)], [np.empty((0, len(leading)), np.int64)]
+    # floats that are nothing but 0 and 1 may as well be shares
+    certain = mask.dtype.kind != "f" or holds_classes(mask)
     for step, codes, values in steps_of(mask, measured, horizontal, leading):
-        table = measured_regions(codes, values, list(wanted), horizontal.grid, graph)
+        check_flags(codes, known, mask.name)
+        certain = certain or bool((codes > 1).any())
+        table = measured_regions(codes, values, angles, list(wanted), horizontal.grid, graph)
         large = table["area"] >= min_area
         tables.append({name: column[large] for name, column in table.items()})
         steps.append(np.tile(np.array(step, np.int64), (int(large.sum()), 1)))
+    if not certain:
+        raise _no_classes(mask)
     columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     position = dict(zip(leading, np.concatenate(steps).T, strict=True))
     order = np.lexsort([-columns["area"], columns["event_class"], *list(position.values())[::-1]])
@@ -113,6 +131,8 @@ def events(
 
 def _wanted(mask: xr.DataArray, classes: Any) -> dict[int, str]:
     """Value and name of every class to look for."""
+    if mask.dtype.kind in "iu" and has_flags(mask) and not holds_classes(mask):
+        raise _no_classes(mask)
     known = event_classes_of(mask)
     if not known or min(known) < 1 or max(known) >= INVALID:
         raise ValueError(
@@ -125,6 +145,14 @@ def _wanted(mask: xr.DataArray, classes: Any) -> dict[int, str]:
     if unknown:
         raise ValueError(f"classes must be names or values of {known}, got also {unknown}")
     return {value: name for value, name in known.items() if value in asked or name in asked}
+
+
+def _no_classes(mask: xr.DataArray) -> ValueError:
+    return ValueError(
+        f"events() needs booleans, or integers of the type of their flag_values, but {mask.name!r} "
+        f"is {mask.dtype}: its flags may be those of what it was made of. Where its values are "
+        "classes, call .fillna(254).astype('uint8') first; else compare, such as share > 0.5"
+    )
 
 
 def _coordinates_at(
@@ -169,6 +197,8 @@ def _labelled(
         long_name = field.attrs.get("long_name", name)
         kept = {key: field.attrs[key] for key in ("standard_name", "units") if key in field.attrs}
         for statistic, words in STATISTICS.items():
+            if f"{name}_{statistic}" not in columns:
+                continue
             attrs[f"{name}_{statistic}"] = {"long_name": f"{words} of {long_name}", **kept}
     data |= {name: columns[name] for name in attrs if name not in data}
     return xr.Dataset(

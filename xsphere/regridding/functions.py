@@ -49,15 +49,18 @@ def regrid(
         ``"bilinear"`` is the most accurate for smooth fields where the target is not coarser.
         ``"inverse_distance"`` weighs the four nearest centres, and serves points; ``"nearest"``
         takes one; ``"mode"`` takes the class that covers most of a cell.
-        ``"auto"`` chooses for every variable: mode for booleans and variables with
-        ``flag_values``; from points without cell bounds nearest; conservative for fluxes,
-        precipitation and sums (by ``standard_name`` and ``cell_methods``) and where the target is
-        coarser; else bilinear, from points with bounds inverse_distance.
+        ``"auto"`` chooses for every variable: mode for booleans and classes, which are integers
+        with ``flag_values`` (see `xsphere.conventions.masks.holds_classes`); from points without
+        cell bounds nearest; conservative for fluxes, precipitation and sums (by ``standard_name``
+        and ``cell_methods``) and where the target is coarser; else bilinear, from points with
+        bounds inverse_distance.
     vectors : "auto", sequence of pairs of names, or None
         Variables that are the components of a vector towards the east and the north: they are
         regridded together, in space, since neighbours near a pole disagree about what east is.
         ``"auto"`` finds them by ``standard_name``, such as ``eastward_wind`` and
-        ``northward_wind``.
+        ``northward_wind``, by ``long_name``, such as "10 metre U wind component", and by name, such
+        as ``u10`` and ``v10``. Components in different units are turned in one, and come back each
+        in its own.
     missing : {"renormalize", "propagate"}
         Whether a cell that misses some source values gets the mean of the others or NaN.
     min_valid_fraction : float
@@ -73,13 +76,28 @@ def regrid(
         from a grid that does not cover the sphere become float32 for it. The horizontal dimensions
         come last: ``cells`` for HEALPix, ``lat`` and ``lon``, or ``points``.
 
+    Notes
+    -----
+    Besides NaN and infinities, missing are values that attributes declare (``_FillValue``,
+    ``missing_value``, or beyond ``valid_range``), and in floats the numbers that always stand for
+    it: healpy's UNSEEN, 1e20 and others in `xsphere.conventions.values.WELL_KNOWN`.
+
+    Directions such as ``wind_from_direction`` are regridded as unit vectors, other angles that go
+    round by sine and cosine (see `xsphere.conventions.directions.angle_of`); the result is from 0
+    to below 360 degrees, and missing where they cancel out.
+
+    Floats and counts that inherited ``flag_values`` from a mask, such as ``(mask == 1).mean()``,
+    are a field. If all values are flags and some are beyond 1, they can only be classes: then an
+    error is raised when they are computed.
+
     Raises
     ------
     TypeError
         If a variable to regrid holds neither numbers nor booleans.
     ValueError
         If no grid is found, horizontal dimensions are split into chunks, the method is not
-        possible between these grids, flags would be averaged, or vectors do not fit.
+        possible between these grids, flags would be averaged, variables are packed, or vectors do
+        not fit. When computed: if a mask holds values that are none of its flags.
 
     Warns
     -----

@@ -12,7 +12,17 @@ import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, without_dggs
 from xsphere.conventions.base import Labelled, check_one_chunk, horizontal_variables, related
+from xsphere.conventions.directions import angle_of
+from xsphere.conventions.masks import FLAG_ATTRIBUTES, flag_values, has_flags, holds_classes
+from xsphere.conventions.values import (
+    STORAGE_ATTRIBUTES,
+    ReadingNode,
+    check_unpacked,
+    declared_fills,
+    reading_of,
+)
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
+from xsphere.model.vectors import units_factor
 from xsphere.regridding.methods import covers_sphere, definite_methods
 from xsphere.regridding.node import RegridNode, Rules, VectorNode
 from xsphere.regridding.places import Place
@@ -33,6 +43,7 @@ _STALE_ATTRIBUTES = {
     "bounds",
     "mesh",
     "location",
+    *STORAGE_ATTRIBUTES,
 }
 _PACKING = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
 
@@ -59,6 +70,7 @@ def _regridded_arrays(
     vectors: Vectors,
 ) -> dict[Any, xr.DataArray]:
     _check_kinds(variables)
+    check_unpacked(variables)
     check_one_chunk(variables, source.dims)
     _check_dims(variables, source.dims, place)
     methods = definite_methods(variables, source.grid, place.grid, rules.method)
@@ -108,19 +120,18 @@ def _regridded_array(
     variable: xr.DataArray, source: HorizontalGrid, place: Place, rules: Rules
 ) -> xr.DataArray:
     node, attributes = regrid_node(variable, source.grid, place.grid, rules)
-    (result,) = _applied(node, [variable], [node.dtype], source, place)
+    dtype = result_dtype(variable, source.grid, rules)
+    (result,) = _applied(node, [variable], [dtype], source, place)
     result.attrs = attributes
-    result.encoding = _encoding(variable, node.dtype, source.grid, rules)
+    result.encoding = _encoding(variable, dtype, source.grid, rules)
     return result
 
 
 def _regridded_vector(
     components: list[xr.DataArray], source: HorizontalGrid, place: Place, rules: Rules
 ) -> list[xr.DataArray]:
-    dtypes = [_result_dtype(v.dtype, rules.method, partial=False) for v in components]
-    node = VectorNode(
-        source=source.grid, target=place.grid, rules=rules, dtypes=(dtypes[0], dtypes[1])
-    )
+    node = vector_node(components, source.grid, place.grid, rules)
+    dtypes = [result_dtype(v, source.grid, rules) for v in components]
     results = _applied(node, components, dtypes, source, place)
     for result, variable, dtype in zip(results, components, dtypes, strict=True):
         result.attrs = _attributes(variable, place.grid, f"{rules.method} vector", rules.method)
@@ -129,7 +140,7 @@ def _regridded_vector(
 
 
 def _applied(
-    node: RegridNode | VectorNode,
+    node: ReadingNode,
     variables: list[xr.DataArray],
     dtypes: list[np.dtype[Any]],
     source: HorizontalGrid,
@@ -165,27 +176,63 @@ def _without_grid(variable: xr.DataArray, source: HorizontalGrid) -> xr.DataArra
 
 def regrid_node(
     variable: xr.DataArray, source: Grid, target: Grid, rules: Rules
-) -> tuple[RegridNode, dict[str, Any]]:
+) -> tuple[ReadingNode, dict[str, Any]]:
     """The node for a variable, and the attributes of what comes out of it."""
-    attributes = _attributes(variable, target, rules.method, rules.method)
-    partial = not covers_sphere(source)
-    dtype = _result_dtype(variable.dtype, rules.method, partial)
-    if rules.method != "mode":
-        return RegridNode(source=source, target=target, rules=rules, dtype=dtype), attributes
-    classes = _classes(variable)
-    fill = _fill(variable, classes)
-    if partial and dtype.kind in "iu" and classes is not None and fill not in classes:
+    angle = None if rules.method == "mode" else angle_of(variable)
+    how = rules.method if angle is None else f"{rules.method} direction"
+    attributes = _attributes(variable, target, how, rules.method)
+    dtype = result_dtype(variable, source, rules)
+    node = RegridNode(
+        source=source, target=target, rules=rules, dtype=dtype, angle=angle, name=str(variable.name)
+    )
+    reading = reading_of(variable)
+    if rules.method in ("mode", "nearest"):
+        reading = replace(reading, classes=())
+    if rules.method == "mode":
+        reading = replace(reading, fills=())
+        classes = _classes(variable)
+        fill = _fill(variable, classes)
+        exhaustive = "not_computed" in str(attributes.get("flag_meanings", "")).split()
+        node = replace(node, classes=classes, fill=fill, exhaustive=exhaustive)
+        if not covers_sphere(source) and dtype.kind in "iu" and classes is not None:
+            _declare(attributes, classes, fill, dtype)
+    return ReadingNode(node=node, readings=(reading,)), attributes
+
+
+def vector_node(
+    components: list[xr.DataArray], source: Grid, target: Grid, rules: Rules
+) -> ReadingNode:
+    """The node for the components of a vector."""
+    east, north = (result_dtype(variable, source, rules) for variable in components)
+    node = VectorNode(
+        source=source,
+        target=target,
+        rules=rules,
+        dtypes=(east, north),
+        factor=units_factor(*components) or 1.0,
+    )
+    return ReadingNode(node=node, readings=tuple(map(reading_of, components)))
+
+
+def _declare(
+    attributes: dict[str, Any], classes: tuple[int, ...], fill: int, dtype: np.dtype[Any]
+) -> None:
+    """Name the label of cells without a class among the flags."""
+    if fill not in classes:
         attributes["flag_values"] = np.array([*classes, fill], dtype)
         attributes["flag_meanings"] = f"{attributes.get('flag_meanings', '')} not_computed".strip()
-    node = RegridNode(
-        source=source, target=target, rules=rules, dtype=dtype, classes=classes, fill=fill
-    )
-    return node, attributes
 
 
 def _attributes(variable: xr.DataArray, target: Grid, how: str, method: str) -> dict[str, Any]:
     """Those of the variable that still hold, and what was done."""
-    attributes = {k: v for k, v in variable.attrs.items() if k not in _STALE_ATTRIBUTES}
+    labels = method in ("mode", "nearest") and variable.dtype.kind != "b"
+    stale = _STALE_ATTRIBUTES
+    if method == "mode" and variable.dtype.kind in "iu":
+        # the label of missing cells stays what it is
+        stale = stale - {"_FillValue", "missing_value"}
+    if has_flags(variable) and not (labels or holds_classes(variable)):
+        stale = stale | set(FLAG_ATTRIBUTES)
+    attributes = {k: v for k, v in variable.attrs.items() if k not in stale}
     done = f"area: {_CELL_METHODS[method]} ({how} regridding to {_title(target)})"
     return attributes | {"cell_methods": f"{attributes.get('cell_methods', '')} {done}".strip()}
 
@@ -199,10 +246,12 @@ def _title(grid: Grid) -> str:
     return f"{grid.n_cells} points"
 
 
-def _result_dtype(dtype: np.dtype[Any], method: str, partial: bool) -> np.dtype[Any]:
+def result_dtype(variable: xr.DataArray, source: Grid, rules: Rules) -> np.dtype[Any]:
+    """Type of what a variable becomes."""
+    dtype = variable.dtype
     if dtype.kind == "f":
         return np.dtype(f"f{min(dtype.itemsize, 8)}")
-    if method == "mode" and not (dtype.kind == "b" and partial):
+    if rules.method == "mode" and not (dtype.kind == "b" and not covers_sphere(source)):
         return dtype.newbyteorder("=")
     return np.result_type(dtype.newbyteorder("="), np.float32)
 
@@ -213,17 +262,20 @@ def _classes(variable: xr.DataArray) -> tuple[int, ...] | None:
         return 0, 1
     if "flag_values" not in variable.attrs or "flag_masks" in variable.attrs:
         return None
-    return tuple(int(value) for value in np.atleast_1d(variable.attrs["flag_values"]))
+    return flag_values(variable)
 
 
 def _fill(variable: xr.DataArray, classes: tuple[int, ...] | None) -> int:
-    """Label for cells without one: the flag of masks for that, else one that means nothing."""
+    """Label for cells without one: what the file says, else one that means nothing."""
     meanings = str(variable.attrs.get("flag_meanings", "")).split()
     if classes is not None and "not_computed" in meanings[: len(classes)]:
         return classes[meanings.index("not_computed")]
     # labels are int64 while they are chosen; the label becomes NaN among floats
     kind = variable.dtype if variable.dtype.kind in "iu" else np.dtype(np.int32)
-    highest = min(int(np.iinfo(kind).max), int(np.iinfo(np.int64).max))
+    lowest, highest = int(np.iinfo(kind).min), min(int(np.iinfo(kind).max), 2**63 - 1)
+    for declared in declared_fills(variable) if variable.dtype.kind in "iu" else ():
+        if declared == int(declared) and lowest <= declared <= highest:
+            return int(declared)
     return next(label for label in range(highest, -1, -1) if label not in (classes or ()))
 
 

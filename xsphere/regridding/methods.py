@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsphere.conventions.masks import holds_classes
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.regridding.node import RegridMethod
 from xsphere.weights import FieldMethod, shares_areas
@@ -23,7 +24,7 @@ def definite_method(
     """The method asked for, or the one that suits the variable and the grids."""
     if method != "auto":
         return method
-    if variable.dtype.kind == "b" or is_flags(variable):
+    if variable.dtype.kind == "b" or holds_classes(variable):
         return "mode"
     if isinstance(source, PointGrid) and not source.has_bounds:
         return "nearest"
@@ -31,11 +32,6 @@ def definite_method(
     if averaged and shares_areas(source, target):
         return "conservative"
     return "inverse_distance" if isinstance(source, PointGrid) else "bilinear"
-
-
-def is_flags(variable: xr.DataArray) -> bool:
-    """Whether the values are names of classes."""
-    return any(key in variable.attrs for key in ("flag_values", "flag_meanings", "flag_masks"))
 
 
 def covers_sphere(grid: Grid) -> bool:
@@ -62,7 +58,7 @@ def definite_methods(
     averaged = [
         name
         for name, chosen in methods.items()
-        if chosen not in ("mode", "nearest") and is_flags(variables[name])
+        if chosen not in ("mode", "nearest") and holds_classes(variables[name])
     ]
     if averaged:
         raise ValueError(

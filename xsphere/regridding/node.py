@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.conventions import NOT_COMPUTED
+from xsphere.conventions.directions import Angle
+from xsphere.conventions.masks import check_flags
 from xsphere.grids import Grid
 from xsphere.grids.travel import Travelling
 from xsphere.weights.apply import Missing, check_missing_policy
@@ -92,6 +94,12 @@ class RegridNode(Travelling):
         Labels to choose from, for ``"mode"``; those that occur if not given.
     fill : int
         Label of target cells without a class, for ``"mode"``.
+    exhaustive : bool
+        Whether other labels than `classes` are a mistake; else they are missing.
+    angle : Angle, optional
+        What the values are, if they go round.
+    name : str
+        Of the variable, for messages.
 
     Examples
     --------
@@ -113,6 +121,9 @@ class RegridNode(Travelling):
     dtype: np.dtype[Any]
     classes: tuple[int, ...] | None = None
     fill: int = NOT_COMPUTED
+    exhaustive: bool = False
+    angle: Angle | None = None
+    name: str = ""
 
     def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
         """Fields of shape (..., *target.shape) for fields of shape (..., *source.shape)."""
@@ -126,11 +137,24 @@ class RegridNode(Travelling):
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         content = _content(self.source, self.target, self.rules)
-        return ("xsphere.regrid", *content, self.dtype.str, self.classes, self.fill)
+        special = () if self.angle is None else (self.angle.turn, self.angle.from_north)
+        return ("xsphere.regrid", *content, self.dtype.str, self.classes, self.fill, *special)
 
     def _means(self, values: NDArray[Any]) -> NDArray[Any]:
         from xsphere.weights import regrid_fields
+        from xsphere.weights.vectors import regrid_angles
 
+        # the same cells: nothing turns, and nothing is rounded
+        if self.angle is not None and self.source != self.target:
+            turn, from_north = self.angle.turn, self.angle.from_north
+            return regrid_angles(
+                values,
+                self.source,
+                self.target,
+                turn=turn,
+                from_north=from_north,
+                **self.rules.options(),
+            )
         return regrid_fields(values, self.source, self.target, **self.rules.options())
 
     def _modes(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -166,6 +190,8 @@ class RegridNode(Travelling):
                 labels = values
         if self.classes is None:
             return labels
+        if self.exhaustive:
+            check_flags(values, self.classes, self.name)
         # a label that was not declared means as little as a missing one
         return np.where(np.isin(labels, self.classes), labels, np.array(self.fill, labels.dtype))
 
@@ -193,6 +219,8 @@ class VectorNode(Travelling):
         With a definite method other than ``"mode"``.
     dtypes : tuple of dtype
         Of the components towards the east and the north.
+    factor : float
+        Brings the northward component into the units of the other.
 
     Examples
     --------
@@ -211,6 +239,7 @@ class VectorNode(Travelling):
     target: Grid
     rules: Rules
     dtypes: tuple[np.dtype[Any], np.dtype[Any]]
+    factor: float = 1.0
 
     def __call__(
         self, east: NDArray[Any], north: NDArray[Any]
@@ -223,22 +252,25 @@ class VectorNode(Travelling):
         from xsphere.weights import regrid_vectors
 
         flat = (*leading, self.source.n_cells)
-        moved = regrid_vectors(
+        first, second = regrid_vectors(
             east.reshape(flat),
-            north.reshape(flat),
+            north.reshape(flat) if self.factor == 1 else north.reshape(flat) * self.factor,
             self.source,
             self.target,
             **self.rules.options(),
         )
-        first, second = (
-            part.astype(dtype, copy=False).reshape(shape)
-            for part, dtype in zip(moved, self.dtypes, strict=True)
+        if self.factor != 1:
+            second /= self.factor
+        return (
+            first.astype(self.dtypes[0], copy=False).reshape(shape),
+            second.astype(self.dtypes[1], copy=False).reshape(shape),
         )
-        return first, second
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         content = _content(self.source, self.target, self.rules)
-        return ("xsphere.regrid_vectors", *content, *(dtype.str for dtype in self.dtypes))
+        types = (dtype.str for dtype in self.dtypes)
+        factor = () if self.factor == 1 else (self.factor,)
+        return ("xsphere.regrid_vectors", *content, *types, *factor)
 
 
 def _content(source: Grid, target: Grid, rules: Rules) -> tuple[Any, ...]:

@@ -1,21 +1,19 @@
-"""Which variables of a dataset are components of vectors: told, or found by standard_name."""
+"""Which variables of a dataset are components of vectors: told, or found by what they are named."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import xarray as xr
 
 from xsphere.grids import Grid
+from xsphere.model.vectors import component_pairs, lone_components, units_factor
 from xsphere.notices import warn_user
-from xsphere.weights.vectors import northward_name
 
 Pairs = Sequence[tuple[Any, Any]]
 Vectors = Literal["auto"] | Pairs | None
 
 # Poleward of this the east of neighbouring cells differs noticeably.
 POLEWARD = 75.0
-# How names of components differ where several pairs share a standard name.
-_LETTERS = (("u", "v"), ("x", "y"), ("e", "n"), ("zonal", "meridional"), ("east", "north"))
 
 
 class LoneComponentWarning(UserWarning):
@@ -44,10 +42,7 @@ def vector_pairs(
     variables : mapping of name to DataArray
         What is to be regridded.
     vectors : "auto", sequence of pairs, or None
-        Pairs told, or ``"auto"``: by ``standard_name`` (``eastward_wind`` and ``northward_wind``,
-        and whatever else has these words). Where several variables share a standard name, those
-        belong together whose dimensions and single coordinates are equal and, if that leaves a
-        choice, whose names differ as u and v do.
+        Pairs told, or ``"auto"``: see `xsphere.model.vectors.component_pairs`.
     source : Grid
         Grid of the data.
     warn : bool
@@ -63,7 +58,8 @@ def vector_pairs(
     TypeError
         If the pairs are no pairs.
     ValueError
-        If a pair names a variable that is not there, one twice, or two of different dimensions.
+        If a pair names a variable that is not there, one twice, or two of different dimensions or
+        units that do not convert.
 
     Warns
     -----
@@ -85,7 +81,7 @@ def vector_pairs(
     if isinstance(vectors, str):
         if vectors != "auto":
             raise ValueError(f"vectors must be 'auto', None or pairs of names, got {vectors!r}")
-        pairs = list(_found(variables))
+        pairs = component_pairs(variables)
         if warn:
             _warn_of_lone_components(variables, pairs, source)
         return pairs
@@ -125,6 +121,13 @@ def _checked(variables: Mapping[Any, xr.DataArray], vectors: Pairs) -> list[tupl
         if {east, north} <= set(variables)
         and dict(variables[east].sizes) != dict(variables[north].sizes)
     ]
+    problems += [
+        f"{east!r} is in {variables[east].attrs['units']!r}, {north!r} in "
+        f"{variables[north].attrs['units']!r}, which do not convert"
+        for east, north in pairs
+        if {east, north} <= set(variables)
+        and units_factor(variables[east], variables[north]) is None
+    ]
     if problems:
         raise ValueError(
             f"vectors must name components that belong together: {'; '.join(problems)}"
@@ -132,62 +135,10 @@ def _checked(variables: Mapping[Any, xr.DataArray], vectors: Pairs) -> list[tupl
     return [(east, north) for east, north in pairs]
 
 
-def _found(variables: Mapping[Any, xr.DataArray]) -> Iterator[tuple[Any, Any]]:
-    taken: set[Any] = set()
-    for east, variable in variables.items():
-        wanted = northward_name(_standard_name(variable))
-        if wanted is None:
-            continue
-        partners = [
-            name
-            for name, other in variables.items()
-            if name not in taken and _standard_name(other) == wanted and _alike(variable, other)
-        ]
-        if len(partners) > 1:
-            partners = [name for name in partners if _names_match(str(east), str(name))]
-        if len(partners) == 1:
-            taken.add(partners[0])
-            yield east, partners[0]
-
-
-def _standard_name(variable: xr.DataArray) -> str:
-    return str(variable.attrs.get("standard_name", ""))
-
-
-def _alike(one: xr.DataArray, other: xr.DataArray) -> bool:
-    scalars = [
-        {name: c.values[()] for name, c in array.coords.items() if not c.ndim}
-        for array in (one, other)
-    ]
-    shared = set(scalars[0]) & set(scalars[1])
-    return dict(one.sizes) == dict(other.sizes) and all(
-        bool(scalars[0][name] == scalars[1][name]) for name in shared
-    )
-
-
-def _names_match(east: str, north: str) -> bool:
-    return any(
-        east.lower().replace(a, b, 1) == north.lower()
-        or _last_replaced(east, a, b) == north.lower()
-        for a, b in _LETTERS
-    )
-
-
-def _last_replaced(name: str, old: str, new: str) -> str:
-    head, found, tail = name.lower().rpartition(old)
-    return head + new + tail if found else name.lower()
-
-
 def _warn_of_lone_components(
     variables: Mapping[Any, xr.DataArray], pairs: list[tuple[Any, Any]], source: Grid
 ) -> None:
-    paired = {name for pair in pairs for name in pair}
-    lone = [
-        name
-        for name, variable in variables.items()
-        if name not in paired
-        and any(way in _standard_name(variable) for way in ("eastward", "northward"))
-    ]
+    lone = lone_components(variables, pairs)
     if lone and _nears_a_pole(source):
         warn_user(
             f"{lone} are components of vectors whose other component was not found: regridded as "

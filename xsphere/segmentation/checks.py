@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
+from xsphere.conventions.values import reading_of
 from xsphere.model.inputs import MatchedVariable
 from xsphere.segmentation.direct import is_unread
 from xsphere.segmentation.inference import Inference, Precision
@@ -76,7 +77,7 @@ def check_values(matches: Sequence[MatchedVariable]) -> None:
         for match in matches
         if match.array.chunks is None
         and not is_unread(match.array)
-        and not np.isfinite(match.array.values).any()
+        and not np.isfinite(reading_of(match.array)(match.array.values)).any()
     ]
     if empty:
         raise ValueError(

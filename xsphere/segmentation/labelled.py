@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
@@ -9,6 +10,7 @@ import xarray as xr
 from xsphere.conventions import HorizontalGrid, describe_healpix, mask_attributes
 from xsphere.conventions.base import check_one_chunk
 from xsphere.conventions.horizontal import common_grid, on_its_own
+from xsphere.conventions.values import Reading, reading_of
 from xsphere.model import Model
 from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.segmentation.checks import (
@@ -158,14 +160,16 @@ def segment(
     source = known_source(ds, names)
     kept = kept_inputs(ds, model.spec, matches, missing_chunks=missing_chunks)
     arrays, block = _strict(ds, model, matches, horizontal, missing_chunks)
+    readings, conversions = _readings(matches, model.spec.vectors)
     node = SegmentNode(
         ModelHandle.of(model),
         horizontal.grid,
-        tuple((match.factor, match.offset) for match in matches),
+        conversions,
         output=output,
         target=horizontal.grid if grid == "source" else None,
         inference=inference,
         parallel=_may_use_all_cores(arrays),
+        readings=readings,
     )
     inputs = Inputs(
         arrays=arrays,
@@ -177,6 +181,21 @@ def segment(
     result = segmented(node, inputs, block_size)
     result = _labelled(result, ds, model, horizontal, output=output, grid=grid)
     return result.assign_attrs(xsphere_run=run_record(node, names, source, missing_chunks))
+
+
+def _readings(
+    matches: Sequence[MatchedVariable], vectors: Sequence[tuple[int, int]]
+) -> tuple[tuple[Reading, ...], tuple[tuple[float, float], ...]]:
+    """How values are read, and how they are converted once they are on the model's grid."""
+    readings = [reading_of(match.array) for match in matches]
+    conversions = [(match.factor, match.offset) for match in matches]
+    for east, north in vectors:
+        factor = conversions[north][0] / conversions[east][0]
+        if factor != 1:
+            # components in units of their own cannot be turned into each other
+            readings[north] = replace(readings[north], factor=factor)
+            conversions[north] = conversions[east]
+    return tuple(readings), tuple(conversions)
 
 
 def _strict(

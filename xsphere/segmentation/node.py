@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xsphere.cache import SharedEntries
 from xsphere.conventions import INVALID
+from xsphere.conventions.values import Reading
 from xsphere.grids import Grid
 from xsphere.grids.healpix import HealpixGrid
 from xsphere.grids.travel import Travelling
@@ -25,7 +26,7 @@ from xsphere.stages import stage
 Output = Literal["mask", "probability"]
 
 # Part of every task's key: raise it when results change for the same model and weights.
-VERSION = 4
+VERSION = 5
 
 _checked = SharedEntries(8)
 
@@ -115,6 +116,8 @@ class SegmentNode(Travelling):
         Grid of the data.
     conversions : tuple of (float, float)
         Factor and offset of each variable's units.
+    readings : tuple of Reading
+        What is missing in each variable; only what is not finite if not given.
     output : {"mask", "probability"}
         Classes, or the probability of each.
     target : Grid, optional
@@ -142,6 +145,7 @@ class SegmentNode(Travelling):
     target: Grid | None = None
     inference: Inference = field(default_factory=Inference)
     parallel: bool = False
+    readings: tuple[Reading, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -161,7 +165,8 @@ class SegmentNode(Travelling):
         grids = (self.source.fingerprint, self.target.fingerprint if self.target else None)
         # neither batches nor devices nor threads change what a result means
         options = (self.conversions, self.output, self.inference.precision)
-        return ("xsphere.segment", versions, self.model.digest, grids, *options)
+        rules = tuple(reading.__dask_tokenize__() for reading in self.readings)
+        return ("xsphere.segment", versions, self.model.digest, grids, *options, rules)
 
     def __call__(self, *fields: NDArray[Any]) -> NDArray[Any]:
         """Segment a block: each field (..., *horizontal), the result (..., [classes,] *cells)."""
@@ -209,6 +214,8 @@ class SegmentNode(Travelling):
         for group in pairs + [(i,) for i in range(len(self.conversions)) if i not in paired]:
             fields = [read(index) for index in group]
             with stage("regrid"):
+                if self.readings:
+                    fields = [self.readings[i](f) for i, f in zip(group, fields, strict=True)]
                 moved |= zip(group, self._regridded(model, group, fields), strict=True)
         return [moved[index] for index in range(len(moved))]
 

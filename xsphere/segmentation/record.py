@@ -37,8 +37,9 @@ def run_record(
         With sorted keys: ``schema``, ``model`` (digest), ``grid`` (fingerprints of ``source`` and
         ``target``), ``source``, and ``options`` (``variables`` in the model's order, the
         ``conversions`` of their units, ``output``, ``precision``, ``missing_chunks``,
-        ``version``). Batches, devices
-        and blocks are not part of it.
+        ``version``, and
+        ``readings`` where attributes declare missing values). Batches, devices and blocks are not
+        part of it.
 
     Examples
     --------
@@ -52,6 +53,7 @@ def run_record(
     """
     from xsphere.weights import regridding
 
+    declared = [reading.declared() for reading in node.readings]
     target = node.model.grid if node.target is None else node.target
     record = {
         "schema": SCHEMA,
@@ -66,7 +68,8 @@ def run_record(
             "precision": node.inference.precision,
             "missing_chunks": missing_chunks,
             "version": [VERSION, regridding.VERSION],
-        },
+        }
+        | ({"readings": declared} if any(declared) else {}),
     }
     return json.dumps(record, sort_keys=True)
 

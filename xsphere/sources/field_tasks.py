@@ -22,7 +22,7 @@ class LazyBlock:
 
     Parameters
     ----------
-    node : RegridNode or VectorNode
+    node : ReadingNode
         Makes fields of one grid fields of another.
     variables : tuple of Variable
         Not loaded: what the node takes.

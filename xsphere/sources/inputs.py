@@ -6,10 +6,11 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import horizontal_grid
+from xsphere.conventions.masks import has_flags
 from xsphere.grids import HealpixGrid
 from xsphere.model import ModelSpec
 from xsphere.model.inputs import MatchedVariable, matched_variables
-from xsphere.regridding.methods import is_flags, method_from
+from xsphere.regridding.methods import method_from
 from xsphere.sources.regrid_cache import cached_fields
 from xsphere.sources.strict_array import MissingChunks
 
@@ -83,6 +84,11 @@ def _worth_keeping(
     if all(array.variable._in_memory for array in arrays):
         return False
     # half precision is kept as such, and flags are kept as flags
-    if any(array.dtype == np.float16 or is_flags(array) for array in arrays):
+    if any(array.dtype == np.float16 or has_flags(array) for array in arrays):
         return False
-    return all(ds[east].dtype == ds[north].dtype for east, north in pairs)
+    # nor are components in units of their own turned with the same bits
+    return all(
+        ds[east].dtype == ds[north].dtype
+        and ds[east].attrs.get("units") == ds[north].attrs.get("units")
+        for east, north in pairs
+    )

@@ -10,11 +10,12 @@ import xarray as xr
 from xsphere.cache import content_key
 from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import horizontal_variables
+from xsphere.conventions.values import ReadingNode
 from xsphere.grids import HealpixGrid
 from xsphere.regridding import Vectors, to_healpix
-from xsphere.regridding.labelled import regrid_node
+from xsphere.regridding.labelled import regrid_node, vector_node
 from xsphere.regridding.methods import definite_methods
-from xsphere.regridding.node import RegridNode, Rules, VectorNode
+from xsphere.regridding.node import Rules
 from xsphere.regridding.vectors import vector_pairs
 from xsphere.sources.field_store import block_sizes
 from xsphere.sources.fingerprints import as_opened, coordinates_of, opened_leaf, source_of
@@ -61,7 +62,7 @@ class RegridPlan:
     dims: tuple[str, ...]
     blocks: dict[Any, dict[Any, int]]
     template: xr.Dataset
-    nodes: dict[tuple[Any, ...], RegridNode | VectorNode]
+    nodes: dict[tuple[Any, ...], ReadingNode]
     keys: dict[Any, str]
     made_ns: int
 
@@ -170,7 +171,7 @@ def _nodes(
     source: HorizontalGrid,
     rules: Rules,
     vectors: Vectors,
-) -> dict[tuple[Any, ...], RegridNode | VectorNode]:
+) -> dict[tuple[Any, ...], ReadingNode]:
     """What `to_healpix` runs in its tasks."""
     target = horizontal_grid(template).grid
     assert isinstance(target, HealpixGrid)
@@ -178,19 +179,14 @@ def _nodes(
     # `to_healpix` has warned
     pairs = vector_pairs(arrays, vectors, source.grid, warn=False)
     pairs = [pair for pair in pairs if methods[pair[0]] != "mode"]
-    nodes: dict[tuple[Any, ...], RegridNode | VectorNode] = {}
+    nodes: dict[tuple[Any, ...], ReadingNode] = {}
     for name in arrays:
         if not any(name in pair for pair in pairs):
             chosen = replace(rules, method=methods[name])
             nodes[(name,)] = regrid_node(arrays[name], source.grid, target, chosen)[0]
     for pair in pairs:
-        east, north = (template[name].dtype for name in pair)
-        nodes[pair] = VectorNode(
-            source=source.grid,
-            target=target,
-            rules=replace(rules, method=methods[pair[0]]),
-            dtypes=(east, north),
-        )
+        chosen = replace(rules, method=methods[pair[0]])
+        nodes[pair] = vector_node([arrays[name] for name in pair], source.grid, target, chosen)
     return nodes
 
 

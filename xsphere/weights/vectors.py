@@ -12,6 +12,8 @@ from xsphere.weights.fields import FieldMethod, regrid_fields
 
 # Fields at a time: their three components fill the lanes of a product.
 VECTORS_AT_ONCE = 5
+# A mean of unit vectors that is shorter has no direction, but for rounding.
+LEAST_LENGTH = 1e-5
 
 _frames = SharedEntries(4)
 
@@ -91,6 +93,73 @@ def regrid_vectors(
             component[part] += moved[2] * direction[2]
     shaped = result.reshape(2, *leading, target.n_cells)
     return shaped[0], shaped[1]
+
+
+def regrid_angles(
+    values: NDArray[Any],
+    source: Grid,
+    target: Grid,
+    *,
+    turn: float,
+    from_north: bool,
+    method: FieldMethod,
+    missing: Missing = "renormalize",
+    min_valid_fraction: float = 0.5,
+) -> NDArray[np.floating[Any]]:
+    """Angles that go round on another grid: the angle of the mean of unit vectors.
+
+    Parameters
+    ----------
+    values : array of real numbers, shape (..., n_source)
+        Angles.
+    source, target : Grid
+        Cells from and to which values go.
+    turn : float
+        Once round, such as 360.
+    from_north : bool
+        Whether angles are directions, clockwise from the north of their cell: then they are
+        regridded as vectors, else by sine and cosine.
+    method, missing, min_valid_fraction
+        As for `regrid_vectors`.
+
+    Returns
+    -------
+    array of float, shape (..., n_target)
+        From 0 to below `turn`; NaN where unit vectors cancel out.
+
+    Examples
+    --------
+    >>> from xsphere.grids import HealpixGrid
+    >>> winds = np.tile([350.0, 10.0, 350.0, 10.0], 12)
+    >>> grids = HealpixGrid(1), HealpixGrid(0)
+    >>> found = regrid_angles(winds, *grids, turn=360.0, from_north=False, method="conservative")
+    >>> bool(np.cos(np.deg2rad(found)).min() > 0.999)
+    True
+    """
+    angles = np.asarray(values).astype(result_dtype(np.asarray(values).dtype), copy=False)
+    with np.errstate(invalid="ignore"):
+        radians = angles * angles.dtype.type(2 * np.pi / turn)
+        east, north = np.sin(radians), np.cos(radians)
+    options: dict[str, Any] = {
+        "method": method,
+        "missing": missing,
+        "min_valid_fraction": min_valid_fraction,
+    }
+    if from_north:
+        sine, cosine = regrid_vectors(east, north, source, target, **options)
+    else:
+        sine, cosine = (regrid_fields(part, source, target, **options) for part in (east, north))
+    return angle_of_sums(sine, cosine, turn)
+
+
+def angle_of_sums(sine: NDArray[Any], cosine: NDArray[Any], turn: float) -> NDArray[Any]:
+    """Angle of mean unit vectors, from 0 to below `turn`; NaN where nothing is left of them."""
+    scale, whole = sine.dtype.type(turn / (2 * np.pi)), sine.dtype.type(turn)
+    angle: NDArray[Any] = np.mod(np.arctan2(sine, cosine) * scale, whole)
+    # what is next to nothing below zero is rounded to a whole turn
+    angle[angle >= turn] = 0.0
+    angle[np.hypot(sine, cosine) < LEAST_LENGTH] = np.nan
+    return angle
 
 
 def northward_name(standard_name: str) -> str | None:
