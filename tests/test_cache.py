@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,9 +61,6 @@ def test_corrupt_entry_is_put_aside_and_rebuilt(cache_folder: Path, damage: str)
         (folder / "manifest.json").unlink()
     else:
         file.unlink()
-    # another process would have verified nothing yet
-    if damage != "manifest":
-        os.utime(folder / "manifest.json", ns=(1, 1))
     with pytest.warns(CacheWarning, match="is corrupt"):
         again = cached_arrays("k", KEY, arrays)
     assert again["a"].tolist() == [0, 1, 2, 3, 4]
@@ -123,16 +122,16 @@ def test_an_entry_that_appears_meanwhile_is_no_corrupt_one(
     folder = entry_path("k", KEY)
     assert folder is not None
     looks = []
-    exists = Path.exists
+    scan = os.scandir
 
-    def exists_after_the_first_look(path: Path, **options: bool) -> bool:
-        found = exists(path, **options)
-        if path == folder / "manifest.json" and not looks:
+    def scan_before_it_appears(path: Path) -> Any:
+        if path == folder and not looks:
             looks.append(path)
             cached_arrays("k", KEY, arrays)
-        return found
+            raise FileNotFoundError
+        return scan(path)
 
-    monkeypatch.setattr(Path, "exists", exists_after_the_first_look)
+    monkeypatch.setattr(os, "scandir", scan_before_it_appears)
     assert cached_arrays("k", KEY, never)["a"].tolist() == [0, 1, 2, 3, 4]
     assert looks
 
@@ -145,6 +144,43 @@ def test_shared_entry_is_made_once_by_many_threads() -> None:
         )
     assert values == [7] * 50
     assert len(made) == 1
+
+
+def test_shared_entry_is_made_once_though_many_others_are_made_meanwhile() -> None:
+    entries, made = SharedEntries(1), []
+    begun, go = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        made.append(1)
+        begun.set()
+        assert go.wait(60)
+        return 7
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(entries.fetch, "x", slow)
+        assert begun.wait(60)
+        # more keys than are kept or ever asked for at once
+        for number in range(50):
+            entries.fetch(str(number), lambda: None)
+        others = [pool.submit(entries.fetch, "x", slow) for _ in range(2)]
+        go.set()
+        assert [future.result() for future in (first, *others)] == [7] * 3
+    assert len(made) == 1
+
+
+def test_shared_entry_that_fails_is_tried_by_the_next() -> None:
+    entries, tries = SharedEntries(2), []
+
+    def make() -> int:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError("once")
+        return 7
+
+    with pytest.raises(OSError, match="once"):
+        entries.fetch("x", make)
+    assert entries.fetch("x", make) == entries.fetch("x", make) == 7
+    assert len(tries) == 2
 
 
 def test_shared_entries_forget_the_oldest() -> None:

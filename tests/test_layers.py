@@ -14,7 +14,9 @@ LAYERS = (
         "atomic",
         "cache",
         "compiled",
+        "compressed",
         "config",
+        "entries",
         "housekeeping",
         "notices",
         "paths",
@@ -33,12 +35,16 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # within one layer, who may use whom
 SIDEWAYS = {
-    ("cache", "atomic"),
     ("cache", "paths"),
     ("cache", "config"),
+    ("cache", "entries"),
     ("cache", "notices"),
+    ("config", "paths"),
+    ("entries", "atomic"),
+    ("entries", "notices"),
     ("housekeeping", "atomic"),
     ("housekeeping", "cache"),
+    ("housekeeping", "entries"),
     ("blocks", "store"),
     ("blocks", "outputs"),
     ("blocks", "storable"),

@@ -1,37 +1,32 @@
 """Arrays that cost time to build, kept in files named by a hash of everything they depend on.
 
-An entry is a folder ``<cache>/v1/<kind>/<aa>/<sha256>/`` of ``.npy`` files and a manifest of their
-checksums. It is built beside its place and renamed into it, so readers see all of it or nothing,
-and two processes that build the same entry do no harm. An entry that does not verify is put aside
-and rebuilt. A cache that cannot be written costs a warning, never an error.
+An entry is a folder ``<cache>/v1/<kind>/<aa>/<sha256>/``, see `xsphere.entries`. One that does not
+verify is put aside and built again. A cache that cannot be written costs a warning, never an error.
+
+Checksums find damage, not malice: whoever can write to a cache decides what those who read it get.
 """
 
 import hashlib
 import json
-import os
 import re
-import shutil
 import threading
-import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.config import config
+from xsphere.entries import CacheWarning as CacheWarning  # noqa: PLC0414 - of the cache
+from xsphere.entries import put_aside, read_entry, store_entry, usable
 from xsphere.notices import warn_user
+from xsphere.paths import local_path
 
 FORMAT = "v1"
-FILES_AT_ONCE = 4
+T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
-
-
-class CacheWarning(UserWarning):
-    """The cache could not be used; results are right but will be built again."""
 
 
 def cache_dir() -> Path | None:
@@ -41,6 +36,11 @@ def cache_dir() -> Path | None:
     -------
     Path or None
         From `set_options`, else ``XSPHERE_CACHE_DIR``, else the user's cache folder.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If what was chosen is no path on this machine.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def cache_dir() -> Path | None:
         import platformdirs
 
         return platformdirs.user_cache_path("xsphere")
-    return Path(chosen).expanduser() if chosen else None
+    return None if chosen == "" else local_path(chosen, "the cache folder (cache_dir)")
 
 
 def content_key(*parts: Any) -> str:
@@ -116,14 +116,8 @@ def cached_arrays(
 
     Parameters
     ----------
-    kind : str
-        What is stored, such as ``"graphs"``.
-    key : str
-        Hash of everything the arrays depend on, see `content_key`.
-    build : callable
-        Makes the arrays by name where the cache has none.
-    about : str
-        What the arrays are, for people who look into the cache.
+    kind, key, build, about
+        As for `cached`.
 
     Returns
     -------
@@ -136,91 +130,152 @@ def cached_arrays(
     >>> arrays["x"]
     memmap([0, 1, 2])
     """
-    folder = entry_path(kind, key)
-    if folder is None:
-        return _read_only(build())
-    found = read_arrays(folder)
-    if found is not None:
-        return found
-    arrays = build()
-    try:
-        _store(folder, arrays, about)
-    except OSError as error:
-        warn_user(
-            f"cache folder {cache_dir()} cannot be written ({error}); going on without. Choose "
-            "another with set_options(cache_dir=...) or XSPHERE_CACHE_DIR",
-            CacheWarning,
-        )
-        return _read_only(arrays)
-    return read_arrays(folder) or _read_only(arrays)
+    return cached(kind, key, build, dict, about=about)
 
 
-def read_arrays(folder: Path) -> dict[str, NDArray[Any]] | None:
-    """Arrays of an entry whose checksums are right; one that is damaged is put aside.
+def cached(
+    kind: str,
+    key: str,
+    build: Callable[[], Arrays],
+    read: Callable[[dict[str, NDArray[Any]]], T],
+    *,
+    about: str = "",
+) -> T:
+    """What an entry of arrays stands for, read from the cache or built and stored.
 
     Parameters
     ----------
-    folder : Path
-        See `entry_path`.
+    kind : str
+        What is stored, such as ``"graphs"``.
+    key : str
+        Hash of everything the arrays depend on, see `content_key`.
+    build : callable
+        Makes the arrays by name where the cache has none.
+    read : callable
+        Makes of the arrays, which are read-only, what is wanted. It checks what compiled loops rely
+        on: an entry for which it raises an error is put aside and built again.
+    about : str
+        What the arrays are, for people who look into the cache.
 
     Returns
     -------
-    dict of array, or None
-        Read-only and memory-mapped; None where there is no sound entry.
+    Any
+        What `read` returns.
 
     Examples
     --------
-    >>> read_arrays(Path("/nowhere")) is None
-    True
+    >>> cached("doc", content_key("sum"), lambda: {"x": np.arange(3)}, lambda a: int(a["x"].sum()))
+    3
     """
-    manifest = folder / "manifest.json"
-    if not manifest.exists():
-        # asked again, since another process may just have renamed the entry into place
-        if not folder.exists():
-            return None
-        if not manifest.exists():
-            _put_aside(folder, "it has no manifest")
-            return None
+    folder = entry_path(kind, key)
+    if folder is None:
+        return read(_read_only(build()))
+    found = read_entry(folder, read)
+    if found is not None:
+        return found
+    arrays = _read_only(build())
+
+    def write(beside: Path) -> None:
+        for name, array in arrays.items():
+            np.save(beside / f"{name}.npy", array, allow_pickle=False)
+
     try:
-        modified = manifest.stat().st_mtime_ns
-        if not _verified(folder, modified):
-            _put_aside(folder, "its checksums differ")
-            return None
-        # by the manifest: of a folder that is being removed, a listing would be any part of it
-        names = sorted(json.loads(manifest.read_text())["sha256"])
-        return {
-            Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False)
-            for name in names
-        }
-    except (OSError, ValueError, KeyError) as error:
-        if folder.exists():
-            _put_aside(folder, str(error))
+        store_entry(folder, write, about)
+    except OSError as error:
+        warn_unwritable(error)
+        return read(arrays)
+    found = read_entry(folder, read)
+    return read(arrays) if found is None else found
+
+
+def cached_file(kind: str, key: str, name: str, content: bytes, *, about: str = "") -> Path | None:
+    """An entry that is one file, written where it is not there yet.
+
+    Parameters
+    ----------
+    kind, key, about
+        As for `cached`.
+    name : str
+        Of the file.
+    content : bytes
+        Of the file.
+
+    Returns
+    -------
+    Path or None
+        The file; None where caching is off.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+
+    Examples
+    --------
+    >>> cached_file("doc", content_key("file"), "a.txt", b"a").read_bytes()
+    b'a'
+    """
+    folder = entry_path(kind, key)
+    if folder is None:
         return None
+    path = folder / name
+    if usable(folder):
+        if path.is_file() and path.read_bytes() == content:
+            return path
+        put_aside(folder, "it has another content")
+    store_entry(folder, lambda beside: _write(beside / name, content), about)
+    return path
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def warn_unwritable(error: OSError) -> None:
+    """Say that the cache cannot be written, and how to choose another."""
+    warn_user(
+        f"cache folder {cache_dir()} cannot be written ({error}); going on without. Choose "
+        "another with set_options(cache_dir=...) or XSPHERE_CACHE_DIR",
+        CacheWarning,
+    )
 
 
 class SharedEntries:
-    """What this process has read or built, so that it does so once, under one lock per entry."""
+    """What this process has read or built: once, however many threads ask at a time."""
 
     def __init__(self, maxsize: int) -> None:
         self._lock = threading.Lock()
-        self._locks = lru_cache(4 * maxsize)(lambda _key: threading.Lock())
         self._values: dict[str, Any] = {}
+        self._making: dict[str, Future[Any]] = {}
         self._maxsize = maxsize
 
     def fetch(self, key: str, make: Callable[[], Any]) -> Any:
         """The value of a key, made by one thread while the others that want it wait."""
         with self._lock:
-            lock = self._locks(key)
-        with lock:
-            with self._lock:
-                if key in self._values:
-                    return self._values[key]
+            if key in self._values:
+                return self._values[key]
+            made_elsewhere = self._making.get(key)
+            if made_elsewhere is None:
+                made = self._making[key] = Future()
+        if made_elsewhere is not None:
+            wait([made_elsewhere])
+            # who failed was told so; this thread tries itself
+            failed = made_elsewhere.cancelled()
+            return self.fetch(key, make) if failed else made_elsewhere.result()
+        try:
             value = make()
+        except BaseException:
             with self._lock:
-                self._values[key] = value
-                while len(self._values) > self._maxsize:
-                    self._values.pop(next(iter(self._values)))
-            return value
+                del self._making[key]
+            made.cancel()
+            raise
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._maxsize:
+                self._values.pop(next(iter(self._values)))
+            del self._making[key]
+        made.set_result(value)
+        return value
 
 
 def _read_only(arrays: Arrays) -> dict[str, NDArray[Any]]:
@@ -228,78 +283,3 @@ def _read_only(arrays: Arrays) -> dict[str, NDArray[Any]]:
     for view in views.values():
         view.flags.writeable = False
     return views
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _checksums(paths: list[Path]) -> dict[str, str]:
-    """Checksums by name of some files, read side by side."""
-    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
-        return dict(zip((path.name for path in paths), pool.map(_sha256, paths), strict=True))
-
-
-def sound(folder: Path) -> bool:
-    """Whether every file of an entry is there with its recorded checksum.
-
-    Parameters
-    ----------
-    folder : Path
-        See `entry_path`.
-
-    Returns
-    -------
-    bool
-        All of it is read to know.
-
-    Examples
-    --------
-    >>> sound(Path("/nowhere"))
-    False
-    """
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        recorded: dict[str, str] = manifest["sha256"]
-        return _checksums([folder / name for name in recorded]) == recorded
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-@lru_cache(4096)
-def _verified(folder: Path, _modified: int) -> bool:
-    """As `sound`, asked once per process."""
-    return sound(folder)
-
-
-def _put_aside(folder: Path, reason: str) -> None:
-    aside = folder.with_name(f"{folder.name}.corrupt-{uuid.uuid4().hex[:8]}")
-    warn_user(
-        f"cache entry {folder} is corrupt ({reason}); it is put aside as {aside.name} and rebuilt",
-        CacheWarning,
-    )
-    try:
-        folder.rename(aside)
-    except OSError:
-        return  # another process put it aside, or nothing can be written here
-
-
-def _store(folder: Path, arrays: Arrays, about: str) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    building = folder.with_name(f"tmp-{uuid.uuid4().hex}")
-    building.mkdir()
-    try:
-        for name, array in arrays.items():
-            np.save(building / f"{name}.npy", array, allow_pickle=False)
-        digests = _checksums(sorted(building.glob("*.npy")))
-        (building / "manifest.json").write_text(
-            json.dumps({"about": about, "sha256": digests}, indent=1)
-        )
-        os.replace(building, folder)
-    except OSError:
-        if not (folder / "manifest.json").exists():
-            raise
-        # another process was first: its entry has the same content
-    finally:
-        shutil.rmtree(building, ignore_errors=True)

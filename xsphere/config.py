@@ -4,13 +4,32 @@
 them from the environment; ``~/.config/xsphere/*.yaml`` sets them for a user.
 """
 
+import os
 from typing import Any
 
 from donfig import Config
 
+from xsphere.paths import local_path
+
 DEFAULTS: dict[str, Any] = {"cache_dir": None}
 
-config = Config("xsphere", defaults=[DEFAULTS])
+
+def _configured() -> Any:
+    try:
+        found = Config("xsphere", defaults=[DEFAULTS])
+    # a reader of YAML has its own kinds of error
+    except Exception as error:
+        raise ValueError(
+            f"the configuration of xsphere cannot be read ({type(error).__name__}: {error}); put "
+            "right or remove the files in ~/.config/xsphere"
+        ) from error
+    # text, though it may look like a number or a list
+    text = {name: os.environ.get(f"XSPHERE_{name.upper()}") for name in DEFAULTS}
+    found.set({name: value for name, value in text.items() if value is not None})
+    return found
+
+
+config = _configured()
 
 
 def set_options(**options: Any) -> Any:
@@ -21,7 +40,8 @@ def set_options(**options: Any) -> Any:
     **options
         ``cache_dir``: folder of graphs, weights and models that were built once; ``None`` means
         the user's cache folder, ``""`` means no cache. The environment variable
-        ``XSPHERE_CACHE_DIR`` says the same.
+        ``XSPHERE_CACHE_DIR`` says the same. Whoever can write there decides what your processes
+        read: choose a folder that only you, or people you trust, can write to.
 
     Returns
     -------
@@ -32,6 +52,8 @@ def set_options(**options: Any) -> Any:
     ------
     KeyError
         If an option is unknown.
+    TypeError, ValueError
+        If a folder is no path on this machine.
 
     Examples
     --------
@@ -42,4 +64,6 @@ def set_options(**options: Any) -> Any:
     unknown = sorted(set(options) - set(DEFAULTS))
     if unknown:
         raise KeyError(f"unknown options {unknown}; xsphere has {sorted(DEFAULTS)}")
+    if options.get("cache_dir") not in (None, ""):
+        local_path(options["cache_dir"], "cache_dir")
     return config.set(options)

@@ -1,13 +1,15 @@
 """What lies in the cache: listed, verified, cleared. `xsphere.cache` fills and reads it."""
 
-import json
-import shutil
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from xsphere.cache import FORMAT, cache_dir, sound
+from xsphere.atomic import remove_whole
+from xsphere.cache import FORMAT, cache_dir
+from xsphere.entries import manifest_of, sound
 
 DAY = 86_400.0
 
@@ -133,8 +135,9 @@ def clear_cache(kinds: Sequence[str] = (), *, older_than: float = 0.0) -> list[C
         if (not kinds or entry.kind in kinds) and _removable(entry, older_than)
     ]
     for entry in chosen:
-        shutil.rmtree(entry.path, ignore_errors=True)
-    return [entry for entry in chosen if not entry.path.exists()]
+        with suppress(OSError):
+            remove_whole(entry.path)
+    return [entry for entry in chosen if not os.path.lexists(entry.path)]
 
 
 def entries_text(entries: Sequence[CacheEntry]) -> str:
@@ -201,7 +204,7 @@ def _folders() -> Iterator[Path]:
     root = cache_dir()
     if root is None:
         return
-    yield from (path for path in (root / FORMAT).glob("*/*/*") if path.is_dir())
+    yield from (root / FORMAT).glob("*/*/*")
 
 
 def _entry(path: Path) -> CacheEntry | None:
@@ -212,8 +215,8 @@ def _entry(path: Path) -> CacheEntry | None:
             kind=path.parent.parent.name,
             key=path.name,
             path=path,
-            n_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
-            age_seconds=max(0.0, time.time() - path.stat().st_mtime),
+            n_bytes=_n_bytes(path),
+            age_seconds=max(0.0, time.time() - path.lstat().st_mtime),
             about=_about(path) if complete else "",
             complete=complete,
         )
@@ -221,8 +224,18 @@ def _entry(path: Path) -> CacheEntry | None:
         return None
 
 
+def _n_bytes(path: Path) -> int:
+    """Size of all that can be seen of an entry."""
+    total = 0
+    for file in (path, *path.rglob("*")):
+        with suppress(OSError):  # removed meanwhile, or not ours to see
+            total += 0 if file.is_dir() else file.lstat().st_size
+    return total
+
+
 def _about(path: Path) -> str:
     try:
-        return str(json.loads((path / "manifest.json").read_text()).get("about", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""  # damaged: `damaged_entries` will say so
+        return str(manifest_of(path)["about"])
+    # damaged in one of many ways: `damaged_entries` will say so
+    except Exception:
+        return ""

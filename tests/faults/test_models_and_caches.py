@@ -88,8 +88,7 @@ import os, signal, sys, numpy as np
 from xsphere import cache
 from xsphere.config import set_options
 set_options(cache_dir=sys.argv[1])
-replace = os.replace
-os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+os.replace = os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 cache.cached_arrays("k", sys.argv[2], lambda: {"a": np.arange(5)})
 """
     process = start(code, cache_folder, KEY)
@@ -98,7 +97,7 @@ cache.cached_arrays("k", sys.argv[2], lambda: {"a": np.arange(5)})
     folder = entry_path("k", KEY)
     assert folder is not None
     assert not folder.exists()
-    assert len(list(folder.parent.glob("tmp-*"))) == 1
+    assert len(list(folder.parent.glob(".*.tmp"))) == 1
     made = cached_arrays("k", KEY, lambda: {"a": np.arange(5)})
     assert made["a"].tolist() == [0, 1, 2, 3, 4]
     assert cached_arrays("k", KEY, dict)["a"].tolist() == [0, 1, 2, 3, 4]

@@ -5,9 +5,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from xsphere.cache import SharedEntries, cached_arrays, content_key
+from xsphere.cache import SharedEntries, cached, content_key
+from xsphere.compressed import compressed_rows
 from xsphere.graph.derivatives import (
     Pair,
     divergence_matrices,
@@ -78,16 +78,12 @@ def derivative_matrices(derivative: Derivative, grid: Grid, k: int = 8) -> Pair:
         }
 
     def load() -> Pair:
-        arrays = cached_arrays("derivatives", key, build, about=f"{derivative} of {grid}, k={k}")
-        return _matrix(arrays, "first", grid), _matrix(arrays, "second", grid)
+        return cached("derivatives", key, build, read, about=f"{derivative} of {grid}, k={k}")
+
+    def read(arrays: dict[str, NDArray[Any]]) -> Pair:
+        shape = (grid.n_cells, grid.n_cells)
+        first, second = (compressed_rows(arrays, shape, data=n) for n in ("first", "second"))
+        return first, second
 
     pair: Pair = _pairs.fetch(key, load)
     return pair
-
-
-def _matrix(arrays: dict[str, NDArray[Any]], name: str, grid: Grid) -> sparse.csr_array:
-    parts = (arrays[name], arrays["indices"], arrays["indptr"])
-    matrix = sparse.csr_array(parts, shape=(grid.n_cells, grid.n_cells))
-    # found by a look at every entry: known here, and asked before every product
-    matrix.has_canonical_format = True
-    return matrix

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from xsphere.cache import SharedEntries, cached_arrays, content_key
+from xsphere.cache import SharedEntries, cached, content_key
+from xsphere.compressed import compressed_rows
 from xsphere.graph.consistent import LEAST_NEIGHBOURS, cell_sizes
 from xsphere.graph.links import HealpixLinks
 from xsphere.graph.neighbours import check_neighbour_count
@@ -126,19 +127,14 @@ def directional_matrices(grid: Grid, k: int = 8) -> list[sparse.csr_array]:
 
     def load() -> list[sparse.csr_array]:
         about = f"directions of {grid}, k={k}"
-        arrays = cached_arrays("directions", key, lambda: _built(grid, int(k)), about=about)
-        return [_matrix(arrays, number, grid.n_cells) for number in range(N_MATRICES)]
+        return cached("directions", key, lambda: _built(grid, int(k)), read, about=about)
+
+    def read(arrays: dict[str, NDArray[Any]]) -> list[sparse.csr_array]:
+        shape = (grid.n_cells, grid.n_cells)
+        return [compressed_rows(arrays, shape, number=number) for number in range(N_MATRICES)]
 
     matrices: list[sparse.csr_array] = _shared.fetch(key, load)
     return list(matrices)
-
-
-def _matrix(arrays: dict[str, NDArray[Any]], number: int, n_cells: int) -> sparse.csr_array:
-    parts = (arrays["data"][number], arrays["indices"], arrays["indptr"])
-    matrix = sparse.csr_array(parts, shape=(n_cells, n_cells))
-    # found by a look at every entry: known here, and asked before every product
-    matrix.has_canonical_format = True
-    return matrix
 
 
 def _built(grid: Grid, k: int) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from xsphere.cache import SharedEntries, cached_arrays, content_key
+from xsphere.cache import SharedEntries, cached, content_key
+from xsphere.compressed import compressed_rows
 from xsphere.graph.consistent import LEAST_NEIGHBOURS, consistent_laplacian
 from xsphere.graph.laplacians import (
     LaplacianType,
@@ -261,15 +262,14 @@ class SphereGraph:
         return found
 
     def _read_or_build(self) -> "_WholeGraph":
-        arrays = cached_arrays("graphs", self.fingerprint, self._build, about=repr(self))
-        data, indices, indptr = (np.asarray(arrays[name]) for name in ("data", "indices", "indptr"))
-        matrix = sparse.csr_array((data, indices, indptr), shape=(self.n_cells, self.n_cells))
-        return _WholeGraph(
-            _frozen_csr(matrix),
-            float(arrays["lambda_max"]),
-            np.asarray(arrays["areas"]),
-            int(arrays["n_changed"]),
-        )
+        return cached("graphs", self.fingerprint, self._build, self._read, about=repr(self))
+
+    def _read(self, arrays: dict[str, NDArray[Any]]) -> "_WholeGraph":
+        matrix = compressed_rows(arrays, (self.n_cells, self.n_cells))
+        areas, lambda_max = np.asarray(arrays["areas"]), float(arrays["lambda_max"])
+        if areas.shape not in ((), (1,), (self.n_cells,)) or not np.isfinite(lambda_max):
+            raise ValueError(f"areas have the shape {areas.shape}, lambda_max is {lambda_max}")
+        return _WholeGraph(_frozen_csr(matrix), lambda_max, areas, int(arrays["n_changed"]))
 
     def _build(self) -> dict[str, NDArray[Any]]:
         areas, n_changed = np.array(np.nan), 0

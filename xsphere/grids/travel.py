@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.cache import SharedEntries, cached_arrays, entry_path, read_arrays
+from xsphere.cache import SharedEntries, cached, entry_path
+from xsphere.entries import read_entry
 from xsphere.grids.base import Grid
 from xsphere.grids.healpix import HealpixGrid
 from xsphere.grids.latlon import LatLonGrid, is_gaussian
@@ -115,8 +116,16 @@ def _packed(grid: Grid) -> PackedGrid:
         definition = _short_axes(grid, definition)
     arrays = {k: v for k, v in definition.items() if isinstance(v, np.ndarray)}
     folder = entry_path("grids", grid.fingerprint)
+
+    def same(found: dict[str, NDArray[Any]]) -> bool:
+        if found.keys() != arrays.keys() or not all(
+            np.array_equal(found[name], arrays[name]) for name in arrays
+        ):
+            raise ValueError("it is of another grid")
+        return True
+
     if sum(array.nbytes for array in arrays.values()) > EMBEDDED_BYTES and folder is not None:
-        cached_arrays("grids", grid.fingerprint, lambda: arrays, about=repr(grid))
+        cached("grids", grid.fingerprint, lambda: arrays, same, about=repr(grid))
         if folder.exists():
             rest = {k: v for k, v in definition.items() if k not in arrays}
             return PackedGrid(kind, grid.fingerprint, rest, str(folder))
@@ -163,9 +172,9 @@ def _stored(packed: PackedGrid) -> dict[str, Any]:
         return {}
     own = entry_path("grids", packed.fingerprint)
     for folder in (own, Path(packed.folder)):
-        arrays = None if folder is None else read_arrays(folder)
+        arrays = None if folder is None else read_entry(folder, dict)
         if arrays is not None:
-            return dict(arrays)
+            return arrays
     raise FileNotFoundError(
         f"the grid of this task lies in {packed.folder}, which this process cannot read; point "
         "the cache of all workers at one shared folder (XSPHERE_CACHE_DIR), or turn it off with "

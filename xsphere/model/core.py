@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.cache import CacheWarning, SharedEntries, entry_path
+from xsphere.cache import CacheWarning, SharedEntries, cached_file
 from xsphere.grids import HealpixGrid
 from xsphere.model.bundled import model_path
 from xsphere.model.file import (
@@ -329,21 +329,16 @@ class Model:
         >>> Model.untrained(example_spec()).cached_file().suffix
         '.safetensors'
         """
-        folder = entry_path("models", self.digest)
-        if folder is None:
-            return None
-        path = folder / "model.safetensors"
         try:
-            if not path.exists() or path.read_bytes() != self._content:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                write_atomically(path, self._content)
+            return cached_file(
+                "models", self.digest, "model.safetensors", self._content, about=repr(self)
+            )
         except OSError as error:
             warn_user(
-                f"{path} cannot be written ({error}); the model travels inside the task graph",
+                f"the cache cannot be written ({error}); the model travels inside the task graph",
                 CacheWarning,
             )
             return None
-        return path
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Model) and self.digest == other.digest

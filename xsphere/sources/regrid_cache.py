@@ -1,8 +1,6 @@
 """Regridded fields of a dataset, kept as they are computed, so that they are computed once."""
 
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import xarray as xr
 
 from xsphere.atomic import built_beside
 from xsphere.cache import CacheWarning, cache_dir, entry_path
+from xsphere.entries import store_entry, usable
 from xsphere.notices import warn_user
 from xsphere.paths import local_path
 from xsphere.regridding import MissingPolicy, RegridMethod, Vectors
@@ -165,7 +164,7 @@ def cached_fields(
     if plan is None:
         return None
     folders = {name: _entry(key) for name, key in plan.keys.items()}
-    if not all((folder / "manifest.json").is_file() for folder in folders.values()):
+    if not all(usable(folder) for folder in folders.values()):
         return None
     stores = {name: folder / "data.zarr" for name, folder in folders.items()}
     return _filled(plan, stores, unread=True)
@@ -184,7 +183,7 @@ def _entries(plan: RegridPlan, max_bytes: int) -> dict[Any, Path] | None:
     make_room(needed, list(folders.values()), max_bytes)
     try:
         for name, folder in folders.items():
-            if not (folder / "manifest.json").is_file():
+            if not usable(folder):
                 _create_entry(folder, plan, name)
             (folder / USED).touch()
     except OSError as error:
@@ -198,15 +197,15 @@ def _entries(plan: RegridPlan, max_bytes: int) -> dict[Any, Path] | None:
 
 
 def _create_entry(folder: Path, plan: RegridPlan, name: Any) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     field = plan.template[name]
-    about = f"{name} {dict(field.sizes)} {field.attrs.get('cell_methods', '')}"
-    # another process may be first: its entry has the same content
-    with suppress(FileExistsError), built_beside(folder, folder=True) as beside:
+
+    def write(beside: Path) -> None:
+        # what is there now has checksums in the manifest; blocks to come have their own
         create_store(beside / "data.zarr", plan.described([name]), {str(name): plan.keys[name]})
         (beside / USED).touch()
-        # blocks have checksums of their own
-        (beside / "manifest.json").write_text(json.dumps({"about": about, "sha256": {}}))
+
+    about = f"{name} {dict(field.sizes)} {field.attrs.get('cell_methods', '')}"
+    store_entry(folder, write, about)
 
 
 def _own_store(plan: RegridPlan, path: Path, max_bytes: int | None) -> dict[Any, Path]:

@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 from numpy.typing import NDArray
 from scipy import sparse
 
-from xsphere.cache import SharedEntries, cached_arrays, content_key
+from xsphere.cache import SharedEntries, cached, content_key
+from xsphere.compressed import compressed_rows
 from xsphere.grids import Grid, PointGrid
 from xsphere.weights.conservative import conservative_weights
 from xsphere.weights.interpolation import (
@@ -67,13 +68,11 @@ def regridding_weights(source: Grid, target: Grid, *, method: Method) -> sparse.
         matrix = _METHODS[method](source, target)
         return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
 
+    def read(arrays: dict[str, NDArray[Any]]) -> sparse.csr_array:
+        return compressed_rows(arrays, (target.n_cells, source.n_cells))
+
     def load() -> sparse.csr_array:
-        arrays = cached_arrays("weights", key, build, about=_title(source, target, method))
-        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-        matrix = sparse.csr_array(parts, shape=(target.n_cells, source.n_cells))
-        # found by a look at every entry: known here, and asked before every product
-        matrix.has_canonical_format = True
-        return matrix
+        return cached("weights", key, build, read, about=_title(source, target, method))
 
     matrix: sparse.csr_array = _matrices.fetch(key, load)
     return matrix
@@ -105,12 +104,17 @@ def regridding_pieces(source: Grid, target: Grid) -> SecondOrderWeights:
     """
     key = _key(source, target, "conservative2")
 
+    def build() -> dict[str, NDArray[Any]]:
+        return second_order_weights(source, target).to_arrays()
+
+    def read(arrays: dict[str, NDArray[Any]]) -> SecondOrderWeights:
+        pieces = SecondOrderWeights.from_arrays(arrays)
+        pieces.check((target.n_cells, source.n_cells))
+        return pieces
+
     def load() -> SecondOrderWeights:
         about = _title(source, target, "conservative2")
-        arrays = cached_arrays(
-            "weights", key, lambda: second_order_weights(source, target).to_arrays(), about=about
-        )
-        return SecondOrderWeights.from_arrays(arrays)
+        return cached("weights", key, build, read, about=about)
 
     pieces: SecondOrderWeights = _matrices.fetch(key, load)
     return pieces

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xsphere.cache import SharedEntries
+from xsphere.compressed import check_indices, check_numbers, check_starts
 from xsphere.grids import Grid
 from xsphere.weights.apply import (
     CELLS_AT_ONCE,
@@ -116,6 +117,39 @@ class SecondOrderWeights:
         n_target, n_source = arrays["shape"].tolist()
         others: Mapping[str, Any] = {name: arrays[name] for name in arrays if name != "shape"}
         return cls(shape=(n_target, n_source), **others)
+
+    def check(self, shape: tuple[int, int]) -> None:
+        """Refuse arrays that compiled loops cannot follow.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Numbers of target and of source cells that are expected.
+
+        Raises
+        ------
+        ValueError
+            If an array has another type or shape, or an index leads nowhere.
+
+        Examples
+        --------
+        >>> from xsphere.grids import HealpixGrid
+        >>> second_order_weights(HealpixGrid(0), HealpixGrid(1)).check((48, 12))
+        """
+        if self.shape != shape:
+            raise ValueError(f"shape must be {shape}, got {self.shape}")
+        n_used, n_pieces = self.sources.size, self.targets.size
+        check_starts(self.starts, n_used, n_pieces, "starts")
+        check_indices(self.sources, shape[1], "sources")
+        # one more target stands for what is outside
+        check_indices(self.targets, shape[0] + 1, "targets")
+        check_indices(self.neighbours, shape[1], "neighbours")
+        check_numbers(self.weights, (n_pieces,), "weights")
+        check_numbers(self.offsets, (n_pieces, 2), "offsets")
+        around = self.neighbours.shape
+        if self.sources.ndim != 1 or self.targets.ndim != 1 or around[:1] != (n_used,):
+            raise ValueError(f"neighbours must be of {n_used} cells, got shape {around}")
+        check_numbers(self.slopes, (*around, 2), "slopes")
 
 
 def second_order_weights(source: Grid, target: Grid) -> SecondOrderWeights:
