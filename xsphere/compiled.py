@@ -1,11 +1,26 @@
 """How loops become machine code here. Imports numba: import it, and what uses it, in functions."""
 
+import hashlib
 import inspect
-from collections.abc import Callable
-from functools import partial
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
 from typing import Any, cast
 
 import numba
+from numba.core import sigutils
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.ccallback import CFunc
+
+from xsphere.atomic import write_file
+from xsphere.entries import CacheWarning
+from xsphere.notices import warn_user
+
+# a check for zero at every division would keep loops from becoming vector instructions
+ERROR_MODEL = {"error_model": "numpy"}
+DIGEST_BYTES = 32
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,9 +44,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> bool(nearest_cells.targetoptions["nogil"])
     True
     """
-    # a check for zero at every division would keep loops from becoming vector instructions
-    options: Any = {"nogil": True, "error_model": "numpy"}
-    return cast("Callable[..., Any]", _kept(partial(numba.njit, **options), function))
+    options: Any = {"nogil": True, **ERROR_MODEL}
+    return cast("Callable[..., Any]", _kept(numba.njit(**options)(function), function))
 
 
 def compiled_for_c(function: Callable[..., None]) -> Any:
@@ -55,14 +69,71 @@ def compiled_for_c(function: Callable[..., None]) -> Any:
     True
     """
     integers = ", ".join(["int64"] * len(inspect.signature(function).parameters))
-    signature = f"void({integers})"
-    options: Any = {"error_model": "numpy"}
-    return _kept(partial(numba.cfunc, signature, **options), function)
+    signature: Any = sigutils.normalize_signature(f"void({integers})")
+    # as `numba.cfunc` does, which would use files without checksums
+    machine_code: Any = CFunc(function, signature, locals={}, options=ERROR_MODEL)
+    _kept(machine_code, function).compile()
+    return machine_code
 
 
-def _kept(compiler: Callable[..., Any], function: Callable[..., Any]) -> Any:
-    """What a compiler of numba's makes, kept on disk if it can be."""
+def _kept(machine_code: Any, function: Callable[..., Any]) -> Any:
+    """Have machine code read from files and written to them, where there is a place for them."""
+    with suppress(RuntimeError):  # neither the package's folder nor a user's can be written
+        machine_code._cache = _Cache(function)
+    return machine_code
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Numba's cache of a function, in files that are checked."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        implementation = self._impl
+        stamp = implementation.locator.get_source_stamp()
+        self._cache_file = _CheckedFiles(self._cache_path, implementation.filename_base, stamp)
+
+
+class _CheckedFiles(IndexDataCacheFile):  # type: ignore[misc]
+    """Files of machine code that end with a checksum; damaged ones count as absent.
+
+    Numba's own would raise an error at every call, or run what has become of the machine code.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep machine code; where that is impossible, it is compiled in each process."""
+        try:
+            super().save(key, data)
+        except OSError as error:
+            warn_user(
+                f"machine code cannot be kept in {self._cache_path} ({error}); it is compiled in "
+                "every process. NUMBA_CACHE_DIR chooses another folder",
+                CacheWarning,
+            )
+
+    def _load_index(self) -> Any:
+        return super()._load_index() if _is_sound(Path(self._index_path)) else {}
+
+    def _load_data(self, name: str) -> Any:
+        return super()._load_data(name) if _is_sound(Path(self._data_path(name))) else None
+
+    @contextmanager
+    def _open_for_write(self, filepath: str) -> Iterator[BytesIO]:
+        place, content = Path(filepath), BytesIO()
+        yield content
+        if place.is_dir():
+            place.rename(f"{place}.corrupt-{uuid.uuid4().hex[:8]}")
+        # behind the end, where numba does not look
+        write_file(place, content.getvalue() + _checksum(content.getvalue()))
+
+
+def _is_sound(path: Path) -> bool:
     try:
-        return compiler(cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor a user's can be written
-        return compiler()(function)
+        # a pipe would be waited for
+        content = path.read_bytes() if path.is_file() else b""
+    except OSError:
+        return False
+    return content[-DIGEST_BYTES:] == _checksum(content[:-DIGEST_BYTES])
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
