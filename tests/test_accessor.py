@@ -59,3 +59,56 @@ def test_fit_trains() -> None:
 def test_objects_without_a_grid_say_so(obj: xr.Dataset | xr.DataArray) -> None:
     with pytest.raises(ValueError, match=r"latitude|longitude|horizontal"):
         obj.sphere.to_healpix(level=1)
+
+
+def test_what_is_printed_helps() -> None:
+    ds = xsphere.sample_dataset().chunk(time=1).assign(count=("time", [1, 2]))
+    text = repr(ds.sphere)
+    assert "LatLonGrid(73 x 144" in text
+    assert "TMQ, PSL, U850, V850; 1 others without the grid" in text
+    assert "time: 2 of up to 1" in text
+    assert "segment" in text
+    assert "plot" not in text
+    hp = ds.PSL.sphere.to_healpix(level=3).sphere
+    assert "HealpixGrid(level=3, nested) on cells" in repr(hp)
+    assert "plot" in repr(hp)
+    assert "<td style='text-align: left'>PSL</td>" in hp._repr_html_()
+    assert max(map(len, repr(hp).splitlines())) <= 100
+
+
+def test_printing_computes_nothing_and_never_fails() -> None:
+    import dask
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("something was computed")
+
+    ds = xsphere.sample_dataset()
+    uneven = ds.assign(a=ds.PSL.chunk(time=1), b=ds.PSL.chunk(time=2))
+    lazy = ds.reset_index("lat").chunk().drop_indexes("lon").chunk()
+    hostile = xr.Dataset({"<b>": ("x", [1.0])}, coords={"lat": ("x", ["a"])}, attrs={1: 2})
+    guessed = xr.DataArray(np.zeros(768), dims="cells")
+    objects = [uneven, lazy, hostile, guessed, xr.Dataset(), xr.DataArray(1.0), ds.isel(time=[])]
+    with dask.config.set(scheduler=fail):
+        for obj in objects:
+            text, html = repr(obj.sphere), obj.sphere._repr_html_()
+            assert "Grid" in text
+            assert "<b><b>" not in html
+            assert "Has" in html
+    assert "HealpixGrid(level=3" in repr(guessed.sphere)
+    assert "lat, lon are not computed yet" in repr(lazy.sphere)
+
+
+@pytest.mark.parametrize("action", ["default", "error"])
+def test_an_error_of_ours_does_not_break_the_import_of_xarray(
+    action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+    import warnings
+
+    monkeypatch.setitem(sys.modules, "xsphere.accessor", None)
+    monkeypatch.delattr(xsphere, "accessor", raising=False)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter(action)  # type: ignore[arg-type]
+        xsphere._register_accessors(xr)
+    messages = [str(warning.message) for warning in seen]
+    assert messages == [] if action == "error" else "lack .sphere" in messages[0]

@@ -1,11 +1,15 @@
 """``.sphere`` on datasets and arrays: each method is one call of a plain function."""
 
+import textwrap
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import xarray as xr
 
 import xsphere
+from xsphere.notices import without_warnings
 
 if TYPE_CHECKING:
     from xsphere.blocks import WriteReport
@@ -17,11 +21,72 @@ if TYPE_CHECKING:
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 
 
+MOST_NAMES = 20
+
+
+def _told(fact: Callable[[], str]) -> str:
+    try:
+        return fact()
+    # objects can be odd in more ways than are known
+    except Exception as error:
+        return textwrap.shorten(f"unknown ({error})", 300)
+
+
 class _Accessor(Generic[Labelled]):
     """What datasets and arrays have in common."""
 
     def __init__(self, obj: Labelled) -> None:
         self._obj: Labelled = obj
+
+    def __repr__(self) -> str:
+        title, facts = f"<{type(self).__name__}: .sphere of xsphere>", self._facts()
+        lines = [
+            textwrap.fill(text, 100, initial_indent=f"{name:<12}", subsequent_indent=" " * 12)
+            for name, text in facts.items()
+        ]
+        return "\n".join([title, *lines])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            f"<tr><th style='text-align: left'>{escape(name)}</th>"
+            f"<td style='text-align: left'>{escape(text)}</td></tr>"
+            for name, text in self._facts().items()
+        ]
+        return f"<b>{type(self).__name__}</b> (xsphere)<table>{''.join(rows)}</table>"
+
+    def _facts(self) -> dict[str, str]:
+        """What can be told without computing; what cannot be told is never an error."""
+        facts = {"Grid": self._grid_text, "Variables": self._names_text, "Chunks": self._chunk_text}
+        methods = (name for name in dir(type(self)) if not name.startswith("_"))
+        return {name: _told(fact) for name, fact in facts.items()} | {"Has": ", ".join(methods)}
+
+    def _known_grid(self) -> "HorizontalGrid":
+        lazy = [str(name) for name, c in self._obj.coords.items() if c.chunks is not None]
+        if lazy:
+            raise ValueError(f"the coordinates {', '.join(lazy)} are not computed yet")
+        with without_warnings("dimension .* is taken for the whole HEALPix sphere"):
+            return self.grid
+
+    def _grid_text(self) -> str:
+        found = self._known_grid()
+        return f"{found.grid!r} on {', '.join(map(str, found.dims))}"
+
+    def _names_text(self) -> str:
+        obj = self._obj
+        arrays = {obj.name or "no name": obj} if isinstance(obj, xr.DataArray) else dict(obj.data_vars)
+        try:
+            dims = set(self._known_grid().dims)
+        except Exception:  # `_grid_text` says why
+            dims = set()
+        names = [str(name) for name, array in arrays.items() if dims <= set(array.dims)]
+        n_others = len(arrays) - len(names)
+        shown = f"{', '.join(names[:MOST_NAMES])}{' ...' if names[MOST_NAMES:] else ''}"
+        return f"{shown}; {n_others} others without the grid" if n_others else shown or "none"
+
+    def _chunk_text(self) -> str:
+        sizes = self._obj.chunksizes.items()
+        texts = [f"{dim}: {len(parts)} of up to {max(parts, default=0)}" for dim, parts in sizes]
+        return ", ".join(texts) or "none: in memory, or read when needed"
 
     @property
     def grid(self) -> "HorizontalGrid":
