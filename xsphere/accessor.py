@@ -39,12 +39,11 @@ class _Accessor(Generic[Labelled]):
         self._obj: Labelled = obj
 
     def __repr__(self) -> str:
-        title, facts = f"<{type(self).__name__}: .sphere of xsphere>", self._facts()
-        lines = [
+        lines: list[str] = [
             textwrap.fill(text, 100, initial_indent=f"{name:<12}", subsequent_indent=" " * 12)
-            for name, text in facts.items()
+            for name, text in self._facts().items()
         ]
-        return "\n".join([title, *lines])
+        return "\n".join([f"<{type(self).__name__}: .sphere of xsphere>", *lines])
 
     def _repr_html_(self) -> str:
         rows = [
@@ -72,8 +71,8 @@ class _Accessor(Generic[Labelled]):
         return f"{found.grid!r} on {', '.join(map(str, found.dims))}"
 
     def _names_text(self) -> str:
-        obj = self._obj
-        arrays = {obj.name or "no name": obj} if isinstance(obj, xr.DataArray) else dict(obj.data_vars)
+        obj: Any = self._obj
+        arrays = {obj.name: obj} if isinstance(obj, xr.DataArray) else dict(obj.data_vars)
         try:
             dims = set(self._known_grid().dims)
         except Exception:  # `_grid_text` says why

@@ -1,5 +1,7 @@
 """How loops become machine code here. Imports numba: import it, and what uses it, in functions."""
 
+# mypy: allow-untyped-calls
+
 import hashlib
 import inspect
 import uuid
@@ -83,7 +85,7 @@ def _kept(machine_code: Any, function: Callable[..., Any]) -> Any:
     return machine_code
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """Numba's cache of a function, in files that are checked."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -93,7 +95,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         self._cache_file = _CheckedFiles(self._cache_path, implementation.filename_base, stamp)
 
 
-class _CheckedFiles(IndexDataCacheFile):  # type: ignore[misc]
+class _CheckedFiles(IndexDataCacheFile):
     """Files of machine code that end with a checksum; damaged ones count as absent.
 
     Numba's own would raise an error at every call, or run what has become of the machine code.
