@@ -1,6 +1,7 @@
 """Machine code on disk: kept, checked, and made anew when it is damaged."""
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ from typing import Any
 import numba
 import pytest
 
+import xsphere.compiled as compiled_module
 from tests.test_cache_damage import DAMAGES
 from xsphere.entries import CacheWarning
 
@@ -66,6 +68,23 @@ def test_what_is_damaged_is_made_anew(
     assert hits(loops.doubled) == 0
     assert again.doubled(2.5) == 5.0
     assert hits(again.doubled) == 1
+
+
+def test_code_that_was_inlined_from_another_file_counts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = "from xsphere.compiled import compiled\nfrom inlined_here import factor\n\n"
+    (folder / "loops.py").write_text(f"{outer}@compiled\ndef times(x):\n    return factor() * x\n")
+    monkeypatch.syspath_prepend(folder)
+    for value in (2, 3):
+        inner = f"import numba\n\n@numba.njit\ndef factor():\n    return {value}\n"
+        (folder / "inlined_here.py").write_text(inner)
+        compiled_module._sources.cache_clear()
+        sys.modules.pop("inlined_here", None)
+        importlib.invalidate_caches()
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        assert module(folder).times(5) == 5 * value
+    sys.modules.pop("inlined_here")
 
 
 def test_functions_of_c_are_checked_too(folder: Path) -> None:

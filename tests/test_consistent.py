@@ -537,7 +537,9 @@ class TestLaplacian:
 
 class TestSpectrum:
     @pytest.mark.parametrize("laplacian_type", ["combinatorial", "normalized"])
-    @pytest.mark.parametrize("k", [5, 8, 20, 40])
+    @pytest.mark.parametrize(
+        "k", [8, 20, *(pytest.param(k, marks=pytest.mark.slow) for k in (5, 40))]
+    )
     @pytest.mark.parametrize("name", SAMPLINGS)
     def test_is_in_the_right_half_plane_and_bounded(
         self, name: str, k: int, laplacian_type: str

@@ -3,7 +3,6 @@
 import copy
 import ctypes
 import gc
-import hashlib
 import multiprocessing
 import pickle
 import threading
@@ -11,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product as combinations
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,11 +29,8 @@ from xsphere.nn.sparse import (
     cpu,
     functional,
     jobs,
-    loops,
-    orders,
     plans,
     reference,
-    rows,
     workers,
 )
 from xsphere.nn.sparse.epilogue import Epilogue
@@ -646,21 +641,6 @@ def test_matrices_given_stay_as_they_were() -> None:
     assert found.values.tolist() == [[2.0, 4.0]]
     assert matrix.data.tolist() == [1.0, 2.0, 3.0]
     assert matrix.indices.tolist() == [1, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("module", "names"),
-    [
-        (rows, ("tiles", "vectors")),
-        (orders, ("calls", "vectors")),
-        (loops, ("calls", "orders", "records", "vectors")),
-    ],
-)
-def test_kept_machine_code_is_that_of_the_source(module: Any, names: tuple[str, ...]) -> None:
-    """Numba looks at the file of compiled loops alone, which thus names the files it builds on."""
-    folder = Path(module.__file__).parent
-    code = b"".join((folder / f"{name}.py").read_bytes() for name in names)
-    assert hashlib.sha256(code).hexdigest()[:16] == module.MACHINE_CODE
 
 
 def test_cells_in_no_order_are_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

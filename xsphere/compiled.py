@@ -7,6 +7,7 @@ import inspect
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -90,9 +91,9 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        implementation = self._impl
-        stamp = implementation.locator.get_source_stamp()
-        self._cache_file = _CheckedFiles(self._cache_path, implementation.filename_base, stamp)
+        # numba's own stamp is that of one file: what a function builds on may stand in another
+        stamp = _sources(Path(inspect.getfile(function)).parent)
+        self._cache_file = _CheckedFiles(self._cache_path, self._impl.filename_base, stamp)
 
 
 class _CheckedFiles(IndexDataCacheFile):
@@ -126,6 +127,13 @@ class _CheckedFiles(IndexDataCacheFile):
             place.rename(f"{place}.corrupt-{uuid.uuid4().hex[:8]}")
         # behind the end, where numba does not look
         write_file(place, content.getvalue() + _checksum(content.getvalue()))
+
+
+@cache
+def _sources(folder: Path) -> str:
+    """Digest of the code in a folder."""
+    digests = (_checksum(path.read_bytes()) for path in sorted(folder.glob("*.py")))
+    return _checksum(b"".join(digests)).hex()
 
 
 def _is_sound(path: Path) -> bool:

@@ -52,8 +52,6 @@ from xsphere.nn.sparse.records import (
     WIDTH,
 )
 
-# Digest of calls.py, orders.py, records.py and vectors.py, as in rows.py.
-MACHINE_CODE = "e8dbd7fde97bf0a5"
 Table = NDArray[np.int64]
 
 

@@ -8,9 +8,6 @@ from xsphere.compiled import compiled
 from xsphere.nn.sparse.calls import call_at
 from xsphere.nn.sparse.vectors import copy_bytes, integer_at
 
-# Digest of calls.py and vectors.py, for the same reason as the digest in rows.py.
-MACHINE_CODE = "e032b9d8d602c6c7"
-
 
 @compiled
 def gather_rows(

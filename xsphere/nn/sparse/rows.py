@@ -14,9 +14,6 @@ from xsphere.compiled import compiled
 from xsphere.nn.sparse.tiles import rows_product
 from xsphere.nn.sparse.vectors import integer_at, weighted_sum
 
-# Digest of tiles.py and vectors.py: numba keeps machine code as long as this file stays as it is,
-# so it must change with them. A test tells what it should be.
-MACHINE_CODE = "99d3c39e4a7df56c"
 # Rows of the left factor that are multiplied with all columns before the next ones are, and rows
 # of the right factor that they are multiplied with before the next: the latter, of some hundred
 # columns, stay in a core's second cache, and the former pass through it once.
