@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import NOT_COMPUTED, classes_of
+from xsphere.conventions.base import check_known_sizes
 from xsphere.storable import storable
 
 # kinds of numbers that have a value to spare for cells that were never computed
@@ -187,6 +188,7 @@ def in_blocks(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Layout]:
     lazy = {str(name): ds[name] for name in ds.data_vars if ds[name].chunks is not None}
     if not lazy:
         ds, lazy = _as_one_block(ds)
+    check_known_sizes({name: array.variable.chunksizes for name, array in lazy.items()})
     problems = _problems(lazy)
     if problems:
         raise ValueError("the result cannot be written block by block: " + "; ".join(problems))
@@ -287,7 +289,7 @@ def _problems_of_chunks(lazy: Mapping[str, xr.DataArray], first: str) -> list[st
 
 
 def _chunks(array: xr.DataArray) -> dict[str, tuple[Any, ...]]:
-    sizes: Mapping[Hashable, tuple[int, ...]] = array.chunksizes
+    sizes: Mapping[Hashable, tuple[int, ...]] = array.variable.chunksizes
     return {str(dim): tuple(lengths) for dim, lengths in sizes.items()}
 
 

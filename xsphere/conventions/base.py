@@ -1,5 +1,6 @@
 """What the readers of conventions share: the value they return and how variables are reached."""
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -42,10 +43,10 @@ class HorizontalGrid:
 
 def variables_of(obj: xr.Dataset | xr.DataArray) -> dict[str, xr.Variable]:
     """Every variable by name: coordinates, then the data variables of a Dataset."""
-    labelled = dict(obj.coords.items())
-    if isinstance(obj, xr.Dataset):
-        labelled |= dict(obj.data_vars.items())
-    return {str(name): variable.variable for name, variable in labelled.items()}
+    # one by one they would be made arrays, each of which looks at all others for its coordinates
+    variables = obj.variables if isinstance(obj, xr.Dataset) else obj.coords.variables
+    names = [*obj.coords, *(obj.data_vars if isinstance(obj, xr.Dataset) else ())]
+    return {str(name): variables[name] for name in names}
 
 
 def related(variable: xr.Variable, key: str) -> Any:
@@ -112,30 +113,56 @@ def pandas_indexes(obj: xr.Dataset | xr.DataArray) -> dict[Hashable, pd.Index]:
 
 def horizontal_variables(obj: xr.Dataset, found: HorizontalGrid) -> dict[Any, xr.DataArray]:
     """Data variables of a Dataset that have its horizontal dimensions."""
-    chosen = {
-        name: variable
-        for name, variable in obj.data_vars.items()
+    return {name: obj[name] for name in horizontal_names(obj, found)}
+
+
+def horizontal_names(obj: xr.Dataset, found: HorizontalGrid) -> list[Any]:
+    """Names of the data variables of a Dataset that have its horizontal dimensions."""
+    variables = {name: obj.variables[name] for name in obj.data_vars}
+    chosen = [
+        name
+        for name, variable in variables.items()
         if set(found.dims) <= set(variable.dims)
         and name not in found.coords
         and "cf_role" not in variable.attrs
-    }
+    ]
     if not chosen:
         raise ValueError(
             f"expected a variable with the horizontal dimensions {found.dims}, got "
-            f"{ {name: variable.dims for name, variable in obj.data_vars.items()} }"
+            f"{ {name: variable.dims for name, variable in variables.items()} }"
         )
     return chosen
 
 
 def check_one_chunk(variables: Mapping[Any, xr.DataArray], dims: tuple[str, ...]) -> None:
-    """Refuse variables whose horizontal dimensions are split, naming the call that joins them."""
+    """Refuse variables whose horizontal dimensions are split, naming the call that joins them.
+
+    So are chunks whose sizes are not known.
+    """
+    chunks = {name: variable.variable.chunksizes for name, variable in variables.items()}
+    check_known_sizes(chunks)
     split = {
         name: counts
-        for name, variable in variables.items()
-        if (counts := {d: n for d in dims if (n := len(variable.chunksizes.get(d, ()))) > 1})
+        for name, sizes in chunks.items()
+        if (counts := {d: n for d in dims if (n := len(sizes.get(d, ()))) > 1})
     }
     if split:
         raise ValueError(
             f"horizontal dimensions must be in one chunk, got chunks {split}; call "
             f".chunk({dict.fromkeys(dims, -1)}) first"
+        )
+
+
+def check_known_sizes(chunks: Mapping[Any, Mapping[Any, tuple[int, ...]]]) -> None:
+    """Refuse chunks whose sizes only computing them would tell, naming the call that does."""
+    unknown = {
+        name: dims
+        for name, sizes in chunks.items()
+        if (dims := [str(dim) for dim, lengths in sizes.items() if any(map(math.isnan, lengths))])
+    }
+    if unknown:
+        raise ValueError(
+            f"sizes of chunks must be known, but those along {unknown} are not, as after dask "
+            "selected by values; compute them first: ds[name].data.compute_chunk_sizes(), or "
+            "select by positions or labels"
         )

@@ -91,11 +91,11 @@ def matched_variables(ds: xr.Dataset, spec: ModelSpec) -> list[MatchedVariable]:
 
 def _listing(ds: xr.Dataset) -> str:
     described = [
-        f"{name} ({array.attrs.get('standard_name', 'no standard_name')}, "
-        f"{array.attrs.get('units', 'no units')})"
-        for name, array in ds.data_vars.items()
+        f"{name} ({stored.attrs.get('standard_name', 'no standard_name')}, "
+        f"{stored.attrs.get('units', 'no units')})"
+        for name, stored in ((name, ds.variables[name]) for name in [*ds.data_vars][:40])
     ]
-    return ", ".join(described[:40]) or "no variables"
+    return ", ".join(described) or "no variables"
 
 
 def _conversion(array: xr.DataArray, variable: Variable) -> tuple[float, float]:
@@ -127,7 +127,7 @@ def _found(ds: xr.Dataset, variable: Variable, of_others: AbstractSet[str | None
     named: list[Hashable] = [
         name
         for name in names
-        if name in ds.data_vars and ds[name].attrs.get("standard_name") not in of_others
+        if name in ds.data_vars and ds.variables[name].attrs.get("standard_name") not in of_others
     ]
     for candidates in (_by_standard_name(ds, variable), named):
         usable = [name for name in candidates if _on_surface(ds[name], variable) is not None]
@@ -152,8 +152,8 @@ def _by_standard_name(ds: xr.Dataset, variable: Variable) -> list[Hashable]:
         return []
     return [
         name
-        for name, array in ds.data_vars.items()
-        if array.attrs.get("standard_name") == variable.standard_name
+        for name, stored in ds.variables.items()
+        if stored.attrs.get("standard_name") == variable.standard_name and name in ds.data_vars
     ]
 
 
@@ -174,7 +174,8 @@ def _on_surface(array: xr.DataArray, variable: Variable) -> xr.DataArray | None:
 def _pressure_coords(array: xr.DataArray) -> Iterator[tuple[xr.DataArray, float]]:
     """Vertical coordinates, with the factor that makes them hPa."""
     for name, coord in array.coords.items():
-        if coord.ndim > 1 or not np.issubdtype(coord.dtype, np.number):
+        # labels may be of a type of pandas
+        if coord.ndim > 1 or not isinstance(coord.dtype, np.dtype) or coord.dtype.kind not in "iuf":
             continue
         units = str(coord.attrs.get("units", ""))
         try:

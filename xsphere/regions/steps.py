@@ -124,7 +124,8 @@ def _blocks(ds: xr.Dataset, leading: Sequence[Hashable]) -> Iterator[dict[Hashab
     """The largest chunks along the leading dimensions; single steps where there are none."""
     edges = []
     for dim in leading:
-        found = [array.chunksizes[dim] for array in ds.values() if dim in array.chunksizes]
+        sizes = [array.variable.chunksizes for array in ds.values()]
+        found = [chunks[dim] for chunks in sizes if dim in chunks]
         # no chunk is computed for each of the smaller ones that it overlaps
         chunks = min(found, key=len, default=(1,) * ds.sizes[dim])
         stops = np.cumsum(chunks, dtype=int).tolist()

@@ -21,6 +21,7 @@ from xsphere.conventions import (
     event_classes_of,
     horizontal_grid,
 )
+from xsphere.conventions.base import check_known_sizes
 from xsphere.conventions.directions import angle_of
 from xsphere.conventions.masks import check_flags, has_flags, holds_classes
 from xsphere.conventions.values import declared_fills
@@ -101,6 +102,7 @@ def events(
         )
     if not min_area >= 0:
         raise ValueError(f"min_area must be an area in km2, zero or more, got {min_area!r}")
+    check_known_sizes({mask.name: mask.variable.chunksizes})
     wanted = _wanted(mask, classes)
     horizontal = horizontal_grid(mask)
     # time before all others, for the order of the events
@@ -166,9 +168,10 @@ def _coordinates_at(
     for name, coordinate in mask.coords.items():
         of_grid = name in horizontal.coords or "grid_mapping_name" in coordinate.attrs
         if not of_grid and set(coordinate.dims) <= position.keys():
-            at = tuple(position[dim] for dim in coordinate.dims)
-            values = coordinate.values[at] if at else np.full(number, coordinate.values)
-            found[name] = xr.Variable("event", values, coordinate.attrs)
+            # labels may be of a type of pandas, which has no values of NumPy's
+            at = {dim: xr.Variable("event", position[dim]) for dim in coordinate.dims}
+            chosen = coordinate.variable.to_base_variable().isel(at)
+            found[name] = chosen if at else chosen.set_dims({"event": number}).copy(deep=True)
     return found
 
 

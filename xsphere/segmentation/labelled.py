@@ -211,6 +211,8 @@ def _strict(
     one task does what else is one for each variable.
     """
     names = list(dict.fromkeys(match.array.name for match in matches))
+    # each change of a dataset looks at all of its variables
+    ds = ds[names]
     block = regular_block([match.array for match in matches], horizontal.dims)
 
     def read_strictly(given: xr.Dataset) -> list[xr.DataArray]:

@@ -161,7 +161,7 @@ def regular_block(arrays: Sequence[xr.DataArray], core: tuple[str, ...]) -> int 
     cuts = {
         (dim, sizes)
         for array in arrays
-        for dim, sizes in array.chunksizes.items()
+        for dim, sizes in array.variable.chunksizes.items()
         if dim not in core and len(sizes) > 1
     }
     if not cuts:

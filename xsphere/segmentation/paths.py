@@ -111,7 +111,7 @@ def segmented(node: SegmentNode, inputs: Inputs, block_size: int | None) -> xr.D
         # in the same chunks, so that a run can go on whether there is a cache or not
         arrays = [
             field.chunk(
-                {dim: array.chunksizes.get(dim, -1) for dim in field.dims},
+                {dim: array.variable.chunksizes.get(dim, -1) for dim in field.dims},
                 # a kept field knows when it was made; its tasks are named by what they are of
                 token=f"kept-{array.data.name}",
             )
@@ -130,7 +130,7 @@ def _chunked_alike(arrays: Arrays, layout: Layout) -> list[xr.DataArray]:
     """All arrays in tasks of the same steps: those of the chunked ones, if there are any."""
     sizes: dict[Any, Any] = {layout.first: layout.block}
     for array in reversed(arrays):
-        sizes |= array.chunksizes
+        sizes |= array.variable.chunksizes
     sizes |= dict.fromkeys(layout.core, -1)
     chunked = [
         array.chunk({dim: sizes.get(dim, -1) for dim in array.dims})
@@ -138,8 +138,9 @@ def _chunked_alike(arrays: Arrays, layout: Layout) -> list[xr.DataArray]:
         else array
         for array in arrays
     ]
-    alike: tuple[Any, ...] = xr.unify_chunks(*chunked)
-    return list(alike)
+    # blocks follow the data, however their labels are chunked
+    alike: tuple[Any, ...] = xr.unify_chunks(*(xr.DataArray(array.variable) for array in chunked))
+    return [array.copy(data=one.data) for array, one in zip(chunked, alike, strict=True)]
 
 
 def _direct(node: SegmentNode, inputs: Inputs, layout: Layout) -> xr.DataArray:

@@ -145,10 +145,10 @@ def create_store(folder: Path, fields: xr.Dataset, keys: Mapping[str, str]) -> N
 
     # coordinates that tasks would compute are not worth it
     computed = [name for name, c in fields.coords.items() if c.chunks is not None]
-    empty = without_unstorable(fields.drop_vars(computed).drop_attrs(deep=False))
+    plain = fields.drop_vars(computed).drop_attrs(deep=False).drop_encoding()
+    empty = without_unstorable(plain)
     encoding = {}
     for name, field in fields.data_vars.items():
-        empty[name].encoding = {}
         encoding[name] = {
             "chunks": tuple(max(sizes, default=1) or 1 for sizes in field.data.chunks),
             "compressors": (ZstdCodec(level=1, checksum=True),),

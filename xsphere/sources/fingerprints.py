@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xsphere.conventions.base import pandas_indexes
@@ -185,7 +186,7 @@ def _variables(
     missing = [name for name in chosen if name not in obj.variables]
     if missing:
         raise KeyError(f"there are no variables {missing}; the dataset has {list(obj.data_vars)}")
-    return {name: obj[name].variable for name in chosen}
+    return {name: obj.variables[name] for name in chosen}
 
 
 def _contents(variable: xr.Variable, leaf: Leaf | None) -> Contents | None:
@@ -230,29 +231,32 @@ def coordinates_of(
 ) -> tuple[dict[str, str], str | None]:
     """A digest for the labels of each dimension, and the calendar of times."""
     dims = {dim: None for variable in variables.values() for dim in variable.dims}
-    labels = {dim: obj[dim] for dim in pandas_indexes(obj) if dim in dims}
-    calendars = {label.dt.calendar for label in labels.values() if _is_time(label)}
-    digests = {str(dim): labels_digest(label.values) for dim, label in labels.items()}
-    return digests, ", ".join(sorted(calendars)) or None
+    labels = {dim: index for dim, index in pandas_indexes(obj).items() if dim in dims}
+    calendars = {_calendar(index) for index in labels.values()} - {None}
+    digests = {str(dim): labels_digest(index) for dim, index in labels.items()}
+    return digests, ", ".join(sorted(map(str, calendars))) or None
 
 
-def _is_time(label: xr.DataArray) -> bool:
-    if label.dtype.kind == "M":
-        return True
-    return label.dtype.kind == "O" and label.size > 0 and hasattr(label.values[0], "calendar")
+def _calendar(index: "pd.Index[Any]") -> str | None:
+    if isinstance(index, pd.DatetimeIndex):
+        return "proleptic_gregorian"
+    return str(index.calendar) if isinstance(index, xr.CFTimeIndex) and index.size else None
 
 
-def labels_digest(values: np.ndarray[Any, np.dtype[Any]]) -> str:
-    """SHA-256 of labels, the same whatever unit times are counted in."""
-    match values.dtype.kind:
+def labels_digest(index: "pd.Index[Any]") -> str:
+    """SHA-256 of labels, the same whatever unit times are counted in and however texts are kept."""
+    dtype: Any = index.dtype
+    kind = dtype.kind if isinstance(dtype, np.dtype) else "O"
+    match kind:
         case "M" | "m":
-            counted = values.astype(f"{values.dtype.kind}8[us]").view(np.int64)
+            counted = index.to_numpy().astype(f"{kind}8[us]").view(np.int64)
             data = counted.tobytes()
-        case "O":
-            data = json.dumps([_label_text(value) for value in values.ravel()]).encode()
+        case "i" | "u" | "f" | "b" | "c":
+            data = plain_bytes(index.to_numpy())
         case _:
-            data = plain_bytes(values)
-    return hashlib.sha256(f"{values.dtype.kind} {values.shape} ".encode() + data).hexdigest()
+            kinds = sorted({type(label).__name__ for label in index})
+            data = json.dumps([kinds, [_label_text(label) for label in index]]).encode()
+    return hashlib.sha256(f"{kind} {index.shape} ".encode() + data).hexdigest()
 
 
 def plain_bytes(values: np.ndarray[Any, np.dtype[Any]]) -> bytes:
@@ -261,6 +265,10 @@ def plain_bytes(values: np.ndarray[Any, np.dtype[Any]]) -> bytes:
 
 
 def _label_text(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_label_text(part) for part in value]
+    if isinstance(value, pd.Period | pd.Interval) or value is pd.NA or value is pd.NaT:
+        return str(value)
     if hasattr(value, "isoformat"):
         return [getattr(value, "calendar", None), value.isoformat()]
     return plain(value)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from xsphere.cache import content_key
 from xsphere.conventions import HorizontalGrid, horizontal_grid
-from xsphere.conventions.base import horizontal_variables
+from xsphere.conventions.base import check_known_sizes, horizontal_names
 from xsphere.conventions.values import ReadingNode
 from xsphere.grids import HealpixGrid
 from xsphere.regridding import Vectors, to_healpix
@@ -93,6 +93,7 @@ def regrid_plan(
     # names that are not there are refused below
     horizontal = horizontal_grid(ds, [name for name in variables or () if name in ds] or None)
     ds, chosen = _chosen(ds, horizontal, variables)
+    check_known_sizes({name: ds.variables[name].chunksizes for name in chosen})
     source = source_of(ds, chosen) if version is None else _told(ds, chosen, version)
     if source is None or not source["exact"]:
         return None
@@ -117,7 +118,7 @@ def _chosen(
     ds: xr.Dataset, horizontal: HorizontalGrid, variables: Sequence[Any] | None
 ) -> tuple[xr.Dataset, list[Any]]:
     """The dataset without what is not to be regridded, and the names of what is."""
-    present = list(horizontal_variables(ds, horizontal))
+    present = horizontal_names(ds, horizontal)
     if variables is None:
         return ds, present
     unknown = [name for name in variables if name not in present]

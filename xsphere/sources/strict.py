@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from xsphere.conventions.base import pandas_indexes
 from xsphere.notices import warn_user
 from xsphere.sources.contents import absent_chunk, zarr_metadata
 from xsphere.sources.errors import UnsafeSourceError
@@ -211,12 +213,13 @@ def _stored_dims(leaf: Leaf, variable: xr.DataArray) -> tuple[str, ...]:
 
 def _times(leaf: Leaf, variable: xr.DataArray) -> dict[str, tuple[np.datetime64, np.timedelta64]]:
     """First time and step of axes that count times evenly: small, whatever their length."""
-    selection = leaf.selection()
+    selection, labelled = leaf.selection(), pandas_indexes(variable)
     found = {}
     for axis, dim in enumerate(_stored_dims(leaf, variable)):
-        if dim not in variable.xindexes or variable[dim].dtype.kind != "M":
+        index = labelled.get(dim)
+        if not isinstance(index, pd.DatetimeIndex) or index.hasnans:
             continue
-        labels = variable[dim].values
+        labels = index.tz_localize(None).to_numpy()
         indices = np.arange(labels.size) if selection is None else selection[axis]
         if labels.size < 2 or indices.size != labels.size:
             continue

@@ -159,6 +159,7 @@ _DESCRIPTIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (np.generic, lambda value: [value.dtype.str, repr(value.item())]),
     ((bool, int, str, type(None)), lambda value: value),
     (float, repr),
+    (bytes, lambda value: value.hex()),
     (slice, lambda value: ["slice", plain(value.start), plain(value.stop), plain(value.step)]),
     (np.dtype, lambda value: value.str),
     (np.ndarray, _plain_array),
