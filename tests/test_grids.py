@@ -218,7 +218,7 @@ def test_boxes_hold_their_points(grid: LatLonGrid, points: Any) -> None:
             assert not (deep.any() and inside.any())
 
 
-@given(longitudes, st.integers(1, 400))
+@given(longitudes, st.integers(2, 400))
 def test_no_point_falls_through_the_seam(west: float, n_lon: int) -> None:
     grid = LatLonGrid(west + np.arange(n_lon) * 360.0 / n_lon, [45.0, -45.0])
     assert grid.periodic
@@ -280,7 +280,6 @@ def test_areas_near_a_pole_keep_their_precision() -> None:
         (np.arange(0, 360, 1.40625).astype(np.float32), True),
         (np.arange(359.5, 0, -1), True),
         (np.arange(-20, 41, 5), False),
-        ([10.0], True),
     ],
 )
 def test_columns_know_whether_they_go_round(lon: Any, periodic: bool) -> None:
@@ -371,7 +370,7 @@ def test_polygons_have_their_own_areas() -> None:
 
 
 def test_small_polygons_have_the_areas_of_the_plane() -> None:
-    from xsphere.grids.points import polygon_areas
+    from xsphere.grids.polygons import polygon_areas
 
     east, north = tangent_vectors(50.0, 40.0)
     # 60 m on the Earth
@@ -401,7 +400,7 @@ def test_polygons_are_part_of_the_grid() -> None:
 def test_centroids_are_means_over_the_polygon(
     lon: float, lat: float, radius: float, n: int, seed: int
 ) -> None:
-    from xsphere.grids.points import polygon_areas, polygon_centroids
+    from xsphere.grids.polygons import polygon_areas, polygon_centroids
 
     turn = np.sort(np.random.default_rng(seed).uniform(0, 2 * np.pi, n))
     east, north = tangent_vectors(lon, lat)
@@ -423,7 +422,7 @@ def test_centroids_are_means_over_the_polygon(
 
 
 def test_centroid_of_a_square_is_its_middle_and_of_a_wedge_is_not() -> None:
-    from xsphere.grids.points import polygon_centroids
+    from xsphere.grids.polygons import polygon_centroids
 
     square = lonlat_to_vectors([-3, 3, 3, -3], [-2, -2, 2, 2])
     np.testing.assert_allclose(polygon_centroids(square), [1, 0, 0], atol=1e-15)

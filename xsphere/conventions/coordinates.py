@@ -10,7 +10,7 @@ from xsphere.conventions.angles import angle_of
 from xsphere.conventions.base import HorizontalGrid, related, variables_of
 from xsphere.conventions.projections import CYLINDRICAL, Projection, projection_of
 from xsphere.grids import LatLonGrid, PointGrid
-from xsphere.grids.latlon import COORDINATE_TOLERANCE
+from xsphere.grids.spacing import COORDINATE_TOLERANCE
 
 Rule = Callable[[str, xr.Variable], bool]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from xsphere.conventions.base import HorizontalGrid, related, variables_of
 from xsphere.conventions.coordinates import lonlat_of
 from xsphere.grids import PointGrid, lonlat_to_vectors, vectors_to_lonlat
-from xsphere.grids.points import polygon_centroids
+from xsphere.grids.polygons import polygon_centroids
 
 Variables = Mapping[str, xr.Variable]
 LonLat = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -19,7 +19,7 @@ from scipy import sparse
 
 from xsphere.graph.links import HealpixLinks
 from xsphere.graph.profiles import N_PIECES, kernel_pieces, profile_for
-from xsphere.graph.stencils import distinct_count, stencil
+from xsphere.graph.stencils import distinct_count, stencil, whole_stencil
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.threads import in_parts
 
@@ -118,7 +118,7 @@ def _healpix_rows(
 def _of_points(grid: Grid, k: int, kernel_width: float | None) -> Fitted:
     """Rows of any grid, each fitted at the size of the cells around it."""
     cells = np.arange(grid.n_cells)
-    ids = np.sort(stencil(grid, k, cells), axis=1)
+    ids = np.sort(whole_stencil(grid, k, cells), axis=1)
     areas = cell_sizes(grid, ids)
     reach = ((grid.centres[ids] - grid.centres[:, None]) ** 2).sum(axis=-1).max(axis=1)
     parts = []

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from xsphere.graph.stencils import distinct_count, stencil
-from xsphere.grids import Grid, LatLonGrid, tangent_vectors
+from xsphere.graph.touching import adjacency
+from xsphere.grids import Grid, LatLonGrid, PointGrid, tangent_vectors
 
 Pair = tuple[sparse.csr_array, sparse.csr_array]
+Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 ROWS_AT_ONCE = 1 << 15
 LARGEST_WEIGHT = 4.0
 
@@ -28,7 +31,7 @@ def gradient_matrices(grid: Grid, k: int = 8) -> Pair:
     The neighbours are the k nearest; where they lie too unevenly, up to 4 k. On a
     longitude-latitude grid they are the block of 3 x 3 (5 x 5, ...) cells that has at least k
     others, its columns spread near the poles and continued across them. At the edge of a region
-    they lie on one side.
+    or a gap they lie on one side, never beyond it.
 
     Parameters
     ----------
@@ -40,7 +43,8 @@ def gradient_matrices(grid: Grid, k: int = 8) -> Pair:
     Returns
     -------
     east, north : sparse arrays of float64, shape (n_cells, n_cells)
-        (target, source); rows sum to 0.
+        (target, source); rows sum to 0. The row of a cell between gaps that leave it too few
+        neighbours is NaN.
 
     Raises
     ------
@@ -161,9 +165,13 @@ def _slopes(grid: Grid, k: int) -> _Slopes:
         raise ValueError(f"k must be at least 5 neighbours to fit a quadratic, got {k}")
     cells = np.arange(grid.n_cells)
     most = k if isinstance(grid, LatLonGrid) else max(k, min(4 * k, distinct_count(grid) - 1))
+    component = _components(grid)
     parts = []
     while cells.size:
         ids = stencil(grid, k, cells)
+        lacking = _over_gaps(component, cells, ids)
+        parts.append(_missing_entries(cells[lacking]))
+        cells, ids = cells[~lacking], ids[~lacking]
         weights, size = _weights_around(grid, cells, ids)
         finite = np.isfinite(weights).all(axis=(1, 2))
         if k == most and not finite.all():
@@ -176,6 +184,29 @@ def _slopes(grid: Grid, k: int) -> _Slopes:
         parts.append(_entries(cells[done], ids[done], weights[done]))
         cells, k = cells[~done], min(2 * k, most)
     return _Slopes(grid.n_cells, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _components(grid: Grid) -> NDArray[np.integer] | None:
+    """Which of the parts between gaps every point is in; None where there are no gaps."""
+    if not isinstance(grid, PointGrid) or grid.is_global:
+        return None
+    components: NDArray[np.integer] = connected_components(adjacency(grid), directed=False)[1]
+    return components
+
+
+def _over_gaps(
+    component: NDArray[np.integer] | None, cells: NDArray[np.int64], ids: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which cells have no stencil, or one that reaches over a gap."""
+    if component is None:
+        return np.asarray(ids[:, 0] < 0)
+    return np.asarray((component[ids] != component[cells][:, None]).any(axis=1))
+
+
+def _missing_entries(cells: NDArray[np.int64]) -> Entries:
+    """Rows of cells that have no derivative."""
+    nothing = np.full(cells.size, np.nan)
+    return cells, cells, nothing, nothing
 
 
 def _weights_around(
@@ -214,7 +245,7 @@ def _fitted_slopes(
 
 def _entries(
     cells: NDArray[np.int64], ids: NDArray[np.int64], weights: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+) -> Entries:
     """Targets, sources and both weights, the cells themselves included: rows sum to 0."""
     ids = np.concatenate([ids, cells[:, None]], axis=1)
     weights = np.concatenate([weights, -weights.sum(axis=1, keepdims=True)], axis=1)

@@ -17,7 +17,7 @@ from xsphere.compressed import compressed_rows
 from xsphere.graph.consistent import LEAST_NEIGHBOURS, cell_sizes
 from xsphere.graph.links import HealpixLinks
 from xsphere.graph.neighbours import check_neighbour_count
-from xsphere.graph.stencils import stencil
+from xsphere.graph.stencils import whole_stencil
 from xsphere.graph.ties import ROUNDING
 from xsphere.grids import Grid, HealpixGrid, tangent_vectors
 from xsphere.threads import in_parts
@@ -164,7 +164,7 @@ def _built(grid: Grid, k: int) -> dict[str, NDArray[Any]]:
 def _around(grid: Grid, k: int) -> Integers:
     """Positions of the neighbours, (n_cells, most), rows filled up with the cell itself."""
     if not isinstance(grid, HealpixGrid):
-        return stencil(grid, k, np.arange(grid.n_cells))
+        return whole_stencil(grid, k, np.arange(grid.n_cells))
     order = np.argsort(grid.nested_ids, kind="stable")
     counts, nested = _healpix_links(grid, k, grid.nested_ids[order])
     ids = np.repeat(order[:, None], counts.max(initial=0), axis=1)

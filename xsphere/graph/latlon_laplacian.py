@@ -12,7 +12,7 @@ from scipy import sparse
 from xsphere.grids import Grid, LatLonGrid
 
 # Part of the keys of results: raise it when the matrix of the same grid comes out otherwise.
-VERSION = 1
+VERSION = 2
 # Parts of a step by which columns may differ and still be even.
 EVEN = 0.01
 
@@ -23,7 +23,7 @@ def latlon_laplacian(grid: LatLonGrid) -> tuple[sparse.csr_array, float]:
     Between rows: finite volumes, the flux through the edge that two cells share. Along rows: the
     mean of the second differences over all columns up to the distance of the rows, scaled to be
     exact for waves of the length of the circle. Second order in the cell size; there is no flux
-    through a pole, nor through the edge of a region.
+    through a pole, nor through the edge of a region or of a gap.
 
     Parameters
     ----------
@@ -94,10 +94,18 @@ def has_latlon_laplacian(grid: Grid) -> bool:
     """
     if not isinstance(grid, LatLonGrid) or grid.lat.size < 2 or grid.lon.size < 3:
         return False
-    steps = np.diff(grid.lon)
-    # where columns go around, the step from the last to the first counts too
-    width = 360.0 / _n_columns(grid) if grid.periodic else float(np.abs(steps).mean())
-    return bool((np.abs(np.abs(steps) - width) <= EVEN * width).all())
+    steps = _column_steps(grid)
+    if not steps.size:
+        return False
+    width = 360.0 / _n_columns(grid) if grid.periodic else float(steps.mean())
+    return bool((np.abs(steps - width) <= EVEN * width).all())
+
+
+def _column_steps(grid: LatLonGrid) -> NDArray[np.float64]:
+    """Degrees from each column to the next that touches it, over the seam too."""
+    once = grid.lon[: _n_columns(grid)]
+    steps = (np.roll(once, -1) - once) % 360.0
+    return np.asarray(np.minimum(steps, 360.0 - steps)[grid.joined_columns])
 
 
 def _n_columns(grid: LatLonGrid) -> int:
@@ -111,7 +119,7 @@ def _across(grid: LatLonGrid) -> sparse.csr_array:
     # area of a cell by the radian of longitude
     areas = np.abs(np.diff(np.sin(bounds), axis=1))[:, 0]
     edges = np.deg2rad(_edges_between(grid))
-    flux = np.cos(edges) / np.abs(np.diff(lat))
+    flux = np.cos(edges) / np.abs(np.diff(lat)) * grid.joined_rows
     rows = np.arange(lat.size - 1)
     weights = sparse.coo_array((flux, (rows, rows + 1)), shape=(lat.size, lat.size)).tocsr()
     weights = weights + weights.T
@@ -143,7 +151,7 @@ def _along(grid: LatLonGrid, row: int, n_lon: int) -> sparse.csr_array:
     # mean cosine of the cell, which does not vanish at a pole
     cosine = abs(np.sin(bounds[1]) - np.sin(bounds[0])) / height
     if not grid.periodic:
-        return _along_arc(np.deg2rad(grid.lon[:n_lon]), height, cosine)
+        return _along_arcs(grid, height, cosine)
     step = 2 * np.pi / n_lon
     reach = int(np.clip(round(height / (step * cosine)), 1, (n_lon - 1) // 2))
     offsets = np.arange(1, reach + 1)
@@ -158,14 +166,18 @@ def _along(grid: LatLonGrid, row: int, n_lon: int) -> sparse.csr_array:
     return sparse.csr_array(beside + 2 * reach * weight * sparse.eye_array(n_lon))
 
 
-def _along_arc(lon_rad: NDArray[np.float64], height: float, cosine: float) -> sparse.csr_array:
+def _along_arcs(grid: LatLonGrid, height: float, cosine: float) -> sparse.csr_array:
     """As on a circle, where columns end: what would come from beyond the ends is left out."""
-    n_lon = lon_rad.size
-    step = float(np.abs(np.diff(lon_rad)).mean())
-    reach = int(np.clip(round(height / (step * cosine)), 1, n_lon - 1))
+    n_lon = grid.joined_columns.size
+    # places along the arcs in whole columns, those of other arcs out of reach
+    turn = int(np.argmin(grid.joined_columns)) + 1
+    order = np.roll(np.arange(n_lon), -turn)
+    place = np.cumsum(np.where(grid.joined_columns[order - 1], 1, 2 * n_lon))[np.argsort(order)]
+    step = np.deg2rad(float(_column_steps(grid).mean()))
+    reach = int(np.clip(round(height / (step * cosine)), 1, max(1, n_lon - 1)))
     offsets = np.arange(1, reach + 1)
     weight = 1.0 / (2.0 * (1.0 - np.cos(offsets * step)).sum() * cosine**2)
-    apart = np.abs(np.arange(n_lon)[:, None] - np.arange(n_lon))
+    apart = np.abs(place[:, None] - place)
     weights = sparse.csr_array(weight * ((apart > 0) & (apart <= reach)))
     sums = np.asarray(weights.sum(axis=1)).ravel()
     return sparse.csr_array(sparse.diags_array(sums) - weights)

@@ -76,14 +76,14 @@ def _cells_beside(grid: Grid) -> Nearest:
     assert isinstance(grid, LatLonGrid)
     n_lat, n_lon = grid.lat.size, grid.lon.size - grid.has_cyclic_column
     cells = np.arange(n_lat)[:, None] * grid.lon.size + np.arange(n_lon)
-    padded = np.pad(cells, ((1, 1), (0, 0)), constant_values=-1)
-    beside = (
-        {"mode": "wrap"}
-        if grid.periodic and n_lon > 2
-        else {"mode": "constant", "constant_values": -1}
-    )
-    around = np.pad(cells, ((0, 0), (1, 1)), **beside)
-    ids = np.stack([padded[:-2], padded[2:], around[:, :-2], around[:, 2:]], axis=-1)
+    beside = np.full((4, n_lat, n_lon), -1)
+    beside[0, 1:] = np.where(grid.joined_rows[:, None], cells[:-1], -1)
+    beside[1, :-1] = np.where(grid.joined_rows[:, None], cells[1:], -1)
+    # of one or two columns all around, none is beside itself, nor the other twice
+    joined = grid.joined_columns & ((n_lon > 2) | (np.arange(n_lon) < n_lon - 1))
+    beside[2] = np.where(np.roll(joined, 1), np.roll(cells, 1, axis=1), -1)
+    beside[3] = np.where(joined, np.roll(cells, -1, axis=1), -1)
+    ids = np.moveaxis(beside, 0, -1)
     if grid.has_cyclic_column:
         # the copy of the first column is joined to what that one is joined to
         ids = np.concatenate([ids, ids[:, :1]], axis=1)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from xsphere.grids import Grid, HealpixGrid, LatLonGrid
+from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.grids.voronoi import distinct_places
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -14,11 +14,12 @@ def adjacency(grid: Grid) -> sparse.csr_array:
     """Cells that share an edge or a corner, as a symmetric matrix of booleans.
 
     HEALPix cells have 8 such neighbours, 7 for 24 of them (at level 0 all have 6). A
-    longitude-latitude cell has the 8 around it, over the seam of a periodic grid; the cells
-    that meet at a pole all touch each other; a repeated cyclic column touches what the first column
-    touches, and that column itself. Points touch where their Voronoi cells share an edge,
-    unless it is an edge across an empty half of the sphere; points at one place touch each
-    other and what any of them touches.
+    longitude-latitude cell has the 8 around it, over the seam too, but not over a gap between rows
+    or columns; the cells that meet at a pole all touch each other; a repeated cyclic column touches
+    what the first column touches, and that column itself. Points touch where their Voronoi cells
+    share an edge, unless it is an edge across an empty half of the sphere or a gap between points
+    (see `xsphere.grids.reach.spread_of`); points at one place touch each other and what any of them
+    touches.
 
     Parameters
     ----------
@@ -45,8 +46,10 @@ def adjacency(grid: Grid) -> sparse.csr_array:
             pairs = _healpix_pairs(grid)
         case LatLonGrid():
             pairs = _latlon_pairs(grid)
-        case _:
+        case PointGrid():
             pairs = _voronoi_pairs(grid)
+        case _:
+            raise TypeError(f"expected a grid of xsphere.grids, got {type(grid).__name__}")
     return _symmetric(pairs, grid.n_cells)
 
 
@@ -72,13 +75,15 @@ def _healpix_pairs(grid: HealpixGrid) -> Pairs:
 def _latlon_pairs(grid: LatLonGrid) -> Pairs:
     n_lat, n_lon = grid.lat.size, grid.lon.size - grid.has_cyclic_column
     cells = np.arange(n_lat * n_lon).reshape(n_lat, n_lon)
-    # the cell to the east of the last column, then the three cells of the next row
-    padded = np.pad(cells, ((0, 0), (1, 1)), mode="wrap") if grid.periodic else cells
+    # columns that touch the next one, rows that touch the next one
+    west, rows = np.flatnonzero(grid.joined_columns), np.flatnonzero(grid.joined_rows)
+    east = (west + 1) % n_lon
+    upper, lower = cells[rows], cells[rows + 1]
     links = [
-        (padded[:, :-1], padded[:, 1:]),
-        (padded[:-1], padded[1:]),
-        (padded[:-1, :-1], padded[1:, 1:]),
-        (padded[:-1, 1:], padded[1:, :-1]),
+        (cells[:, west], cells[:, east]),
+        (upper, lower),
+        (upper[:, west], lower[:, east]),
+        (upper[:, east], lower[:, west]),
         *_pole_links(grid, cells),
     ]
     one, other = (np.concatenate([np.ravel(link[end]) for link in links]) for end in (0, 1))
@@ -99,28 +104,20 @@ def _pole_links(grid: LatLonGrid, cells: NDArray[np.int64]) -> list[Pairs]:
     return links
 
 
-def _voronoi_pairs(grid: Grid) -> Pairs:
-    from scipy.spatial import ConvexHull, QhullError
-
+def _voronoi_pairs(grid: PointGrid) -> Pairs:
     first, place = distinct_places(grid.centres)
     if first.size < 4:
         raise ValueError(
             f"touching cells of points need at least 4 distinct places, got {first.size} in "
             f"{grid!r}"
         )
-    try:
-        hull = ConvexHull(grid.centres[first])
-    except QhullError as error:
+    pairs = grid.neighbour_places
+    if pairs is None:
         raise ValueError(
             f"all points of {grid!r} lie on one circle, so that it is not determined which "
             "touch; add a point off it"
-        ) from error
-    # a triangle seen from outside whose plane has the centre of the sphere beyond it closes the
-    # hull of a regional network: its circle is larger than half the sphere
-    triangles = hull.simplices[hull.equations[:, 3] < 1e-12]
-    one = triangles[:, [0, 1, 2]].ravel().astype(np.int64)
-    other = triangles[:, [1, 2, 0]].ravel().astype(np.int64)
-    return _with_copies((one, other), place)
+        )
+    return _with_copies((pairs[:, 0], pairs[:, 1]), place)
 
 
 def _with_copies(pairs: Pairs, place: NDArray[np.int64]) -> Pairs:

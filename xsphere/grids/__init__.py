@@ -7,10 +7,11 @@ from xsphere.grids.base import (
     tangent_vectors,
     vectors_to_lonlat,
 )
+from xsphere.grids.coarsening import coarsened_points
 from xsphere.grids.ellipsoids import Ellipsoid
 from xsphere.grids.healpix import HealpixGrid, IndexingScheme, level_from_nside
 from xsphere.grids.latlon import LatLonGrid
-from xsphere.grids.points import PointGrid, coarsened_points
+from xsphere.grids.points import PointGrid
 
 __all__ = [
     "EARTH_RADIUS_KM",

@@ -136,6 +136,20 @@ class Grid(ABC):
         return vectors_to_lonlat(vectors)
 
     @property
+    def covered_areas(self) -> NDArray[np.float64]:
+        """Area that every cell stands for, in steradian: less than `areas` where points end."""
+        return self.areas
+
+    @property
+    @abstractmethod
+    def is_global(self) -> bool:
+        """Whether every point of the sphere is in a cell."""
+
+    @abstractmethod
+    def cells_at(self, lon: ArrayLike, lat: ArrayLike) -> NDArray[np.int64]:
+        """Position of the cell that holds each point, -1 outside the grid."""
+
+    @property
     def n_cells(self) -> int:
         """Number of cells."""
         return int(np.prod(self.shape))

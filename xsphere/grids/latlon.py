@@ -10,9 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from xsphere.grids.axes import axis_problems
 from xsphere.grids.base import Grid, frozen_array
 from xsphere.grids.samplings import gaussian_latitudes, whole_number
+from xsphere.grids.spacing import (
+    COORDINATE_TOLERANCE,
+    bounds_beside,
+    latitude_bounds,
+    longitude_bounds,
+    sharing_edges,
+)
 
-# Coordinates stored as float32 are off by up to 1e-5 degrees.
-COORDINATE_TOLERANCE = 1e-4
 # A tenth of a millimetre on the Earth: edges of neighbours that differ by rounding leave no gap.
 EDGE_TOLERANCE = 1e-9
 
@@ -24,61 +29,6 @@ _POLES = {"none": (0.5, 0), "north": (0.0, 0), "both": (0.0, -1)}
 def _columns(n_lat: int, n_lon: int | None) -> NDArray[np.float64]:
     n_columns = 2 * n_lat if n_lon is None else whole_number("n_lon", n_lon, 1)
     return np.asarray(np.arange(n_columns) * (360.0 / n_columns))
-
-
-def _longitude_bounds(lon: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges halfway between columns; a repeated cyclic column gets no width."""
-    if lon.size == 1:
-        return np.array([[lon[0] - 180.0, lon[0] + 180.0]])
-    sign = np.sign(lon[1] - lon[0])
-    x = sign * lon
-    span = x[-1] - x[0]
-    repeated = abs(span - 360.0) < COORDINATE_TOLERANCE
-    x = x[:-1] if repeated else x
-    steps = np.diff(x)
-    gap = 360.0 - (x[-1] - x[0])
-    periodic = repeated or gap <= 1.5 * steps.max()
-    first, last = (gap, gap) if periodic else (steps[0], steps[-1])
-    edges = np.concatenate([[x[0] - first / 2], (x[:-1] + x[1:]) / 2, [x[-1] + last / 2]])
-    bounds = sign * np.stack([edges[:-1], edges[1:]], -1)
-    if repeated:
-        bounds = np.concatenate([bounds, [[bounds[-1, 1]] * 2]])
-    return np.sort(bounds, axis=-1)
-
-
-def _gaussian_bounds(lat: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Cells whose areas are the quadrature weights, if these are Gaussian latitudes."""
-    # the first zero of the Bessel function J0 says where the first row is: quickly found out
-    first = np.rad2deg(2.404825557695773) / (lat.size + 0.5)
-    if abs(90.0 - lat.max() - first) > 0.02 * first:
-        return None
-    nodes, weights = np.polynomial.legendre.leggauss(lat.size)
-    if lat.size < 2 or np.abs(np.rad2deg(np.arcsin(nodes)) - np.sort(lat)).max() > 1e-3:
-        return None
-    sines = np.concatenate([[-1.0], -1.0 + np.cumsum(weights)[:-1], [1.0]])
-    edges = np.rad2deg(np.arcsin(sines))
-    bounds = np.stack([edges[:-1], edges[1:]], -1)
-    return bounds if lat[0] < lat[-1] else bounds[::-1]
-
-
-def is_gaussian(lat: NDArray[np.float64]) -> bool:
-    """Whether latitudes are the nodes of a Gaussian quadrature."""
-    return _gaussian_bounds(lat) is not None
-
-
-def _latitude_bounds(lat: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Edges halfway between rows, clipped at the poles; the quadrature's own for Gaussian rows."""
-    if lat.size == 1:
-        return np.array([[-90.0, 90.0]])
-    gaussian = _gaussian_bounds(lat)
-    if gaussian is not None:
-        return gaussian
-    inner = (lat[:-1] + lat[1:]) / 2
-    edges = np.concatenate([[2 * lat[0] - inner[0]], inner, [2 * lat[-1] - inner[-1]]])
-    # half a float32 rounding short of the pole is the pole
-    near = np.abs(np.abs(edges) - 90.0) < COORDINATE_TOLERANCE
-    edges = np.where(near, np.sign(edges) * 90.0, edges).clip(-90.0, 90.0)
-    return np.sort(np.stack([edges[:-1], edges[1:]], -1), axis=-1)
 
 
 def _contains(bounds: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -132,13 +82,17 @@ class LatLonGrid(Grid):
         Latitudes of the rows in degrees, north to south or south to north, poles included or not.
     lon_bounds, lat_bounds : array_like of float, shape (n, 2), optional
         Edges of the columns and rows in degrees. By default halfway between the centres, clipped
-        at the poles; for Gaussian latitudes such that areas are the quadrature weights.
+        at the poles; for Gaussian latitudes such that areas are the quadrature weights. Where
+        steps leave a gap (see `xsphere.grids.spacing.gaps_of`) and at the rim of a region, cells
+        end half a step of their own beyond the centre. A single row or column is as wide, in
+        degrees, as the cells are the other way.
 
     Raises
     ------
     ValueError
         If an axis is not monotonic or finite, a latitude is beyond a pole, the columns cover more
-        than 360 degrees, or bounds do not fit; everything wrong is named at once.
+        than 360 degrees, bounds do not fit, or a single row and column come without bounds;
+        everything wrong is named at once.
 
     Examples
     --------
@@ -167,8 +121,12 @@ class LatLonGrid(Grid):
         lat = frozen_array(lat.clip(-90.0, 90.0))
         for name, values in (("lon", lon), ("lat", lat)):
             object.__setattr__(self, name, values)
-        object.__setattr__(self, "lon_bounds", self._bounds("lon", self.lon_bounds))
-        object.__setattr__(self, "lat_bounds", self._bounds("lat", self.lat_bounds))
+        bounds = {"lon": self.lon_bounds, "lat": self.lat_bounds}
+        known = {name: self._bounds(name, given) for name, given in bounds.items()}
+        for name, other in (("lon", "lat"), ("lat", "lon")):
+            if (found := known[name]) is None:
+                found = bounds_beside(name, float(getattr(self, name)[0]), known[other])
+            object.__setattr__(self, f"{name}_bounds", frozen_array(found))
 
     @classmethod
     def equiangular(
@@ -252,11 +210,13 @@ class LatLonGrid(Grid):
         lat = gaussian_latitudes(n_lat)
         return cls(_columns(n_lat, n_lon), lat)
 
-    def _bounds(self, name: str, given: ArrayLike | None) -> NDArray[np.float64]:
+    def _bounds(self, name: str, given: ArrayLike | None) -> NDArray[np.float64] | None:
+        """Edges that were given or follow from the centres, None for a single one without."""
         centres = getattr(self, name)
+        if given is None and centres.size == 1:
+            return None
         if given is None:
-            make = _longitude_bounds if name == "lon" else _latitude_bounds
-            return frozen_array(make(centres))
+            return longitude_bounds(centres) if name == "lon" else latitude_bounds(centres)
         bounds = np.sort(np.array(given, float), axis=-1)
         if bounds.shape != (centres.size, 2):
             raise ValueError(
@@ -268,7 +228,7 @@ class LatLonGrid(Grid):
         problems = _bounds_problems(name, centres, bounds)
         if problems:
             raise ValueError("; ".join(problems))
-        return frozen_array(bounds)
+        return np.asarray(bounds)
 
     def _beside_centres(self, bounds: NDArray[np.float64]) -> NDArray[np.float64]:
         """Longitude bounds moved by whole turns to where the centres are (0..360 or -180..180)."""
@@ -298,6 +258,27 @@ class LatLonGrid(Grid):
         """Whether the columns go all the way round."""
         assert self.lon_bounds is not None
         return bool(np.diff(self.lon_bounds, axis=-1).sum() > 360.0 - COORDINATE_TOLERANCE)
+
+    @cached_property
+    def joined_columns(self) -> NDArray[np.bool_]:
+        """Whether each column and the next, after the last the first, share an edge.
+
+        Of shape (n_lon,), without a column that repeats the first.
+        """
+        assert self.lon_bounds is not None
+        once = slice(self.lon.size - self.has_cyclic_column)
+        return sharing_edges(self.lon[once], self.lon_bounds[once], around=360.0)
+
+    @cached_property
+    def joined_rows(self) -> NDArray[np.bool_]:
+        """Whether each row and the next share an edge, shape (n_lat - 1,)."""
+        assert self.lat_bounds is not None
+        return sharing_edges(self.lat, self.lat_bounds)
+
+    @cached_property
+    def is_global(self) -> bool:
+        """Whether every point of the sphere is in a cell."""
+        return self.periodic and all(self.includes_poles) and bool(self.joined_rows.all())
 
     @property
     def includes_poles(self) -> tuple[bool, bool]:

@@ -5,11 +5,25 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from xsphere.cache import SharedEntries
 from xsphere.grids import samplings, voronoi
-from xsphere.grids.base import Grid, frozen_array, lonlat_to_vectors, vectors_to_lonlat
+from xsphere.grids.base import (
+    EARTH_RADIUS_KM,
+    Grid,
+    frozen_array,
+    lonlat_to_vectors,
+    vectors_to_lonlat,
+)
 from xsphere.grids.corners import check_places, checked_corners
+from xsphere.grids.polygons import polygon_areas
+from xsphere.grids.reach import Spread, areas_within, nearest_within, spread_of
+
+# Polygons looked at for a place: of large and small ones the nearest centre may be the wrong one.
+NEAR_POLYGONS = 4
+
+_spreads = SharedEntries(16)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,13 +37,18 @@ class PointGrid(Grid):
     lon_bounds, lat_bounds : array_like of float, shape (n_cells, n_vertices), optional
         Corners of the cells in degrees, in either sense of rotation, joined by great circles.
         Cells with fewer corners than others are filled up with NaN or with their last corner.
+    max_distance : float, optional
+        Kilometres up to which a point without a polygon stands for what is nearest to it; infinity
+        for no limit. By default as far as `xsphere.grids.reach.spread_of` tells from the spacing:
+        all of the sphere where points are all around it, half a cell beyond the rim of a region.
 
     Raises
     ------
     ValueError
         If the arrays differ in shape, are empty, or hold values that are not finite or beyond a
         pole; if only one of the bounds is given, a cell has fewer than three corners, reaches
-        over a hemisphere, or is nowhere near its centre.
+        over a hemisphere, or is nowhere near its centre; if `max_distance` is not positive, or
+        given beside bounds.
 
     Examples
     --------
@@ -45,8 +64,10 @@ class PointGrid(Grid):
     lat: NDArray[np.float64]
     lon_bounds: NDArray[np.float64] | None = None
     lat_bounds: NDArray[np.float64] | None = None
+    max_distance: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_max_distance()
         lon, lat = frozen_array(self.lon), frozen_array(self.lat)
         if lon.ndim != 1 or lon.shape != lat.shape or lon.size == 0:
             raise ValueError(
@@ -225,9 +246,115 @@ class PointGrid(Grid):
             return frozen_array(
                 np.abs(polygon_areas(lonlat_to_vectors(self.lon_bounds, self.lat_bounds)))  # type: ignore[arg-type]
             )
-        first, place = voronoi.distinct_places(self.centres)
+        first, place = self._places
         cell_areas = voronoi.voronoi_areas(self.centres[first])
         return frozen_array((cell_areas / np.bincount(place))[place])
+
+    @property
+    def covered_areas(self) -> NDArray[np.float64]:
+        """Area of the part of every cell within reach of its point, in steradian."""
+        return self.areas if self.has_bounds or self.is_global else self._areas_within_reach
+
+    @cached_property
+    def is_global(self) -> bool:
+        """Whether every point of the sphere is in a polygon, or within reach of a point."""
+        if self.has_bounds:
+            return bool(self.areas.sum() > 4 * np.pi * (1 - 1e-6))
+        return bool(self._spread.whole.all())
+
+    @cached_property
+    def reach(self) -> NDArray[np.float64]:
+        """Radians up to which each point stands for what is nearest to it, shape (n_cells,)."""
+        if self.has_bounds:
+            corners = lonlat_to_vectors(self.lon_bounds, self.lat_bounds)  # type: ignore[arg-type]
+            chords = np.linalg.norm(corners - self.centres[:, None], axis=-1).max(axis=1)
+            return frozen_array(2 * np.arcsin((chords / 2).clip(max=1.0)))
+        return frozen_array(self._spread.reach[self._places[1]])
+
+    def cells_at(self, lon: ArrayLike, lat: ArrayLike) -> NDArray[np.int64]:
+        """Position of the cell whose centre is nearest to each place.
+
+        Parameters
+        ----------
+        lon, lat : array_like of float
+            Degrees, of equal shape.
+
+        Returns
+        -------
+        array of int64, same shape
+            -1 beyond the reach of the points, and where not finite.
+
+        Examples
+        --------
+        >>> stations = PointGrid([8, 10, 9, 11], [50, 50, 51, 52])
+        >>> stations.cells_at([8.2, 50.0], [50.2, -20.0])
+        array([ 0, -1])
+        """
+        lon_deg, lat_deg = np.broadcast_arrays(np.asarray(lon, float), np.asarray(lat, float))
+        finite = np.isfinite(lon_deg) & np.isfinite(lat_deg)
+        places = lonlat_to_vectors(lon_deg[finite], lat_deg[finite])
+        found = np.full(lon_deg.shape, -1)
+        reach = None if self.is_global else self.reach
+        # the polygon that holds a place need not be that of the nearest centre
+        n_near = NEAR_POLYGONS if self.has_bounds else 1
+        found[finite] = nearest_within(self.centres, places, reach, n_near)
+        return found
+
+    def _check_max_distance(self) -> None:
+        if self.max_distance is None:
+            return
+        distance = float(self.max_distance)
+        if not distance > 0:
+            raise ValueError(f"max_distance must be positive, in km, got {self.max_distance!r}")
+        if self.lon_bounds is not None:
+            raise ValueError(
+                f"max_distance is for points without cell bounds, got {distance:g} km for cells "
+                "that have some; leave one of them out"
+            )
+        object.__setattr__(self, "max_distance", distance)
+
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """First point at each place, and which of the places every point is at."""
+        return voronoi.distinct_places(self.centres)
+
+    @property
+    def neighbour_places(self) -> NDArray[np.int64] | None:
+        """Pairs of places whose cells touch, shape (n, 2); places as `distinct_places` has them.
+
+        None where points on one circle, or fewer than 4, leave it undetermined.
+        """
+        return self._spread.pairs
+
+    @property
+    def _spread(self) -> Spread:
+        """How the places are spread: found once a process, since grids are made anew often."""
+
+        def make() -> Spread:
+            return spread_of(self.centres[self._places[0]], self._limits())
+
+        spread: Spread = _spreads.fetch(self.fingerprint, make)
+        return spread
+
+    def _limits(self) -> NDArray[np.float64] | None:
+        """Radians that the places reach by polygons or `max_distance`, None by their spacing."""
+        first, place = self._places
+        if self.has_bounds:
+            limits = np.zeros(first.size)
+            np.maximum.at(limits, place, np.pi if self.is_global else self.reach)
+            return limits
+        if self.max_distance is None:
+            return None
+        return np.full(first.size, min(self.max_distance / EARTH_RADIUS_KM, np.pi))
+
+    @cached_property
+    def _areas_within_reach(self) -> NDArray[np.float64]:
+        first, place = self._places
+        spread = self._spread
+        areas = voronoi.voronoi_areas(self.centres[first])
+        rim = np.flatnonzero(~spread.whole)
+        areas[rim] = np.minimum(areas[rim], areas_within(self.centres[first], rim, spread.reach))
+        return frozen_array((areas / np.bincount(place))[place])
 
     @cached_property
     def _voronoi_cells(self) -> Self:
@@ -235,6 +362,8 @@ class PointGrid(Grid):
 
     def _definition(self) -> dict[str, Any]:
         centres = {"lon": self.lon, "lat": self.lat}
+        if self.max_distance is not None:
+            return {**centres, "max_distance": self.max_distance}
         if self.lon_bounds is None:
             return centres
         return {**centres, "lon_bounds": self.lon_bounds, "lat_bounds": self.lat_bounds}
@@ -243,102 +372,3 @@ class PointGrid(Grid):
         if self.lon_bounds is None:
             return f"PointGrid({self.n_cells} points)"
         return f"PointGrid({self.n_cells} cells of up to {self.lon_bounds.shape[1]} corners)"
-
-
-def coarsened_points(grid: Grid, n_cells: int, *, seed: int = 0) -> PointGrid:
-    """Some of the centres of a grid, well spread over where it has any.
-
-    The coarser levels of a network of stations: each point is chosen as the farthest from those
-    chosen before, so that gaps are filled first and clusters thinned.
-
-    Parameters
-    ----------
-    grid : Grid
-        Any grid.
-    n_cells : int
-        How many of its centres to keep: at least 1, at most its different places.
-    seed : int
-        Chooses the first point. The same seed gives the same points, and with it fewer points
-        are a part of more.
-
-    Returns
-    -------
-    PointGrid
-        Of `n_cells` points at different places, in the order that they have in `grid`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a number is no integer, or out of range.
-
-    Examples
-    --------
-    >>> coarsened_points(PointGrid.random(1000), 250)
-    PointGrid(250 points)
-    """
-    cells = np.sort(voronoi.well_spread(grid.centres, n_cells, seed))
-    lon, lat = grid.centre_lonlat
-    return PointGrid(lon[cells], lat[cells])
-
-
-def polygon_areas(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Signed areas of polygons of great circles in steradian.
-
-    Parameters
-    ----------
-    vertices : array of float64, shape (..., n_vertices, 3)
-        Unit vectors of the corners, all in one hemisphere. Repeated corners change nothing.
-
-    Returns
-    -------
-    array of float64, shape (...)
-        Positive where the corners go round counter-clockwise, seen from outside the sphere.
-
-    References
-    ----------
-    .. [1] Eriksson (1990), On the measure of solid angles, https://doi.org/10.2307/2691141
-
-    Examples
-    --------
-    >>> float(polygon_areas(np.eye(3))) == np.pi / 2
-    True
-    """
-    first = vertices[..., :1, :]
-    second, third = vertices[..., 1:-1, :], vertices[..., 2:, :]
-    # from differences, since the product of three near vectors is lost in rounding
-    volume = (first * np.cross(second - first, third - first)).sum(axis=-1)
-    products = (first * second).sum(-1) + (second * third).sum(-1) + (third * first).sum(-1)
-    return np.asarray(2.0 * np.arctan2(volume, 1.0 + products).sum(axis=-1))
-
-
-def polygon_centroids(vertices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Centres of mass of polygons of great circles, taken onto the sphere.
-
-    Parameters
-    ----------
-    vertices : array of float64, shape (..., n_vertices, 3)
-        Unit vectors of the corners, all in one hemisphere. Repeated corners change nothing.
-
-    Returns
-    -------
-    array of float64, shape (..., 3)
-        Unit vectors.
-
-    References
-    ----------
-    .. [1] Brock (1975), https://doi.org/10.2307/1426186, the integral of the normal as one along
-       the edges
-
-    Examples
-    --------
-    >>> polygon_centroids(np.eye(3)).round(4)
-    array([0.5774, 0.5774, 0.5774])
-    """
-    following = np.roll(vertices, -1, axis=-2)
-    normals = np.cross(vertices, following - vertices)
-    sines = np.linalg.norm(normals, axis=-1, keepdims=True)
-    angles = np.arctan2(sines, (vertices * following).sum(axis=-1, keepdims=True))
-    # angle / sine goes to 1 where an edge has no length
-    sums = (np.divide(angles, sines, out=np.ones_like(sines), where=sines > 0) * normals).sum(-2)
-    sums *= np.sign((sums * vertices.sum(axis=-2)).sum(axis=-1, keepdims=True))
-    return np.asarray(sums / np.linalg.norm(sums, axis=-1, keepdims=True))

@@ -15,8 +15,9 @@ from xsphere.cache import SharedEntries, cached, entry_path
 from xsphere.entries import read_entry
 from xsphere.grids.base import Grid
 from xsphere.grids.healpix import HealpixGrid
-from xsphere.grids.latlon import LatLonGrid, is_gaussian
+from xsphere.grids.latlon import LatLonGrid
 from xsphere.grids.points import PointGrid
+from xsphere.grids.spacing import is_gaussian, latitude_bounds, longitude_bounds
 
 # Larger grids go by name.
 EMBEDDED_BYTES = 8192
@@ -113,7 +114,7 @@ def _arrived(kind: type, values: dict[str, Any]) -> Any:
 def _packed(grid: Grid) -> PackedGrid:
     kind, definition = type(grid).__name__, grid.__getstate__()
     if isinstance(grid, LatLonGrid):
-        definition = _short_axes(grid, definition)
+        definition = _short_axes(definition)
     arrays = {k: v for k, v in definition.items() if isinstance(v, np.ndarray)}
     folder = entry_path("grids", grid.fingerprint)
 
@@ -132,15 +133,20 @@ def _packed(grid: Grid) -> PackedGrid:
     return PackedGrid(kind, grid.fingerprint, definition)
 
 
-def _short_axes(grid: LatLonGrid, definition: dict[str, Any]) -> dict[str, Any]:
-    plain = LatLonGrid(grid.lon, grid.lat)
-    short: dict[str, Any] = {name: _as_linear(definition[name]) for name in ("lon", "lat")}
-    for name in ("lon_bounds", "lat_bounds"):
-        # those of Gaussian rows come from a library whose last bits may differ elsewhere
-        derived = np.array_equal(definition[name], getattr(plain, name)) and not (
-            name == "lat_bounds" and is_gaussian(grid.lat)
-        )
-        short[name] = None if derived else definition[name]
+def _short_axes(definition: dict[str, Any]) -> dict[str, Any]:
+    lon, lat = definition["lon"], definition["lat"]
+    short: dict[str, Any] = {
+        "lon": _as_linear(lon),
+        "lat": _as_linear(lat),
+        "lon_bounds": definition["lon_bounds"],
+        "lat_bounds": definition["lat_bounds"],
+    }
+    if lon.size > 1 and np.array_equal(short["lon_bounds"], longitude_bounds(lon)):
+        short["lon_bounds"] = None
+    # those of Gaussian rows come from a library whose last bits may differ elsewhere
+    derived = lat.size > 1 and np.array_equal(short["lat_bounds"], latitude_bounds(lat))
+    if derived and not is_gaussian(lat):
+        short["lat_bounds"] = None
     return short
 
 

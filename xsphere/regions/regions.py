@@ -35,7 +35,7 @@ def measured_regions(
     )
     if n == 0:
         return no_regions(values, angles)
-    weight = grid.areas[cells]
+    weight = grid.covered_areas[cells]
     total = np.bincount(region, weight, n)
     # cells region by region, each with its largest first
     order = np.lexsort((-weight, region))

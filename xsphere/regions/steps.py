@@ -13,7 +13,7 @@ from xsphere.conventions.base import pandas_indexes
 from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.values import check_unpacked, reading_of
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
-from xsphere.grids.latlon import COORDINATE_TOLERANCE
+from xsphere.grids.spacing import COORDINATE_TOLERANCE
 
 
 def matched_fields(

@@ -8,7 +8,6 @@ from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import Labelled
 from xsphere.grids import Ellipsoid, Grid, HealpixGrid, IndexingScheme, LatLonGrid
 from xsphere.regridding.labelled import regridded
-from xsphere.regridding.methods import covers_sphere
 from xsphere.regridding.node import MissingPolicy, RegridMethod, Rules
 from xsphere.regridding.places import (
     checked_level,
@@ -183,7 +182,7 @@ def to_healpix(
     alike = isinstance(source.grid, HealpixGrid) and source.grid.figure == grid.figure
     if isinstance(source.grid, HealpixGrid) and alike and not source.grid.is_global:
         grid = in_scheme(source.grid.at_level(grid.level), indexing_scheme)
-    elif extent == "source" and not covers_sphere(source.grid):
+    elif extent == "source" and not source.grid.is_global:
         grid = in_scheme(covered_cells(source.grid, grid.level, grid.figure), indexing_scheme)
     return regridded(obj, source, place_on(grid), rules, vectors)
 

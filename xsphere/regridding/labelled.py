@@ -23,7 +23,7 @@ from xsphere.conventions.values import (
 )
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.model.vectors import units_factor
-from xsphere.regridding.methods import covers_sphere, definite_methods
+from xsphere.regridding.methods import definite_methods
 from xsphere.regridding.node import RegridNode, Rules, VectorNode
 from xsphere.regridding.places import Place
 from xsphere.regridding.vectors import Vectors, check_vector_methods, vector_pairs
@@ -194,7 +194,7 @@ def regrid_node(
         fill = _fill(variable, classes)
         exhaustive = "not_computed" in str(attributes.get("flag_meanings", "")).split()
         node = replace(node, classes=classes, fill=fill, exhaustive=exhaustive)
-        if not covers_sphere(source) and dtype.kind in "iu" and classes is not None:
+        if not source.is_global and dtype.kind in "iu" and classes is not None:
             _declare(attributes, classes, fill, dtype)
     return ReadingNode(node=node, readings=(reading,)), attributes
 
@@ -251,7 +251,7 @@ def result_dtype(variable: xr.DataArray, source: Grid, rules: Rules) -> np.dtype
     dtype = variable.dtype
     if dtype.kind == "f":
         return np.dtype(f"f{min(dtype.itemsize, 8)}")
-    if rules.method == "mode" and not (dtype.kind == "b" and not covers_sphere(source)):
+    if rules.method == "mode" and not (dtype.kind == "b" and not source.is_global):
         return dtype.newbyteorder("=")
     return np.result_type(dtype.newbyteorder("="), np.float32)
 
@@ -289,7 +289,7 @@ def _encoding(
     stored = np.dtype(kept.get("dtype", dtype))
     if stored.kind not in "iu" or dtype.kind != "f":
         return kept
-    holds_missing = "_FillValue" in kept or "missing_value" in kept or covers_sphere(source)
+    holds_missing = "_FillValue" in kept or "missing_value" in kept or source.is_global
     holds_fractions = "scale_factor" in kept or rules.method in ("mode", "nearest")
     return kept if holds_missing and holds_fractions else {}
 

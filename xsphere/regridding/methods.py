@@ -28,23 +28,9 @@ def definite_method(
         return "mode"
     if isinstance(source, PointGrid) and not source.has_bounds:
         return "nearest"
-    averaged = _is_integrated(variable) or _coarser(target, source)
-    if averaged and shares_areas(source, target):
+    if shares_areas(source, target) and (_is_integrated(variable) or _coarser(target, source)):
         return "conservative"
     return "inverse_distance" if isinstance(source, PointGrid) else "bilinear"
-
-
-def covers_sphere(grid: Grid) -> bool:
-    """Whether every point of the sphere is in a cell."""
-    match grid:
-        case HealpixGrid():
-            return grid.is_global
-        case LatLonGrid():
-            return grid.periodic and all(grid.includes_poles)
-        case PointGrid() if grid.has_bounds:
-            return bool(grid.areas.sum() > 4 * np.pi * (1 - 1e-6))
-    # each point stands for what is nearest to it
-    return True
 
 
 def definite_methods(

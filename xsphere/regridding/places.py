@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xsphere.conventions import describe_healpix, horizontal_grid
 from xsphere.conventions.base import variables_of
 from xsphere.grids import (
+    EARTH_RADIUS_KM,
     Ellipsoid,
     Grid,
     HealpixGrid,
@@ -111,22 +113,40 @@ def in_scheme(grid: HealpixGrid, scheme: IndexingScheme) -> HealpixGrid:
 
 def covered_cells(source: Grid, level: int, ellipsoid: Ellipsoid | None = None) -> HealpixGrid:
     """Nested cells of a level whose centres a regional source covers."""
-    from xsphere.weights import conservative_weights
-
     coarse = HealpixGrid(min(level, COARSE_LEVEL), ellipsoid=ellipsoid)
-    touched = np.diff(conservative_weights(source, coarse).indptr) > 0
-    fine = replace(coarse, cell_ids=np.flatnonzero(touched)).at_level(level)
-    if isinstance(source, LatLonGrid | HealpixGrid):
-        inside = source.cells_at(*fine.centre_lonlat) >= 0
-    else:
-        # cells of polygons are found by their overlaps: half of a cell is its centre, nearly
-        inside = conservative_weights(source, fine).sum(axis=1) >= 0.5
+    touched = np.flatnonzero(_touched(source, coarse))
+    fine = replace(coarse, cell_ids=touched).at_level(level)
+    inside = _covered(source, fine)
     if not inside.any():
         raise ValueError(
             f"{source} covers the centre of no cell at level {level}; choose a finer level, or "
             "extent='global'"
         )
     return replace(fine, cell_ids=fine.nested_ids[inside])
+
+
+def _touched(source: Grid, coarse: HealpixGrid) -> NDArray[np.bool_]:
+    """Cells of which the source may cover a part."""
+    from xsphere.weights import conservative_weights
+
+    if isinstance(source, PointGrid) and not source.has_bounds:
+        # no cell reaches farther from its centre than half as far again as the edge of a square
+        radius = float(source.reach.max()) + 1.5 * np.sqrt(4 * np.pi / (12 * 4**coarse.level))
+        wider = PointGrid(source.lon, source.lat, max_distance=radius * EARTH_RADIUS_KM)
+        return np.asarray(wider.cells_at(*coarse.centre_lonlat) >= 0)
+    return np.asarray(np.diff(conservative_weights(source, coarse).indptr) > 0)
+
+
+def _covered(source: Grid, fine: HealpixGrid) -> NDArray[np.bool_]:
+    """Cells whose centres the source covers."""
+    from xsphere.weights import conservative_weights, regridding_weights
+
+    if isinstance(source, PointGrid) and source.has_bounds:
+        # cells of polygons are found by their overlaps: half of a cell is its centre, nearly
+        return np.asarray(conservative_weights(source, fine).sum(axis=1) >= 0.5)
+    if isinstance(source, PointGrid):
+        return np.diff(regridding_weights(source, fine, method="nearest").indptr) > 0
+    return source.cells_at(*fine.centre_lonlat) >= 0
 
 
 def equiangular(resolution: float) -> LatLonGrid:

@@ -61,7 +61,7 @@ def conservative_weights(source: Grid, target: Grid) -> sparse.csr_array:
     The twelve base cells touch the northern and the southern hemisphere:
 
     >>> from xsphere.grids import HealpixGrid, LatLonGrid
-    >>> hemispheres = LatLonGrid([180.0], [45.0, -45.0])
+    >>> hemispheres = LatLonGrid([180.0], [45.0, -45.0], lon_bounds=[[0.0, 360.0]])
     >>> conservative_weights(hemispheres, HealpixGrid(0)).toarray().round(12)[[0, 4, 8]]
     array([[1. , 0. ],
            [0.5, 0.5],

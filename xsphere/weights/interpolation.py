@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
+from xsphere.grids.latlon import EDGE_TOLERANCE
 from xsphere.weights.assembly import canonical
 from xsphere.weights.spheres import on_one_sphere
 
@@ -151,9 +152,9 @@ def bilinear_weights(source: Grid, target: Grid) -> sparse.csr_array:
 
     On a `LatLonGrid` linear in longitude and in latitude, across the seam where the columns go
     round. Between the last row and a pole that the grid covers, the mean of that row stands for
-    the value at the pole. Elsewhere at the rim, between the last centres and the edge of their
-    cells, the value is that of the last centres. On a `HealpixGrid` between two cells on each of
-    the two rings around the point [1]_.
+    the value at the pole. Elsewhere at the rim and beside gaps, between the last centres and the
+    edge of their cells, the value is that of the last centres. On a `HealpixGrid` between two cells
+    on each of the two rings around the point [1]_.
 
     Parameters
     ----------
@@ -212,29 +213,64 @@ def _stencil(x: Floats, nodes: Floats) -> Stencil:
     return Stencil(np.stack([left, right]), np.stack([1.0 - part, part]))
 
 
+def _beside_gaps(found: Stencil, x: Floats, joined: NDArray[np.bool_], upper: Floats) -> Stencil:
+    """The stencil, where all weight is on the node whose cell holds x if nodes do not touch.
+
+    Parameters
+    ----------
+    found : Stencil
+        Of increasing nodes.
+    x : array of float, shape (n_points,)
+        Places in cells of the axis.
+    joined : array of bool, shape (n_nodes - 1,)
+        Whether the cells of each node and the next share an edge.
+    upper : array of float, shape (n_nodes,)
+        Upper edge of the cell of every node.
+    """
+    if joined.all():
+        return found
+    left = found.nodes[0]
+    part = np.where(joined[left], found.weights[1], x > upper[left] + EDGE_TOLERANCE)
+    return Stencil(found.nodes, np.stack([1.0 - part, part]))
+
+
 def _column_stencil(grid: LatLonGrid, lon: Floats) -> Stencil:
     assert grid.lon_bounds is not None
     once = grid.lon[:-1] if grid.has_cyclic_column else grid.lon
     order = np.argsort(once)
     nodes, start = once[order], grid.lon_bounds.min()
-    if grid.periodic:
+    upper, joined = grid.lon_bounds[order, 1], grid.joined_columns
+    # between each column and the next to the east
+    joined = joined if order[0] == 0 else np.append(joined[:-1][::-1], joined[-1])
+    if joined[-1]:
         start, order = nodes[0], np.append(order, order[0])
-        nodes = np.append(nodes, nodes[0] + 360.0)
-    found = _stencil(start + np.mod(lon - start, 360.0), nodes)
+        nodes, upper = np.append(nodes, nodes[0] + 360.0), np.append(upper, np.inf)
+    else:
+        joined = joined[:-1]
+    x = start + np.mod(lon - start, 360.0)
+    found = _beside_gaps(_stencil(x, nodes), x, joined, upper)
+    return Stencil(order[found.nodes], found.weights)
+
+
+def _row_stencil(grid: LatLonGrid, lat: Floats) -> Stencil:
+    assert grid.lat_bounds is not None
+    order = np.argsort(grid.lat)
+    joined = grid.joined_rows if order[0] == 0 else grid.joined_rows[::-1]
+    found = _stencil(lat, grid.lat[order])
+    found = _beside_gaps(found, lat, joined, grid.lat_bounds[order, 1])
     return Stencil(order[found.nodes], found.weights)
 
 
 def _between_rows_and_columns(grid: LatLonGrid, lon: Floats, lat: Floats) -> sparse.coo_array:
     inside = np.flatnonzero(grid.cells_at(lon, lat) >= 0)
     columns = _column_stencil(grid, lon[inside])
-    order = np.argsort(grid.lat)
-    rows = _stencil(lat[inside], grid.lat[order])
+    rows = _row_stencil(grid, lat[inside])
     polar_part, polar_row = _polar_part(grid, lat[inside])
     beyond = polar_part > 0
     blocks = [
         (
             inside,
-            order[rows.nodes][:, None] * grid.lon.size + columns.nodes,
+            rows.nodes[:, None] * grid.lon.size + columns.nodes,
             ((1.0 - polar_part) * rows.weights)[:, None] * columns.weights,
         ),
         (

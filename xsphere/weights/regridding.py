@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
+import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from xsphere.cache import SharedEntries, cached, content_key
 from xsphere.compressed import compressed_rows
 from xsphere.grids import Grid, PointGrid
+from xsphere.weights.assembly import canonical
 from xsphere.weights.conservative import conservative_weights
 from xsphere.weights.interpolation import (
     bilinear_weights,
@@ -20,7 +22,7 @@ from xsphere.weights.second_order import SecondOrderWeights, second_order_weight
 Method = Literal["nearest", "bilinear", "conservative", "inverse_distance"]
 
 # Part of every key: raise it when a method's weights change.
-VERSION = 1
+VERSION = 2
 
 _METHODS: dict[str, Callable[[Grid, Grid], sparse.csr_array]] = {
     "nearest": nearest_weights,
@@ -28,6 +30,8 @@ _METHODS: dict[str, Callable[[Grid, Grid], sparse.csr_array]] = {
     "conservative": conservative_weights,
     "inverse_distance": inverse_distance_weights,
 }
+# Those that know no end of a region.
+_ENDLESS = {"nearest", "inverse_distance"}
 _matrices = SharedEntries(16)
 
 
@@ -47,7 +51,9 @@ def regridding_weights(source: Grid, target: Grid, *, method: Method) -> sparse.
     Returns
     -------
     sparse array of float64, shape (n_target, n_source)
-        Compressed rows with sorted int32 indices. Its arrays are read-only and shared.
+        Compressed rows with sorted int32 indices. Its arrays are read-only and shared. Rows of
+        target cells whose centres no source cell holds are empty; points hold what is within their
+        reach (see `PointGrid`), and a target cell with a point in it always gets a value.
 
     Raises
     ------
@@ -66,6 +72,8 @@ def regridding_weights(source: Grid, target: Grid, *, method: Method) -> sparse.
 
     def build() -> dict[str, NDArray[Any]]:
         matrix = _METHODS[method](source, target)
+        if method in _ENDLESS and not source.is_global:
+            matrix = _within_reach(matrix, source, target)
         return {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
 
     def read(arrays: dict[str, NDArray[Any]]) -> sparse.csr_array:
@@ -118,6 +126,15 @@ def regridding_pieces(source: Grid, target: Grid) -> SecondOrderWeights:
 
     pieces: SecondOrderWeights = _matrices.fetch(key, load)
     return pieces
+
+
+def _within_reach(matrix: sparse.csr_array, source: Grid, target: Grid) -> sparse.csr_array:
+    """The matrix without the rows of target cells that are beyond a region, whatever is nearest."""
+    inside = source.cells_at(*target.centre_lonlat) >= 0
+    if isinstance(source, PointGrid) and not isinstance(target, PointGrid):
+        held = target.cells_at(*source.centre_lonlat)
+        inside[held[held >= 0]] = True
+    return canonical(sparse.diags_array(inside.astype(np.float64)) @ matrix)
 
 
 def shares_areas(source: Grid, target: Grid) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.grids import HealpixGrid, LatLonGrid
+from xsphere.grids.spacing import sharing_edges
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -89,8 +90,9 @@ def surrounding_cells(grid: LatLonGrid | HealpixGrid) -> Ints:
     -------
     array of int64, shape (n_cells, 8)
         Positions in the grid's data; -1 for those that there are not, such as beyond the rim of a
-        region. Rows and columns of no area are passed over. Beyond a pole that a row touches are
-        the cells of that row on the other side: three, or two where an edge lies opposite.
+        region or a gap. Rows and columns of no area are passed over. Beyond a pole that a row
+        touches are the cells of that row on the other side: three, or two where an edge lies
+        opposite.
 
     Examples
     --------
@@ -113,9 +115,10 @@ def _around_boxes(grid: LatLonGrid) -> Ints:
     around = np.full((*grid.shape, 8), -1)
     rows = np.flatnonzero(np.ptp(grid.lat_bounds, -1) > 0)
     rows = rows[np.argsort(grid.lat[rows])]
+    joined = np.append(sharing_edges(grid.lat[rows], grid.lat_bounds[rows]), False)
     for at, row in enumerate(rows):
-        southern = (rows[at - 1], beside) if at > 0 else _across_pole(grid, row, -90.0)
-        northern = (rows[at + 1], beside) if at + 1 < rows.size else _across_pole(grid, row, 90.0)
+        southern = (rows[at - 1], beside) if joined[at - 1] else _across_pole(grid, row, -90.0)
+        northern = (rows[at + 1], beside) if joined[at] else _across_pole(grid, row, 90.0)
         parts = [southern, northern, (row, beside[:, [0, 2]])]
         around[row] = np.concatenate([_cells(other, columns, grid) for other, columns in parts], 1)
     around[:, beside[:, 1] < 0] = -1
@@ -131,9 +134,9 @@ def _columns_around(grid: LatLonGrid) -> Ints:
     """For every column the one before, itself, the one after; -1 for those that have no width."""
     assert grid.lon_bounds is not None
     columns = np.flatnonzero(np.ptp(grid.lon_bounds, -1) > 0)
-    before, after = np.roll(columns, 1), np.roll(columns, -1)
-    if not grid.periodic:
-        before[0] = after[-1] = -1
+    joined = sharing_edges(grid.lon[columns], grid.lon_bounds[columns], around=360.0)
+    before = np.where(np.roll(joined, 1), np.roll(columns, 1), -1)
+    after = np.where(joined, np.roll(columns, -1), -1)
     around = np.full((grid.lon.size, 3), -1)
     around[columns] = np.stack([before, columns, after], -1)
     return around
