@@ -327,6 +327,11 @@ class PointGrid(Grid):
         return self._spread.pairs
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether it is known, from spacing, polygons or `max_distance`, where points end."""
+        return self._spread.has_gaps
+
+    @property
     def _spread(self) -> Spread:
         """How the places are spread: found once a process, since grids are made anew often."""
 

@@ -43,6 +43,8 @@ class Spread(NamedTuple):
         Radians up to which each point stands for what is nearest to it.
     whole : array of bool, shape (n_points,)
         Whether all that is nearest to a point is within its reach.
+    has_gaps : bool
+        Whether it is known that points leave a part of the sphere empty.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class Spread(NamedTuple):
     pairs: Integers | None
     reach: Floats
     whole: NDArray[np.bool_]
+    has_gaps: bool
 
 
 class _Triangles(NamedTuple):
@@ -95,7 +98,7 @@ def spread_of(points: Floats, limit: Floats | None = None) -> Spread:
     triangles = _triangles(points)
     if triangles is None:
         reach = _nearest(points).clip(max=ALONE) if limit is None else limit
-        return Spread(None, reach, reach >= np.pi)
+        return Spread(None, reach, reach >= np.pi, has_gaps=limit is not None)
     corners, radii, _ = triangles
     if limit is None:
         closed = _closed(triangles, len(points))
@@ -108,7 +111,8 @@ def spread_of(points: Floats, limit: Floats | None = None) -> Spread:
         pairs = pairs[2 * np.arcsin(lengths / 2) <= limit[pairs].sum(axis=1)]
     farthest = np.zeros(len(points))
     np.maximum.at(farthest, corners.ravel(), np.repeat(radii, 3))
-    return Spread(pairs, reach, farthest <= reach + 1e-9)
+    has_gaps = limit is not None or not bool(closed.all())
+    return Spread(pairs, reach, farthest <= reach + 1e-9, has_gaps)
 
 
 def _triangles(points: Floats) -> _Triangles | None:

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.grids import Grid, HealpixGrid, LatLonGrid, lonlat_to_vectors, vectors_to_lonlat
+from xsphere.grids import (
+    Grid,
+    HealpixGrid,
+    LatLonGrid,
+    PointGrid,
+    lonlat_to_vectors,
+    vectors_to_lonlat,
+)
+from xsphere.grids.reach import nearest_within
 
 Extent = tuple[float, float, float, float]
 DOTS_PER_INCH = 200
@@ -89,9 +97,17 @@ def region_of(grid: Grid) -> Region | None:
 
 
 def _bounds_of_edges(grid: LatLonGrid) -> Extent:
+    """First longitude, width, south and north of what the columns cover, over the seam too."""
     assert grid.lon_bounds is not None
     assert grid.lat_bounds is not None
     start, width = grid.lon_bounds.min(), np.ptp(grid.lon_bounds)
+    if not grid.periodic:
+        west = grid.lon_bounds[:, 0] % 360.0
+        order = np.argsort(west)
+        west, east = west[order], (west + np.ptp(grid.lon_bounds, axis=-1))[order]
+        gaps = np.append(west[1:], west[0] + 360.0) - np.maximum.accumulate(east)
+        start = west[(gaps.argmax() + 1) % west.size]
+        width = 360.0 - gaps.max()
     return start, width, grid.lat_bounds.min(), grid.lat_bounds.max()
 
 
@@ -279,7 +295,8 @@ def cells_under(screen: Screen, grid: Grid) -> NDArray[np.int64]:
     screen : Screen
         Pixels of a map.
     grid : Grid
-        Points stand for the part of the sphere nearest to them, within the region they span.
+        Points stand for the part of the sphere nearest to them, within the region they span, and
+        not over gaps between them.
 
     Returns
     -------
@@ -295,10 +312,8 @@ def cells_under(screen: Screen, grid: Grid) -> NDArray[np.int64]:
     array([[2, 3, 0, 1],
            [6, 7, 4, 5]])
     """
-    if isinstance(grid, HealpixGrid | LatLonGrid):
+    if not isinstance(grid, PointGrid) or grid.has_gaps:
         return grid.cells_at(screen.lon, screen.lat)
-    from scipy.spatial import cKDTree
-
     inside = np.isfinite(screen.lon)
     region = region_of(grid)
     if region is not None:
@@ -307,5 +322,5 @@ def cells_under(screen: Screen, grid: Grid) -> NDArray[np.int64]:
         inside &= (screen.lat >= region.south) & (screen.lat <= region.north)
     cells = np.full(screen.lon.shape, -1)
     points = lonlat_to_vectors(screen.lon[inside], screen.lat[inside])
-    cells[inside] = cKDTree(grid.centres).query(points)[1]
+    cells[inside] = nearest_within(grid.centres, points, None)
     return cells
