@@ -566,7 +566,7 @@ class TestAdjacency:
         assert region_count(grid, stripes) > 1
 
     def test_one_row_from_pole_to_pole(self) -> None:
-        assert adjacency(LatLonGrid(np.arange(5) * 72.0, [0.0])).sum() == 20
+        assert adjacency(LatLonGrid(np.arange(5) * 72.0, [0.0], lat_bounds=[[-90, 90]])).sum() == 20
 
     @given(seed=seeds, n_cells=st.integers(12, 60))
     @settings(max_examples=15, deadline=None)

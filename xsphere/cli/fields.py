@@ -54,6 +54,9 @@ def regrid(
     min_valid_fraction: Annotated[
         float, typer.Option(help="Part of a cell that must have values, for renormalize.")
     ] = 0.5,
+    max_distance: Annotated[
+        float | None, typer.Option(help="Kilometres that points stand for; by their spacing.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Bring a dataset onto the HEALPix grid, or onto longitude and latitude."""
@@ -69,6 +72,7 @@ def regrid(
         "method": method,
         "missing": missing,
         "min_valid_fraction": min_valid_fraction,
+        "max_distance": max_distance,
     }
     if resolution is not None:
         result = to_latlon(ds, resolution, **options)

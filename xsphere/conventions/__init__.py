@@ -2,7 +2,7 @@
 
 from xsphere.conventions.base import HorizontalGrid
 from xsphere.conventions.healpix import GuessedGridWarning
-from xsphere.conventions.horizontal import horizontal_grid
+from xsphere.conventions.horizontal import horizontal_grid, with_max_distance
 from xsphere.conventions.masks import (
     INVALID,
     NOT_COMPUTED,
@@ -29,5 +29,6 @@ __all__ = [
     "healpix_info",
     "horizontal_grid",
     "mask_attributes",
+    "with_max_distance",
     "without_dggs",
 ]

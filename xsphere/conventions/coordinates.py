@@ -12,6 +12,9 @@ from xsphere.conventions.projections import CYLINDRICAL, Projection, projection_
 from xsphere.grids import LatLonGrid, PointGrid
 from xsphere.grids.spacing import COORDINATE_TOLERANCE
 
+# Attribute of latitude: kilometres up to which points stand for what is nearest to them.
+MAX_DISTANCE = "max_distance"
+
 Rule = Callable[[str, xr.Variable], bool]
 
 # coordinates of a rotated pole are degrees too, but neither latitude nor longitude
@@ -268,12 +271,14 @@ def _point_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> Hor
         or min(lon_bounds.shape[1], lat_bounds.shape[1]) < 3
     ):
         lon_bounds = lat_bounds = None
+    max_distance = variables[lat].attrs.get(MAX_DISTANCE) if lon_bounds is None else None
     return HorizontalGrid(
         grid=PointGrid(
             _centres(variables, lon),
             at_most_pole(_centres(variables, lat)),
             lon_bounds,
             None if lat_bounds is None else at_most_pole(lat_bounds),
+            max_distance,
         ),
         dims=(str(variables[lat].dims[0]),),
         coords=_with_bounds(variables, lat, lon),

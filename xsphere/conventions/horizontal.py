@@ -4,12 +4,17 @@ from collections.abc import Hashable, Sequence
 
 import xarray as xr
 
-from xsphere.conventions.base import HorizontalGrid, placed
-from xsphere.conventions.coordinates import geographic_grid, missing_axes, near_misses
+from xsphere.conventions.base import HorizontalGrid, Labelled, placed
+from xsphere.conventions.coordinates import (
+    MAX_DISTANCE,
+    geographic_grid,
+    missing_axes,
+    near_misses,
+)
 from xsphere.conventions.healpix import guessed_healpix_grid, healpix_grid
 from xsphere.conventions.ugrid import ugrid_grid
 from xsphere.conventions.written import describe_healpix
-from xsphere.grids import HealpixGrid
+from xsphere.grids import HealpixGrid, PointGrid
 
 
 def horizontal_grid(
@@ -30,7 +35,10 @@ def horizontal_grid(
         edges where CF bounds give three corners or more). Of a mesh, the variables must all be on
         its faces, which have edges, or all on its nodes, which are points without. A Dataset
         tells more than an array selected from it, which has lost bounds, meshes, attributes of
-        the Dataset and grid mappings with a dimension of their own.
+        the Dataset and grid mappings with a dimension of their own. Where there are no data, there
+        are no cells: gaps between rows, columns and points are found by their spacing (see
+        `LatLonGrid` and `PointGrid`). CF bounds say otherwise; of points without, an attribute
+        ``max_distance`` of the latitude does, in km.
     variables : sequence of names, optional
         Variables of a Dataset whose grid is meant, where others may be on another.
 
@@ -127,3 +135,44 @@ def selected(ds: xr.Dataset, name: Hashable) -> xr.DataArray:
         return on_its_own(array, ds, horizontal_grid(ds, [name]))
     except ValueError:
         return array  # what needs a grid will say what is missing
+
+
+def with_max_distance(obj: Labelled, max_distance: float | None) -> Labelled:
+    """The same data on points that stand for what is nearest to them up to a distance.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        On points without cell bounds. Left as it was.
+    max_distance : float, optional
+        Kilometres. If not given, the object comes back as it is.
+
+    Returns
+    -------
+    Dataset or DataArray
+        With an attribute ``max_distance`` of the latitude, which `horizontal_grid` reads.
+
+    Raises
+    ------
+    ValueError
+        If the cells have edges, or the distance is not positive.
+
+    Examples
+    --------
+    >>> coords = {"lat": ("station", [50.0, 48.0]), "lon": ("station", [8.0, 11.0])}
+    >>> field = xr.DataArray([1.0, 2.0], coords, ("station",))
+    >>> horizontal_grid(with_max_distance(field, 300)).grid.max_distance
+    300.0
+    """
+    if max_distance is None:
+        return obj
+    found = horizontal_grid(obj)
+    limited = obj.copy(deep=False)
+    if isinstance(found.grid, PointGrid) and not found.grid.has_bounds and found.coords:
+        limited[found.coords[0]].attrs[MAX_DISTANCE] = max_distance
+    if getattr(horizontal_grid(limited).grid, "max_distance", None) is None:
+        raise ValueError(
+            f"max_distance is for latitude and longitude of points without cell bounds, got "
+            f"{found.grid}; leave it out: cells with edges stand for what is inside them"
+        )
+    return limited

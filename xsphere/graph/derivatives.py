@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from xsphere.graph.stencils import distinct_count, stencil
-from xsphere.graph.touching import adjacency
 from xsphere.grids import Grid, LatLonGrid, PointGrid, tangent_vectors
+from xsphere.grids.reach import parts_between_gaps
+from xsphere.grids.voronoi import distinct_places
 
 Pair = tuple[sparse.csr_array, sparse.csr_array]
 Entries = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
@@ -165,11 +165,11 @@ def _slopes(grid: Grid, k: int) -> _Slopes:
         raise ValueError(f"k must be at least 5 neighbours to fit a quadratic, got {k}")
     cells = np.arange(grid.n_cells)
     most = k if isinstance(grid, LatLonGrid) else max(k, min(4 * k, distinct_count(grid) - 1))
-    component = _components(grid)
+    part = _parts(grid)
     parts = []
     while cells.size:
         ids = stencil(grid, k, cells)
-        lacking = _over_gaps(component, cells, ids)
+        lacking = _over_gaps(part, cells, ids)
         parts.append(_missing_entries(cells[lacking]))
         cells, ids = cells[~lacking], ids[~lacking]
         weights, size = _weights_around(grid, cells, ids)
@@ -186,21 +186,21 @@ def _slopes(grid: Grid, k: int) -> _Slopes:
     return _Slopes(grid.n_cells, *(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _components(grid: Grid) -> NDArray[np.integer] | None:
-    """Which of the parts between gaps every point is in; None where there are no gaps."""
-    if not isinstance(grid, PointGrid) or grid.is_global:
+def _parts(grid: Grid) -> NDArray[np.int64] | None:
+    """Which of the parts between gaps every point is in; None where there are none."""
+    if not isinstance(grid, PointGrid) or not grid.has_gaps:
         return None
-    components: NDArray[np.integer] = connected_components(adjacency(grid), directed=False)[1]
-    return components
+    first, place = distinct_places(grid.centres)
+    return parts_between_gaps(grid.centres[first])[place]
 
 
 def _over_gaps(
-    component: NDArray[np.integer] | None, cells: NDArray[np.int64], ids: NDArray[np.int64]
+    part: NDArray[np.int64] | None, cells: NDArray[np.int64], ids: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Which cells have no stencil, or one that reaches over a gap."""
-    if component is None:
+    if part is None:
         return np.asarray(ids[:, 0] < 0)
-    return np.asarray((component[ids] != component[cells][:, None]).any(axis=1))
+    return np.asarray((part[ids] != part[cells][:, None]).any(axis=1))
 
 
 def _missing_entries(cells: NDArray[np.int64]) -> Entries:

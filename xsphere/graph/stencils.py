@@ -70,8 +70,8 @@ def _block_stencil(grid: LatLonGrid, k: int) -> NDArray[np.int64]:
     enough = (row_runs.length >= need)[:, None] & (column_runs.length >= need)
     if not enough.any():
         raise ValueError(
-            f"stencils of {k} neighbours need at least {need} rows and columns without gaps, got "
-            f"{n_lat} x {n_lon} in {grid!r}"
+            f"stencils of {k} neighbours need at least {need} rows and columns, got "
+            f"{n_lat} x {n_lon} in {grid!r}, or fewer between gaps"
         )
     offsets = np.arange(-radius, radius + 1)
     rows, turned = _rows_around(grid, offsets, row_runs)

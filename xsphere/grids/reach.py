@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from xsphere.grids.base import tangent_vectors, vectors_to_lonlat
 
@@ -70,8 +72,8 @@ def spread_of(points: Floats, limit: Floats | None = None) -> Spread:
 
     A triangle of neighbours is a gap if the circle around it is more than twice the usual one (the
     lower median at a corner, the middle one of its corners) or 16 times that of all points, or if
-    it is nearly a line. Where no circle is 4 times the usual one, none is: random points are of
-    that kind. A point reaches to the centres of the circles around its triangles without the gaps;
+    it is nearly a line. Where no circle is 4 times the usual one (8 times the third smallest of
+    nine), none is: random points are of that kind. A point reaches to the centres of the circles around its triangles without the gaps;
     if it has none, to its nearest point; never farther than 2000 km (1000 km without triangles).
 
     Parameters
@@ -132,19 +134,50 @@ def _triangles(points: Floats) -> _Triangles | None:
     return _Triangles(corners, radii, longest < np.sin(radii))
 
 
-def _closed(triangles: _Triangles, n_points: int) -> NDArray[np.bool_]:
+def parts_between_gaps(points: Floats) -> Integers:
+    """Which of the parts between gaps every point is in.
+
+    Parameters
+    ----------
+    points : array of float64, shape (n_points, 3)
+        Unit vectors, at different places.
+
+    Returns
+    -------
+    array of int, shape (n_points,)
+        Numbers of the parts. A dense cluster among sparse points is part of these.
+
+    Examples
+    --------
+    >>> parts_between_gaps(np.eye(3))
+    array([0, 0, 0])
+    """
+    triangles, n = _triangles(points), len(points)
+    if triangles is None:
+        return np.zeros(n, np.int64)
+    corners = triangles.corners[_closed(triangles, n, limit=np.inf)]
+    one, other = corners[:, [[0, 1], [1, 2]]].reshape(-1, 2).T
+    links = sparse.coo_array((np.ones(one.size), (one, other)), shape=(n, n))
+    return np.asarray(csgraph.connected_components(links, directed=False)[1], np.int64)
+
+
+def _closed(triangles: _Triangles, n_points: int, *, limit: float = SPARSE) -> NDArray[np.bool_]:
     """Which triangles are no gaps."""
     radii, needles = triangles.radii, triangles.needles
     # none is more than half the sphere
     half = radii < np.pi / 2
     usual = _usual(triangles, ~needles, n_points)
     large = radii > GAP * usual
+    huge = (radii > SCATTERED * usual) | (
+        radii > 2 * SCATTERED * _usual(triangles, ~needles, n_points, part=3)
+    )
     # holes between scattered points are no lines, as the rims of regions are
-    if not (radii > SCATTERED * usual).any() and 3 * (large & needles).sum() <= large.sum():
+    if not huge.any() and 3 * (large & needles).sum() <= large.sum():
         return half
     # at the rim of a region most triangles may be gaps
     near = ~needles & (radii <= SCATTERED * _usual(triangles, ~needles, n_points, part=4))
-    near &= radii <= SPARSE * (np.median(radii[~needles]) if not needles.all() else 0.0)
+    if not needles.all():
+        near &= radii <= limit * np.median(radii[~needles])
     return np.asarray(half & near & (radii <= GAP * _usual(triangles, near, n_points)))
 
 

@@ -18,8 +18,8 @@ NEAR = 2
 def gaps_of(steps: Floats, *, circular: bool = False) -> NDArray[np.bool_]:
     """Which steps between neighbouring rows or columns hold no data, rather than larger cells.
 
-    A step is a gap if it is more than 1.5 times the usual one near it: the lower median of the
-    step itself and two on either side. It is one, too, if it and all that are longer are more than
+    A step is a gap if it is more than 1.5 times the usual one near it: the median of the step
+    itself and two on either side (of four on a circle the second). It is one, too, if it and all that are longer are more than
     5 times the next shorter step (the shortest quarter of the steps apart). So spacing that changes
     by and by, or from one zone to another, has no gaps, and a missing row is one.
 
@@ -48,7 +48,7 @@ def gaps_of(steps: Floats, *, circular: bool = False) -> NDArray[np.bool_]:
         # no step twice
         beside = beside[:, : min(n, 2 * NEAR + 1)] % n
     near = np.where((beside >= 0) & (beside < n), steps[beside % n], np.nan)
-    usual = np.nanquantile(near, 0.5, axis=1, method="lower")
+    usual = np.nanquantile(near, 0.5, axis=1, method="lower" if circular else "linear")
     ordered = np.sort(steps)[(n - 1) // 4 :]
     jumps = np.flatnonzero(ordered[1:] > FAR_LARGER * ordered[:-1])
     longest = ordered[jumps[0]] if jumps.size else np.inf

@@ -4,7 +4,7 @@ from typing import Literal, cast, get_args
 
 import xarray as xr
 
-from xsphere.conventions import HorizontalGrid, horizontal_grid
+from xsphere.conventions import HorizontalGrid, horizontal_grid, with_max_distance
 from xsphere.conventions.base import Labelled
 from xsphere.grids import Ellipsoid, Grid, HealpixGrid, IndexingScheme, LatLonGrid
 from xsphere.regridding.labelled import regridded
@@ -30,6 +30,7 @@ def regrid(
     vectors: Vectors = "auto",
     missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
+    max_distance: float | None = None,
 ) -> Labelled:
     """The same fields on another grid, lazily if they are dask arrays.
 
@@ -65,6 +66,11 @@ def regrid(
     min_valid_fraction : float
         Part of a cell that must have values, from 0 to 1, for ``"renormalize"``. Cells beyond a
         regional source count as missing.
+    max_distance : float, optional
+        Kilometres up to which points without cell bounds stand for what is nearest to them: cells
+        farther away are missing, unless there is a point in them. By default as their spacing
+        tells, see `xsphere.grids.PointGrid`; infinity for no limit. An attribute ``max_distance``
+        of the latitude says the same to every function.
 
     Returns
     -------
@@ -95,8 +101,9 @@ def regrid(
         If a variable to regrid holds neither numbers nor booleans.
     ValueError
         If no grid is found, horizontal dimensions are split into chunks, the method is not
-        possible between these grids, flags would be averaged, variables are packed, or vectors do
-        not fit. When computed: if a mask holds values that are none of its flags.
+        possible between these grids, flags would be averaged, variables are packed, vectors do not
+        fit, or `max_distance` is given for cells with edges. When computed: if a mask holds values
+        that are none of its flags.
 
     Warns
     -----
@@ -114,6 +121,7 @@ def regrid(
     (Frozen({'cells': 192}), dtype('float32'))
     """
     rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
+    obj = with_max_distance(obj, max_distance)
     return regridded(obj, horizontal_grid(obj), place_on(target), rules, vectors)
 
 
@@ -129,6 +137,7 @@ def to_healpix(
     indexing_scheme: IndexingScheme = "nested",
     extent: Extent = "global",
     ellipsoid: str | Ellipsoid | None = None,
+    max_distance: float | None = None,
 ) -> Labelled:
     """The same fields on a HEALPix grid, lazily if they are dask arrays.
 
@@ -141,7 +150,7 @@ def to_healpix(
         Refinement level: ``12 * 4**level`` cells.
     nside : int, optional
         ``2**level``, instead of `level`.
-    method, vectors, missing, min_valid_fraction
+    method, vectors, missing, min_valid_fraction, max_distance
         As for `regrid`.
     indexing_scheme : {"nested", "ring"}
         Order of the cells.
@@ -176,6 +185,7 @@ def to_healpix(
     rules = Rules(method=method, missing=missing, min_valid_fraction=min_valid_fraction)
     level = checked_level(level, nside, "to_healpix")
     grid = HealpixGrid(level, indexing_scheme, ellipsoid=ellipsoid)
+    obj = with_max_distance(obj, max_distance)
     source = horizontal_grid(obj)
     if extent not in get_args(Extent):
         raise ValueError(f"extent must be one of {list(get_args(Extent))}, got {extent!r}")
@@ -317,6 +327,7 @@ def to_latlon(
     vectors: Vectors = "auto",
     missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
+    max_distance: float | None = None,
 ) -> Labelled:
     """The same fields on a longitude-latitude grid, lazily if they are dask arrays.
 
@@ -329,7 +340,7 @@ def to_latlon(
         from the meridian of Greenwich; centres are half a cell off the poles and the meridian.
     like : Dataset, DataArray or LatLonGrid, optional
         Whose grid to take instead, with its names.
-    method, vectors, missing, min_valid_fraction
+    method, vectors, missing, min_valid_fraction, max_distance
         As for `regrid`.
 
     Returns
@@ -363,4 +374,5 @@ def to_latlon(
         place = place_like(like)
     else:
         place = place_on(like if like is not None else equiangular(cast("float", resolution)))
+    obj = with_max_distance(obj, max_distance)
     return regridded(obj, horizontal_grid(obj), place, rules, vectors)

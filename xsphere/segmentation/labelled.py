@@ -52,7 +52,8 @@ def segment(
     Parameters
     ----------
     ds : Dataset, str or Path
-        Fields on a longitude-latitude, HEALPix or unstructured grid, in one chunk along it. Other
+        Fields on a longitude-latitude, HEALPix or unstructured grid, in one chunk along it. Cells
+        without data near are invalid input (see `xsphere.horizontal_grid`). Other
         dimensions, such as time and ensemble member, are kept. It is not changed. A path of a
         Zarr store or NetCDF file is opened without chunks, which is the best way to give much
         data: see the notes.
