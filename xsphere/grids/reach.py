@@ -72,9 +72,10 @@ def spread_of(points: Floats, limit: Floats | None = None) -> Spread:
 
     A triangle of neighbours is a gap if the circle around it is more than twice the usual one (the
     lower median at a corner, the middle one of its corners) or 16 times that of all points, or if
-    it is nearly a line. Where no circle is 4 times the usual one (8 times the third smallest of
-    nine), none is: random points are of that kind. A point reaches to the centres of the circles around its triangles without the gaps;
-    if it has none, to its nearest point; never farther than 2000 km (1000 km without triangles).
+    it is nearly a line. Where no circle is 4 times the usual one, none is a gap: random points are
+    of that kind. A point reaches to the centres of the circles around its triangles without the
+    gaps; if it has none, to its nearest point; never farther than 2000 km (1000 km without
+    triangles).
 
     Parameters
     ----------

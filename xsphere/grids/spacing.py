@@ -19,9 +19,10 @@ def gaps_of(steps: Floats, *, circular: bool = False) -> NDArray[np.bool_]:
     """Which steps between neighbouring rows or columns hold no data, rather than larger cells.
 
     A step is a gap if it is more than 1.5 times the usual one near it: the median of the step
-    itself and two on either side (of four on a circle the second). It is one, too, if it and all that are longer are more than
-    5 times the next shorter step (the shortest quarter of the steps apart). So spacing that changes
-    by and by, or from one zone to another, has no gaps, and a missing row is one.
+    itself and two on either side (of four on a circle the second). It is one, too, if it and all
+    that are longer are more than 5 times the next shorter step (the shortest quarter of the steps
+    apart). So spacing that changes by and by, or from one zone to another, has no gaps, and a
+    missing row is one.
 
     Parameters
     ----------

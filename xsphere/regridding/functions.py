@@ -125,7 +125,7 @@ def regrid(
     return regridded(obj, horizontal_grid(obj), place_on(target), rules, vectors)
 
 
-def to_healpix(
+def to_healpix(  # noqa: PLR0913 - options of regridding and of the grid
     obj: Labelled,
     level: int | None = None,
     *,
@@ -134,10 +134,10 @@ def to_healpix(
     vectors: Vectors = "auto",
     missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
+    max_distance: float | None = None,
     indexing_scheme: IndexingScheme = "nested",
     extent: Extent = "global",
     ellipsoid: str | Ellipsoid | None = None,
-    max_distance: float | None = None,
 ) -> Labelled:
     """The same fields on a HEALPix grid, lazily if they are dask arrays.
 
