@@ -5,9 +5,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from xsphere.cache import SharedEntries, cached, content_key
-from xsphere.compressed import compressed_rows
+from xsphere.compressed import check_indices, compressed_rows
 from xsphere.graph.derivatives import (
     Pair,
     divergence_matrices,
@@ -73,8 +74,10 @@ def derivative_matrices(derivative: Derivative, grid: Grid, k: int = 8) -> Pair:
             # both have an entry wherever one has, so the pattern is stored once
             "indptr": first.indptr,
             "indices": first.indices.astype(np.int32),
-            "first": first.data,
-            "second": second.data,
+            # entries are finite: those of cells without a derivative are named
+            "missing": np.flatnonzero(np.isnan(first.data)).astype(np.int32),
+            "first": np.nan_to_num(first.data, nan=0.0),
+            "second": np.nan_to_num(second.data, nan=0.0),
         }
 
     def load() -> Pair:
@@ -83,7 +86,17 @@ def derivative_matrices(derivative: Derivative, grid: Grid, k: int = 8) -> Pair:
     def read(arrays: dict[str, NDArray[Any]]) -> Pair:
         shape = (grid.n_cells, grid.n_cells)
         first, second = (compressed_rows(arrays, shape, data=n) for n in ("first", "second"))
-        return first, second
+        check_indices(arrays["missing"], first.nnz, "missing")
+        return _without(first, arrays["missing"]), _without(second, arrays["missing"])
 
     pair: Pair = _pairs.fetch(key, load)
     return pair
+
+
+def _without(matrix: sparse.csr_array, missing: NDArray[Any]) -> sparse.csr_array:
+    """The matrix, whose entries that are missing are NaN."""
+    if missing.size:
+        matrix.data = matrix.data.copy()
+        matrix.data[missing] = np.nan
+        matrix.data.flags.writeable = False
+    return matrix
