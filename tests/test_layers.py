@@ -50,6 +50,7 @@ SIDEWAYS = {
     ("housekeeping", "entries"),
     ("blocks", "store"),
     ("blocks", "outputs"),
+    ("blocks", "sources"),
     ("blocks", "storable"),
     ("sources", "storable"),
     ("store", "storable"),

@@ -1,5 +1,7 @@
 """No bit of a store can change unnoticed, and what is noticed can be mended."""
 
+import errno
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from zarr.storage import LocalStore
 
 from xsphere.blocks import (
+    IncompleteStoreError,
     OtherRunError,
     StoreError,
     open_mask,
@@ -23,6 +27,7 @@ from xsphere.blocks.ledger import LEDGER
 from xsphere.blocks.state import keep_books, open_state
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.grids import HealpixGrid
+from xsphere.sources import MissingChunkError
 
 NAMES = ("zarr.json", "mask/zarr.json", "time/zarr.json", "month/c/0", f"{LEDGER}/zarr.json")
 
@@ -127,3 +132,60 @@ def test_schema_and_counts_are_checked(whole: Path, tmp_path: Path) -> None:
     keep_books(path, books | {"schema": 99})
     with pytest.raises(StoreError, match=r"has the schema 99, not .* another version of xsphere"):
         open_mask(path)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), MemoryError("no room")]
+)
+@pytest.mark.parametrize("part", ["_xsphere/ledger", "mask", "time"])
+def test_a_disk_that_fails_says_nothing_of_what_is_stored(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, part: str
+) -> None:
+    """Nothing is computed again, and nothing is called damaged: the run stops."""
+    path = tmp_path / "m.zarr"
+    shutil.copytree(whole, path)
+    get = LocalStore.get
+
+    async def failing(self: Any, key: str, *arguments: Any, **options: Any) -> Any:
+        if part in key and not key.endswith("zarr.json"):
+            raise error
+        return await get(self, key, *arguments, **options)
+
+    monkeypatch.setattr(LocalStore, "get", failing)
+    calls: list[Any] = [lambda: verify_store(path), lambda: repair_store(path, result(), workers=1)]
+    if part != "mask":
+        # what is in the ledger is not read again
+        calls.append(lambda: write_blocks(result(), path, workers=1))
+    for call in calls:
+        with pytest.raises(type(error), match=str(error.args[-1])):
+            call()
+    monkeypatch.undo()
+    assert verify_store(path).ok
+
+
+def test_a_folder_that_cannot_be_looked_into_is_not_empty(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = os.stat
+
+    def failing(path: Any, *arguments: Any, **options: Any) -> Any:
+        if "/mask/c/" in str(path):
+            raise OSError(errno.EIO, "Input/output error")
+        return looked(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        open_mask(whole)
+
+
+def test_blocks_that_vanish_after_opening_are_an_error(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.zarr"
+    shutil.copytree(whole, path)
+    ds = open_mask(path)
+    (path / "mask" / "c" / "1" / "0").unlink()
+    assert ds["mask"][:2].load().shape == (2, 12)
+    with pytest.raises(MissingChunkError, match="mask"):
+        ds["mask"].load()
+    with pytest.raises(IncompleteStoreError, match="1 of 2 blocks are lost"):
+        open_mask(path)
+    assert (open_mask(path, allow_incomplete=True)["mask"][2] == 255).all()

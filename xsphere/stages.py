@@ -1,4 +1,4 @@
-"""Seconds that the stages of some work take, added up where somebody asks for them."""
+"""What some work tells of itself where somebody asks: seconds of its stages, and its devices."""
 
 import time
 from collections.abc import Iterator
@@ -83,3 +83,49 @@ def stage(name: str) -> Iterator[None]:
         yield
     finally:
         clock.leave()
+
+
+_devices: ContextVar[set[str] | None] = ContextVar("xsphere_devices", default=None)
+
+
+@contextmanager
+def devices_noted() -> Iterator[set[str]]:
+    """Kinds of devices that this thread uses inside, as far as they change the bits of a result.
+
+    Yields
+    ------
+    set of str
+        Filled by `note_device`.
+
+    Examples
+    --------
+    >>> with devices_noted() as devices:
+    ...     note_device("network", "cpu")
+    >>> devices
+    {'network on cpu'}
+    """
+    devices: set[str] = set()
+    token = _devices.set(devices)
+    try:
+        yield devices
+    finally:
+        _devices.reset(token)
+
+
+def note_device(work: str, kind: str) -> None:
+    """Tell which kind of device some work is done on, if anybody asked.
+
+    Parameters
+    ----------
+    work : str
+        What is done there.
+    kind : str
+        As torch names it: devices of one kind give the same bits.
+
+    Examples
+    --------
+    >>> note_device("network", "cuda")
+    """
+    devices = _devices.get()
+    if devices is not None:
+        devices.add(f"{work} on {kind}")

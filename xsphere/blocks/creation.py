@@ -14,7 +14,7 @@ from xsphere.atomic import built_beside, write_file
 from xsphere.blocks.errors import OtherRunError
 from xsphere.blocks.identity import described, differences, summary
 from xsphere.blocks.layout import BlockedVariable, Layout, in_blocks
-from xsphere.blocks.ledger import LEDGER, columns
+from xsphere.blocks.ledger import LEDGER, UNREAD, columns
 from xsphere.blocks.state import (
     SCHEMA,
     State,
@@ -255,6 +255,8 @@ def damaged_frame(state: State) -> dict[str, str]:
         try:
             array = state.group[name]
             found = summary(np.asarray(array[...]), array.attrs)
+        except UNREAD:
+            raise
         # a missing array, a missing chunk or any complaint of a codec
         except Exception as error:
             wrong[name] = f"it cannot be read ({type(error).__name__}: {error})"

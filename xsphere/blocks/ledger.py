@@ -18,13 +18,18 @@ from xsphere.outputs import OWN_GROUP
 LEDGER = f"{OWN_GROUP}/ledger"
 # above the 32 bits of a checksum, so that one that happens to be 0 still counts as done
 DONE = 1 << 32
+# what says nothing of what is stored: of a disk that fails, nothing is to be computed again
+UNREAD = (OSError, MemoryError)
 # rows that are read at a time
 PIECE = 512
 
 
 def columns(layout: Layout) -> list[str]:
-    """Names of the ledger's columns: a checksum for each variable, then counts of its classes."""
-    return [
+    """Names of the ledger's columns.
+
+    A checksum for each variable and counts of its classes; last, a checksum of the devices used.
+    """
+    names = [
         column
         for variable in layout.variables
         for column in (
@@ -32,6 +37,7 @@ def columns(layout: Layout) -> list[str]:
             *(f"{variable.name}: {name}" for name in variable.counted.values()),
         )
     ]
+    return [*names, "devices: crc32"]
 
 
 def checksum(values: NDArray[Any]) -> int:
@@ -60,12 +66,13 @@ def row(
     variables: Sequence[BlockedVariable],
     values: Mapping[str, NDArray[Any]],
     counts: Mapping[str, list[int]],
+    devices: str = "",
 ) -> NDArray[np.uint64]:
     """The row of one block."""
     entries: list[int] = []
     for variable in variables:
         entries += [checksum(values[variable.name]), *counts[variable.name]]
-    return np.array(entries, np.uint64)
+    return np.array([*entries, zlib.crc32(devices.encode())], np.uint64)
 
 
 def class_counts(values: NDArray[Any], variable: BlockedVariable) -> list[int]:
@@ -80,13 +87,15 @@ def class_counts(values: NDArray[Any], variable: BlockedVariable) -> list[int]:
 
 
 def read_ledger(ledger: Any, layout: Layout) -> NDArray[np.uint64]:
-    """All rows; those that cannot be read are zero."""
+    """All rows; those that are missing or damaged are zero."""
     rows = np.zeros((len(layout.blocks), len(columns(layout))), np.uint64)
     # in pieces: zarr has all the chunks that it is asked for in hand at once
     for start in range(0, len(rows), PIECE):
         piece = slice(start, start + PIECE)
         try:
             rows[piece] = ledger[piece]
+        except UNREAD:
+            raise
         # any codec may complain in its own words
         except Exception:
             for index in range(start, min(start + PIECE, len(rows))):
@@ -98,6 +107,8 @@ def read_row(ledger: Any, index: int) -> NDArray[np.uint64]:
     """One row, zero if it is missing or damaged."""
     try:
         return np.asarray(ledger[index])
+    except UNREAD:
+        raise
     except Exception:
         return np.zeros(ledger.shape[1], np.uint64)
 
@@ -106,6 +117,11 @@ def done(rows: NDArray[np.uint64], layout: Layout) -> NDArray[np.bool_]:
     """Which blocks are done, by the ledger."""
     marked: NDArray[np.bool_] = rows[:, list(checksum_columns(layout).values())] >= DONE
     return np.asarray(marked.all(axis=1))
+
+
+def on_devices(rows: NDArray[np.uint64], devices: str) -> NDArray[np.bool_]:
+    """Which blocks were computed on some devices, or told of none."""
+    return np.isin(rows[:, -1], [0, zlib.crc32(devices.encode())])
 
 
 def checksum_columns(layout: Layout) -> dict[str, int]:

@@ -1,16 +1,13 @@
 """Stores of blocks read lazily, and only where they are whole."""
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
 from xsphere.blocks.errors import IncompleteStoreError, StoreError
 from xsphere.blocks.state import State, damaged_metadata, open_state, store_path
+from xsphere.sources import checked
 from xsphere.store import whatever_the_format
-
-STRICT = "array.read_missing_chunks"
 
 
 def open_mask(path: str | Path, *, allow_incomplete: bool = False) -> xr.DataArray | xr.Dataset:
@@ -40,7 +37,8 @@ def open_mask(path: str | Path, *, allow_incomplete: bool = False) -> xr.DataArr
 
     Notes
     -----
-    That blocks are there is checked; their checksums are when they are read. See `verify_store`.
+    That blocks are there, and the metadata as they were written, is checked; the checksums of
+    blocks are when they are read, and one that is gone by then is an error. See `verify_store`.
 
     Examples
     --------
@@ -55,8 +53,11 @@ def open_mask(path: str | Path, *, allow_incomplete: bool = False) -> xr.DataArr
     _check_sound(state)
     if not allow_incomplete:
         _check_complete(state)
-    with whatever_the_format(), _strict(not allow_incomplete):
+    with whatever_the_format():
         ds: xr.Dataset = xr.open_zarr(state.path, chunks={}, consolidated=False, zarr_format=3)
+    if not allow_incomplete:
+        # blocks can still vanish before they are read
+        ds = checked(ds, [variable.name for variable in state.layout.variables])
     name = state.attributes.get("array")
     return ds if name is None else ds[name]
 
@@ -86,13 +87,3 @@ def _check_complete(state: State) -> None:
             "the call that wrote it (it computes only what is missing), or open it with "
             "allow_incomplete=True: the other blocks read as not computed"
         )
-
-
-def _strict(wanted: bool) -> AbstractContextManager[Any]:
-    """Zarr told to refuse chunks that vanish later, where it can."""
-    import zarr
-
-    if not wanted or zarr.config.get(STRICT, None) is None:
-        return nullcontext()
-    context: AbstractContextManager[Any] = zarr.config.set({STRICT: False})
-    return context

@@ -8,6 +8,7 @@ unnoticed.
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,11 @@ class State:
         return str(self.attributes["status"])
 
     @property
+    def devices(self) -> str:
+        """Kinds of devices that its blocks were computed on, as far as that changes bits."""
+        return str(self.attributes.get("devices", ""))
+
+    @property
     def description(self) -> dict[str, Any]:
         """What the store is of."""
         return {name: self.attributes[name] for name in ("run", "layout", "written whole")}
@@ -80,7 +86,7 @@ class State:
         folder = os.fspath(self.path / name)
         return np.array(
             [
-                os.path.isfile(f"{folder}/{_chunk_key(array, block.index)}")
+                _is_file(f"{folder}/{_chunk_key(array, block.index)}")
                 for block in self.layout.blocks
             ],
             bool,
@@ -109,6 +115,14 @@ def written_in_full(array: Any) -> Any:
             config={"write_empty_chunks": True},
         )
     )
+
+
+def _is_file(path: str) -> bool:
+    """As `os.path.isfile`, but a disk that cannot tell is an error."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _chunk_key(array: Any, index: int) -> str:
@@ -191,6 +205,9 @@ def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:
         members: Any = group
         arrays = {name: bounded(members[name]) for name in names}
         _check_consistent(attributes, layout, arrays)
+    # a disk that fails says nothing of what is stored
+    except (PermissionError, MemoryError):
+        raise
     # whatever is there instead, zarr has its own error for it
     except Exception as error:
         raise StoreError(

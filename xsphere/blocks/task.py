@@ -14,8 +14,8 @@ from xsphere.blocks.errors import OtherRunError, StoreWriteError
 from xsphere.blocks.identity import scale
 from xsphere.blocks.layout import Block, BlockedVariable
 from xsphere.blocks.ledger import LEDGER, class_counts, row
-from xsphere.blocks.state import State, open_state, written_in_full
-from xsphere.stages import timed
+from xsphere.blocks.state import State, open_state, set_status, written_in_full
+from xsphere.stages import devices_noted, timed
 
 T = TypeVar("T")
 # errors that the same call would meet again
@@ -99,13 +99,14 @@ class BlockTask:
     def __call__(self) -> BlockResult:
         """Compute, check and write the block."""
         start = time.perf_counter()
-        with timed() as stages:
+        with timed() as stages, devices_noted() as used:
             values = attempted(self._computed, self.retries)
+        devices = ", ".join(sorted(used))
         counts = {v.name: self._checked(values[v.name], v) for v in self.variables}
         computed = time.perf_counter()
-        entries = row(self.variables, values, counts)
+        entries = row(self.variables, values, counts, devices)
         try:
-            attempted(lambda: self._write(values, entries), self.retries)
+            attempted(lambda: self._write(values, entries, devices), self.retries)
         except OSError as error:
             raise StoreWriteError(
                 error.errno,
@@ -163,9 +164,21 @@ class BlockTask:
             f"({variable.fill_value} means 'not computed')"
         )
 
-    def _write(self, values: Mapping[str, NDArray[Any]], entries: NDArray[Any]) -> None:
+    def _write(
+        self, values: Mapping[str, NDArray[Any]], entries: NDArray[Any], devices: str
+    ) -> None:
         state = open_state(Path(self.path))
         self._check_place(state)
+        if devices and not state.devices:
+            # the first block decides; of two first ones, the one that is written last
+            state = set_status(state, state.status, devices=devices)
+        if devices and devices != state.devices:
+            raise OtherRunError(
+                f"{self.label} was computed with the {devices}, others of {self.path} with the "
+                f"{state.devices}, and their last bits differ, so it is not written; go on where "
+                "the others were computed (see device=, and whether regridded fields are cached), "
+                "or write to another path, or replace the store with overwrite=True"
+            )
         for name, array in values.items():
             _put(state.arrays[name], self.block.steps, array)
         # last, so that a row says that all before it is there

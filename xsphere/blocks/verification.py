@@ -23,11 +23,13 @@ from xsphere.blocks.executors import chosen_executor
 from xsphere.blocks.layout import Block
 from xsphere.blocks.ledger import (
     LEDGER,
+    UNREAD,
     checksum,
     checksum_columns,
     class_counts,
     counts_by_class,
     done,
+    on_devices,
     read_ledger,
     read_row,
 )
@@ -173,6 +175,8 @@ class _Reader:
         row = read_row(self.state.arrays[LEDGER], block.index)
         if not done(row[None], self.state.layout)[0]:
             return "its row in the ledger is damaged"
+        if not on_devices(row[None], self.state.devices)[0]:
+            return f"it was computed on other devices than those of the store, {self.state.devices}"
         reasons = (self._reason(name, block, row) for name in self.columns)
         return "; ".join(reason for reason in reasons if reason)
 
@@ -181,6 +185,8 @@ class _Reader:
             return f"{name}: its chunk is missing"
         try:
             values = np.asarray(self.state.arrays[name][block.steps])
+        except UNREAD:
+            raise
         # each codec complains in its own words
         except Exception as error:
             return f"{name}: it cannot be read ({type(error).__name__}: {error})"

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xsphere.atomic import older, remove_leftovers
 from xsphere.blocks.creation import Plan, reopen, start_writing
@@ -22,7 +24,7 @@ from xsphere.blocks.errors import (
 from xsphere.blocks.executors import Executor, chosen_executor
 from xsphere.blocks.graphs import block_tasks
 from xsphere.blocks.layout import Block
-from xsphere.blocks.ledger import LEDGER, counts_by_class, done, read_ledger
+from xsphere.blocks.ledger import LEDGER, counts_by_class, done, on_devices, read_ledger
 from xsphere.blocks.progress import Show, Tally, shown
 from xsphere.blocks.state import State, set_status, store_path
 
@@ -184,11 +186,15 @@ def write_blocks(
 
 
 def missing_blocks(state: State) -> list[Block]:
-    """Blocks without a row in the ledger, and those that are there in the ledger only."""
-    there = (
-        done(read_ledger(state.arrays[LEDGER], state.layout), state.layout) & state.present_blocks()
-    )
+    """Blocks that are not done: without a row in the ledger, a file, or on another device."""
+    there = _done(state, read_ledger(state.arrays[LEDGER], state.layout))
     return [block for block in state.layout.blocks if not there[block.index]]
+
+
+def _done(state: State, rows: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    known = done(rows, state.layout) & on_devices(rows, state.devices)
+    there: NDArray[np.bool_] = known & state.present_blocks()
+    return there
 
 
 def run_blocks(
@@ -251,7 +257,7 @@ def finished(path: Path, tally: Tally, began: float) -> WriteReport:
 
     state = open_state(path)
     rows = read_ledger(state.arrays[LEDGER], state.layout)
-    n_missing = int((~(done(rows, state.layout) & state.present_blocks())).sum())
+    n_missing = int((~_done(state, rows)).sum())
     if n_missing:
         raise IncompleteStoreError(
             f"{n_missing} of {len(state.layout.blocks)} blocks of {path} are missing though all "

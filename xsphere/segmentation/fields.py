@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from xsphere.grids import Grid
 from xsphere.segmentation.devices import in_batches, without_device
 from xsphere.segmentation.inference import Inference
+from xsphere.stages import note_device
 from xsphere.weights import FieldMethod, regrid_fields, regrid_vectors
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def moved(
         return _on_cpu(fields, source, target, method)
     from xsphere.nn.fields import FieldRegridder
 
+    note_device("regridding", device.type)
     regridder = FieldRegridder.shared(source, target, method=method, device=str(device))
     parts, shortage = in_batches(
         lambda part: _on_device(regridder, [values[part] for values in fields], device),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xsphere.model import Model
 from xsphere.segmentation.devices import in_batches, without_device
+from xsphere.stages import note_device
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +97,7 @@ def probabilities(
     (1, 3, 12288)
     """
     device = options.chosen_device()
+    note_device("network", device.type)
     if options.precision != "float32" and device.type == "cpu":
         raise ValueError(
             f"precision={options.precision!r} is for GPUs, and this process runs on the CPU; leave "

@@ -68,6 +68,8 @@ class FieldStore:
             values: NDArray[Any] = array[_region(array, block)]
         except FileNotFoundError:
             return None  # cleared meanwhile
+        except MemoryError:
+            raise
         # a codec has its own kind of error for bytes that are not its own
         except Exception as error:
             warn_user(
