@@ -42,6 +42,7 @@ from xsphere.blocks.graphs import BlockGraphs, block_tasks
 from xsphere.blocks.layout import in_blocks
 from xsphere.blocks.ledger import DONE, LEDGER, checksum
 from xsphere.conventions import mask_attributes
+from xsphere.sources import CorruptChunkError
 from xsphere.store import write_whole
 
 BOOKS = "_xsphere/zarr.json"
@@ -696,7 +697,7 @@ def test_flipped_bit_is_an_error_when_read(tmp_path: Path) -> None:
     path = tmp_path / "m.zarr"
     write_blocks(mask(), path)
     damage(chunk(path, 1), "flipped")
-    with pytest.raises(RuntimeError, match="Zstd decompression error"):
+    with pytest.raises(CorruptChunkError, match=r"'mask', time\[4:8\].*Zstd decompression error"):
         open_mask(path).compute()
 
 
