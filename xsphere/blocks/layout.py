@@ -244,7 +244,8 @@ def _problems(lazy: Mapping[str, xr.DataArray]) -> list[str]:
             f"its values must be integers or floats, so that a cell that was never computed can "
             f"be told from all others, got {kinds}; "
             + (
-                "convert them with .astype('uint8'), for example"
+                "convert them with .astype('uint8'), for example, and say what 1 is with "
+                ".assign_attrs(mask_attributes(['storm']))"
                 if booleans
                 else "compute them first with .load(), then they are written at once, or drop them"
             )

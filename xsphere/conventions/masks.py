@@ -226,7 +226,7 @@ def check_no_classes(values: NDArray[Any], classes: Collection[int], name: str) 
         raise ValueError(
             f"all values of {name!r} are flag_values, but their type {values.dtype} is not that of "
             "classes: classes cannot be averaged. To keep classes, call .fillna(254) and "
-            ".astype('uint8') first; for counts or other numbers, call .drop_attrs(deep=False)"
+            ".astype('uint8') first; of counts or other numbers, delete attrs['flag_values']"
         )
 
 
@@ -258,7 +258,8 @@ def check_flags(values: NDArray[Any], classes: Collection[float], name: Any) -> 
         others = np.unique(values[~known])[:5].tolist()
         raise ValueError(
             f"mask {name!r} must hold 0 or its flag_values {sorted(classes)}, got also {others}; "
-            "attributes that arithmetic kept may not hold: drop them with .drop_attrs(deep=False)"
+            "arithmetic keeps attributes: where they do not hold, delete attrs['flag_values'] and "
+            "attrs['flag_meanings']"
         )
 
 
