@@ -105,3 +105,13 @@ def test_arrays_outlive_their_entry() -> None:
     arrays = cached_arrays("weights", key, lambda: {"x": np.arange(100_000)})
     clear_cache()
     assert arrays["x"].sum() == 4_999_950_000
+
+
+def test_what_is_not_ours_stays_whatever_is_cleared(cache_folder: Path) -> None:
+    entry = filled("weights", 1)
+    for name in ("v1/weights/ab/mine", "v1/my/own/folder", "v1/weights/notes/ab12"):
+        (cache_folder / name).mkdir(parents=True)
+    assert [removed.path for removed in clear_cache()] == [entry]
+    assert (cache_folder / "v1/weights/ab/mine").exists()
+    assert (cache_folder / "v1/my/own/folder").exists()
+    assert (cache_folder / "v1/weights/notes/ab12").exists()

@@ -99,6 +99,10 @@ def test_a_url_as_output_is_an_error(run, tmp_path, data, mask, model, arguments
         lambda ds, mask, to: xsphere.repair_store(to("x.zarr"), ds),
         lambda ds, mask, to: write_whole(ds, to("x.nc")),
         lambda ds, mask, to: write_curves({}, to("x.png")),
+        lambda ds, mask, to: storm_model().save(to("x.safetensors")),
+        lambda ds, mask, to: xsphere.Model.load(to("x.safetensors")),
+        lambda ds, mask, to: xsphere.segment(ds, to("x.safetensors")),
+        lambda ds, mask, to: ds.sphere.fit(mask, level=1, checkpoint=to("x.safetensors")),
     ],
 )
 @pytest.mark.parametrize("kind", [str, Path])

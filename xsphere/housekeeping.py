@@ -1,6 +1,7 @@
 """What lies in the cache: listed, verified, cleared. `xsphere.cache` fills and reads it."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -204,7 +205,14 @@ def _folders() -> Iterator[Path]:
     root = cache_dir()
     if root is None:
         return
-    yield from (root / FORMAT).glob("*/*/*")
+    for path in (root / FORMAT).glob("*/*/*"):
+        # by its name, since somebody may keep the cache in a folder that has others
+        if path.name.lstrip(".").startswith((path.parent.name, "tmp-")) and _is_short(path.parent):
+            yield path
+
+
+def _is_short(folder: Path) -> bool:
+    return re.fullmatch("[0-9a-f]{2}", folder.name) is not None
 
 
 def _entry(path: Path) -> CacheEntry | None:

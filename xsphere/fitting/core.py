@@ -29,6 +29,7 @@ from xsphere.model import (
     build_network,
     resolve_graph,
 )
+from xsphere.paths import local_path
 from xsphere.sources import MissingChunks
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     from xsphere.nn.training import TrainingOptions, train
 
     options = options or TrainingOptions()
+    place = None if checkpoint is None else local_path(checkpoint, "the checkpoint")
     layout = normalize_layout(architecture) if isinstance(architecture, str) else architecture
     sizes = layout if isinstance(layout, dict) else layout.to_dict()
     classes = class_names(labels)
@@ -170,7 +172,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         network,
         data,
         options=options,
-        checkpoint=Path(checkpoint) if checkpoint is not None else None,
+        checkpoint=place,
         progress=progress,
     )
     record = _record(samples, is_validation, data, options, augmentation, history)

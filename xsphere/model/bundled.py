@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from xsphere.paths import local_path
+
 BUNDLED = Path(__file__).parent.parent / "data" / "models"
 
 
@@ -46,7 +48,7 @@ def model_path(name_or_path: str | Path) -> Path:
     """
     if str(name_or_path) in bundled_models():
         return BUNDLED / f"{name_or_path}.safetensors"
-    path = Path(name_or_path).expanduser()
+    path = local_path(name_or_path, "the model")
     if not path.is_file():
         raise FileNotFoundError(
             f"no model {str(name_or_path)!r}: it is neither a file nor one of the bundled models "

@@ -28,6 +28,7 @@ from xsphere.model.network import (
 )
 from xsphere.model.spec import ModelSpec
 from xsphere.notices import warn_user
+from xsphere.paths import local_path
 
 if TYPE_CHECKING:
     from xsphere.nn import SphereUNet
@@ -196,7 +197,7 @@ class Model:
         >>> Model.load(path).level
         3
         """
-        path = Path(path)
+        path = local_path(path, "the model")
         if path.suffix != ".safetensors":
             raise ValueError(f"a model file must end in '.safetensors', got {str(path)!r}")
         write_atomically(path, self._content)
