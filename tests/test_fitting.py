@@ -114,6 +114,61 @@ def test_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
         trained(other, windy_labels(other), checkpoint=tmp_path / "c")
 
 
+def reversed_labels(ds: xr.Dataset, labels: xr.DataArray) -> tuple[xr.Dataset, xr.DataArray]:
+    return ds, labels.copy(data=np.concatenate([labels.values[5::-1], labels.values[6:]]))
+
+
+def reversed_fields(ds: xr.Dataset, labels: xr.DataArray) -> tuple[xr.Dataset, xr.DataArray]:
+    order = [5, 4, 3, 2, 1, 0, 6, 7]
+    return ds.isel(time=order).assign_coords(time=ds.time), labels
+
+
+def swapped_winds(ds: xr.Dataset, labels: xr.DataArray) -> tuple[xr.Dataset, xr.DataArray]:
+    return ds.assign(U850=ds.U850.copy(data=ds.V850), V850=ds.V850.copy(data=ds.U850)), labels
+
+
+def mirrored_labels(ds: xr.Dataset, labels: xr.DataArray) -> tuple[xr.Dataset, xr.DataArray]:
+    return ds, labels.copy(data=labels.values[..., ::-1])
+
+
+def later(ds: xr.Dataset, labels: xr.DataArray) -> tuple[xr.Dataset, xr.DataArray]:
+    times = ds.time + np.timedelta64(1, "D")
+    return ds.assign_coords(time=times), labels.assign_coords(time=times)
+
+
+@pytest.mark.parametrize(
+    "change", [reversed_labels, reversed_fields, swapped_winds, mirrored_labels, later]
+)
+def test_checkpoint_of_the_same_values_in_another_order_is_refused(
+    tmp_path: Path, change: Any
+) -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    trained(ds, labels, checkpoint=tmp_path / "c", training={"epochs": 1})
+    with pytest.raises(ValueError, match="belongs to a training with other data or options"):
+        trained(*change(ds, labels), checkpoint=tmp_path / "c", training={"epochs": 1})
+
+
+def test_checkpoint_with_other_validation_times_is_refused(tmp_path: Path) -> None:
+    ds = storm_dataset(n_times=8)
+    first, last = (slice(*ds.time.values[[i, i + 1]]) for i in (0, 6))
+    options: dict[str, Any] = {"checkpoint": tmp_path / "c", "training": {"epochs": 1}}
+    trained(ds, windy_labels(ds), validation=last, **options)
+    with pytest.raises(ValueError, match="belongs to a training with other data or options"):
+        trained(ds, windy_labels(ds), validation=first, **options)
+
+
+@pytest.mark.parametrize("position", [0, 12, 200, 2000, -3])
+def test_damaged_checkpoint_is_refused(tmp_path: Path, position: int) -> None:
+    ds = storm_dataset(n_times=8)
+    trained(ds, windy_labels(ds), checkpoint=tmp_path / "c", training={"epochs": 1})
+    content = bytearray((tmp_path / "c").read_bytes())
+    content[position] ^= 1
+    (tmp_path / "c").write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint .* cannot be used: .*; delete it"):
+        trained(ds, windy_labels(ds), checkpoint=tmp_path / "c", training={"epochs": 1})
+
+
 def test_probabilities_are_labels_too() -> None:
     ds = storm_dataset(n_times=8)
     hard = windy_labels(ds)

@@ -1,7 +1,8 @@
-"""Warnings that point at the user's line, however deep in the package they arise."""
+"""What the package says to its users: of a bounded length, and pointing at their own line."""
 
 import os
 import re
+import reprlib
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,43 @@ from typing import Any
 
 # with the separator, so that a folder whose name goes on is not taken for it
 PACKAGE = str(Path(__file__).parent) + os.sep
+
+
+def _bounded_repr() -> reprlib.Repr:
+    bounded = reprlib.Repr()
+    bounded.maxstring = bounded.maxother = bounded.maxlong = 120
+    bounded.maxlist = bounded.maxtuple = bounded.maxset = bounded.maxfrozenset = 20
+    bounded.maxdict, bounded.maxlevel = 10, 3
+    return bounded
+
+
+_bounded = _bounded_repr()
+
+
+def shortened(value: object) -> str:
+    """As `repr`, of a bounded length: for what a user, a dataset or a file gave.
+
+    Parameters
+    ----------
+    value : object
+        Anything. Of an error its text is taken.
+
+    Returns
+    -------
+    str
+        The `repr` itself where it is short; else its ends, or the first entries.
+
+    Examples
+    --------
+    >>> shortened(["TMQ", 1.5]), shortened(ValueError("too long"))
+    ("['TMQ', 1.5]", 'too long')
+    >>> len(shortened("x" * 10**6)), shortened(list(range(100)))[-9:]
+    (120, ' 19, ...]')
+    """
+    if isinstance(value, BaseException):
+        text = str(value)
+        return text if len(text) <= 500 else f"{text[:250]}...{text[-250:]}"
+    return _bounded.repr(value)
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

@@ -1,5 +1,6 @@
 """`fit`: samples gathered, statistics measured, network trained, model made."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -235,14 +236,14 @@ def _training_data(
         fingerprint=content_key(
             spec.to_dict(),
             augmentation.to_dict() if augmentation else None,
-            # sums in float64: any changed sample changes them
-            [
-                float(np.nansum(array, dtype=np.float64))
-                for array in (samples.fields, samples.targets)
-            ],
-            [len(train), len(held)],
+            [_digest(samples.fields), _digest(samples.targets), _digest(is_validation)],
+            [str(time) for time in samples.times],
         ),
     )
+
+
+def _digest(values: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
 def _wind_pairs(spec: ModelSpec) -> list[tuple[int, int]]:

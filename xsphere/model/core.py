@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xsphere.atomic import write_file
 from xsphere.cache import CacheWarning, SharedEntries, cached_file
 from xsphere.grids import HealpixGrid
 from xsphere.model.bundled import model_path
@@ -16,9 +17,8 @@ from xsphere.model.file import (
     ModelFileError,
     check_finite,
     check_shapes,
-    read_header,
+    read_specification,
     to_bytes,
-    write_atomically,
 )
 from xsphere.model.network import (
     build_network,
@@ -29,6 +29,7 @@ from xsphere.model.network import (
 from xsphere.model.spec import ModelSpec
 from xsphere.notices import warn_user
 from xsphere.paths import local_path
+from xsphere.tensorfiles import file_stamp, read_tensors
 
 if TYPE_CHECKING:
     from xsphere.nn import SphereUNet
@@ -143,8 +144,8 @@ class Model:
         FileNotFoundError
             If there is neither such a file nor such a bundled model.
         ModelFileError
-            If the file is truncated, of another format, absurd, or does not fit its own
-            specification. Nothing is allocated before its header is found sound.
+            If the file is truncated, of another format, absurd, does not fit its own
+            specification, or not its digest. Nothing is allocated before its header is found sound.
 
         Examples
         --------
@@ -154,20 +155,16 @@ class Model:
         if isinstance(name_or_path, Model):
             return name_or_path
         path = model_path(name_or_path)
-        stat = path.stat()
-        key = f"{path.resolve()}:{stat.st_mtime_ns}:{stat.st_size}"
-        model: Model = _models.fetch(key, lambda: cls._read(path))
+        model: Model = _models.fetch(file_stamp(path), lambda: cls._read(path))
         return model
 
     @classmethod
     def _read(cls, path: Path) -> "Model":
-        from safetensors.numpy import load
-
         try:
-            values, shapes = read_header(path)
+            values, shapes = read_specification(path)
             spec = ModelSpec.from_dict(values)
             check_shapes(shapes, expected_shapes(spec))
-            return cls(spec, load(path.read_bytes()))
+            return cls(spec, read_tensors(path))
         except ValueError as error:
             raise ModelFileError(f"model file {path} is refused: {error}") from error
 
@@ -200,7 +197,7 @@ class Model:
         path = local_path(path, "the model")
         if path.suffix != ".safetensors":
             raise ValueError(f"a model file must end in '.safetensors', got {str(path)!r}")
-        write_atomically(path, self._content)
+        write_file(path, self._content)
         return path
 
     @cached_property

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from xsphere.atomic import write_file
 from xsphere.metrics import Confusion
 from xsphere.nn.losses import jaccard_loss, soft_cross_entropy
+from xsphere.tensorfiles import TensorFileError, packed, read_header, read_tensors
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -133,7 +135,7 @@ def train(
     Raises
     ------
     ValueError
-        If the checkpoint belongs to another training.
+        If the checkpoint belongs to another training, or is damaged.
     FloatingPointError
         If the loss is not finite.
 
@@ -264,15 +266,11 @@ def _save(
     run_key: str,
     history: list[dict[str, Any]],
 ) -> None:
-    from safetensors.torch import save_file
-
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
-    beside = path.with_name(f".{path.name}.tmp")
     metadata = {"run": run_key, "history": json.dumps(history)}
-    save_file({name: value.contiguous() for name, value in tensors.items()}, beside, metadata)
-    beside.replace(path)
+    write_file(path, packed({n: value.cpu().numpy() for n, value in tensors.items()}, metadata))
 
 
 def _resumed(
@@ -281,16 +279,19 @@ def _resumed(
     """Restore a checkpoint into network and optimizer; its history, empty if there is none."""
     if path is None or not path.exists():
         return []
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("run") != run_key:
-            raise ValueError(
-                f"the checkpoint {path} belongs to a training with other data or options; delete "
-                "it to start anew, or give another path"
-            )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        metadata = read_header(path).metadata
+        tensors = {name: torch.from_numpy(value) for name, value in read_tensors(path).items()}
+    except TensorFileError as error:
+        raise ValueError(
+            f"the checkpoint {path} cannot be used: {error}; delete it to start anew, or give "
+            "another path"
+        ) from error
+    if metadata.get("run") != run_key:
+        raise ValueError(
+            f"the checkpoint {path} belongs to a training with other data or options; delete "
+            "it to start anew, or give another path"
+        )
     prefix = "network/"
     network.load_state_dict(
         {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}

@@ -22,6 +22,7 @@ from xsphere.segmentation.fields import moved
 from xsphere.segmentation.inference import Inference, probabilities
 from xsphere.segmentation.plausibility import check_plausible
 from xsphere.stages import stage
+from xsphere.tensorfiles import file_stamp
 
 Output = Literal["mask", "probability"]
 
@@ -78,13 +79,12 @@ class ModelHandle:
             return self.content
         assert self.path is not None
         try:
-            stat = Path(self.path).stat()
+            key = f"{self.digest} {file_stamp(Path(self.path))}"
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"the model file {self.path} cannot be seen by this process; point the cache of "
                 "all workers at one shared folder (XSPHERE_CACHE_DIR)"
             ) from None
-        key = f"{self.digest}:{self.path}:{stat.st_mtime_ns}:{stat.st_size}"
         # under a lock: from Python 3.12 on, threads would each compute a digest of their own
         model: Model = _checked.fetch(key, self._read)
         return model
