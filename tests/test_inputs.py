@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.toys import storm_dataset, storm_spec
 from xsphere.model.inputs import InputsError, matched_variables
@@ -161,3 +163,155 @@ def test_other_quantities_are_refused(source: str, target: str) -> None:
 def test_unreadable_units_are_refused() -> None:
     with pytest.raises(UnitsError, match="cannot be read"):
         unit_conversion("furlongs per fortnightly", "m s-1")
+
+
+SPELLINGS = {
+    "Pa": [
+        "pascal",
+        "Pascals",
+        "PASCALS",
+        "N/m2",
+        "N m-2",
+        "newtons per square meter",
+        "kg m-1 s-2",
+    ],
+    "hPa": ["hectopascal", "HectoPascals", "HECTOPASCALS", "millibars", "Millibar", "mb", "mbar"],
+    "m s-1": [
+        "Meters per second",
+        "METERS PER SECOND",
+        "metres/second",
+        "m/sec",
+        "m s^-1",
+        "m.s-1",
+        "m s**-1",
+        "m*s-1",
+        "m·s-1",
+        "m s⁻¹",
+        "m s\N{MINUS SIGN}1",
+        "meter second-1",
+        " m  s-1 ",
+        "(m)/(s)",
+    ],
+    "kg m-2": [
+        "kg/m2",
+        "kg m**-2",
+        "kg m^-2",
+        "kg.m-2",
+        "Kilograms per square metre",
+        "kg per m2",
+        "kg/(m2)",
+        "kilogram meter-2",
+        "10^3 g m-2",
+        "1e3 g/m^2",
+    ],
+    "K": ["kelvin", "Kelvins", "KELVIN", "degK", "deg_K", "degrees K", "degree_Kelvin"],
+    "degC": [
+        "celsius",
+        "Celsius",
+        "degrees_Celsius",
+        "degree_C",
+        "deg C",
+        "DEGREES CELSIUS",
+        "°C",
+        "C",
+    ],
+    "1": ["", "(0 - 1)", "fraction", "Dimensionless", "kg kg-1", "m3 m**-3"],
+    "%": ["percent", "Percent", "0.01"],
+    "mm": ["millimeter", "Millimetres", "0.1 cm"],
+    "mm/day": ["mm day-1", "mm d-1", "Millimeters per Day"],
+    "knot": ["kt", "knots", "KNOTS", "kts"],
+}
+
+
+@pytest.mark.parametrize(("units", "text"), [(u, t) for u, ts in SPELLINGS.items() for t in ts])
+def test_spellings_of_one_unit(units: str, text: str) -> None:
+    factor, offset = unit_conversion(text, units)
+    assert (factor, offset) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-9))
+
+
+@pytest.mark.parametrize(
+    ("text", "units", "factor"),
+    [
+        # the case of a prefix is its meaning
+        ("mPa", "Pa", 1e-3),
+        ("MPa", "Pa", 1e6),
+        ("MilliPascals", "Pa", 1e-3),
+        ("MEGAPASCALS", "Pa", 1e6),
+        ("10^-5 s-1", "s-1", 1e-5),
+        ("1e-3 kg/kg", "g kg-1", 1.0),
+        ("m/s2", "m s-1 h-1", 3600.0),
+        ("W/(m2 sr)", "mW m-2 sr-1", 1e3),
+        ("degC/km", "K m-1", 1e-3),
+    ],
+)
+def test_scales_of_units(text: str, units: str, factor: float) -> None:
+    assert unit_conversion(text, units) == (pytest.approx(factor), 0.0)
+
+
+@pytest.mark.parametrize("text", ["PA", "pa", "HPA", "hpa", "KG M-1 S-2", "M/S", "MB"])
+def test_symbols_are_never_guessed_by_case(text: str) -> None:
+    for target in ("Pa", "m s-1"):
+        with pytest.raises(UnitsError, match=r"cannot be (read|converted)"):
+            unit_conversion(text, target)
+
+
+HOSTILE = [
+    "9**9**9**9",
+    "10**10**10 kg",
+    "10^99 kg",
+    "kg**9**9",
+    "m^(2^9)",
+    "((((((((m))))))))",
+    "(m12)12",
+    "(1e30)12 m",
+    "kg" * 50_000,
+    "1" * 100_000,
+    "(" * 100_000,
+    "m " * 100_000,
+    "__import__('os').system('true')",
+    "x.__class__",
+    "m if 1 else s",
+    "1e999 m",
+    "0 m",
+    "m\x00",
+    "m; s",
+    "lambda: m",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:12])
+def test_hostile_units_are_refused_and_quoted_in_short(text: str) -> None:
+    for pair in ((text, "kg m-2"), ("kg m-2", text)):
+        with pytest.raises(UnitsError, match=r"cannot be (read|converted)") as caught:
+            unit_conversion(*pair)
+        assert len(str(caught.value)) < 500
+
+
+@settings(max_examples=300)
+@given(st.text(alphabet="0123456789*^()/. -+eEmskgPad%µ°", max_size=120))
+def test_any_text_is_units_or_refused(text: str) -> None:
+    try:
+        factor, offset = unit_conversion(text, "Pa")
+    except UnitsError:
+        return
+    assert np.isfinite([factor, offset]).all()
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["m", "s", "kg", "K", "Pa"]), st.integers(-4, 4)), min_size=1
+    ).filter(lambda factors: len(factors) < 6),
+    st.sampled_from(["{}{}", "{}^{}", "{}**{}", "{} ^ {}"]),
+    st.sampled_from([" ", ".", "*", " * "]),
+)
+def test_products_of_powers_are_read_as_they_are_written(
+    factors: list[tuple[str, int]], power: str, product: str
+) -> None:
+    """Against the product of the base units' powers, in the metre-kilogram-second system."""
+    base = {"m": (1, 0, 0, 0), "s": (0, 1, 0, 0), "kg": (0, 0, 1, 0), "K": (0, 0, 0, 1)}
+    base["Pa"] = (-1, -2, 1, 0)
+    total = sum(np.multiply(base[name], exponent) for name, exponent in factors)
+    text = product.join(power.format(name, exponent) for name, exponent in factors)
+    plain = " ".join(f"{n}{e}" for n, e in zip(["m", "s", "kg", "K"], total, strict=True))
+    if np.abs(total).max() <= 12:
+        assert unit_conversion(text, plain) == (pytest.approx(1.0), 0.0)

@@ -25,7 +25,6 @@ from xsphere.model import (
 )
 from xsphere.model.file import to_bytes
 
-
 # of the bundled model, whose scores are in its record
 WEIGHTS = "d7c984c5c0c2c6df88fd2f890b7b396005551e6f83e32c12ee13976295260cf5"
 
@@ -214,7 +213,7 @@ def test_any_flipped_bit_is_noticed(
 
 
 def test_file_without_a_digest_is_refused(file: Path) -> None:
-    with pytest.raises(ModelFileError, match="holds no digest of its contents.*make it again"):
+    with pytest.raises(ModelFileError, match=r"holds no digest of its contents.*make it again"):
         Model.load(edited(file, lambda header: header["__metadata__"].pop("sha256")))
 
 

@@ -230,8 +230,8 @@ def packed(tensors: Tensors, metadata: Mapping[str, str]) -> bytes:
     Examples
     --------
     >>> content = packed({"a": np.zeros(2, np.float32)}, {"author": "me"})
-    >>> content[-8:]
-    b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'
+    >>> content[-8:] == bytes(8)
+    True
     """
     names = {dtype: name for name, dtype in DTYPES.items()}
     entries: dict[str, Any] = {}
@@ -293,7 +293,9 @@ def _shape_and_span(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int, 
     try:
         dtype, shape, (start, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
-        raise TensorFileError(f"tensor {shortened(name)} has no dtype, shape and offsets") from error
+        raise TensorFileError(
+            f"tensor {shortened(name)} has no dtype, shape and offsets"
+        ) from error
     sound = isinstance(shape, list) and len(shape) <= 8
     if not sound or not all(type(n) is int and 0 <= n < 2**40 for n in [*shape, start, stop]):
         raise TensorFileError(

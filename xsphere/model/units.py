@@ -1,11 +1,13 @@
 """Linear conversion of units, refused where it would change the meaning of a field."""
 
-import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from xsphere.model.unit_text import UnitTextError, parsed_units
+from xsphere.notices import shortened
 
 STANDARD_GRAVITY = 9.80665  # m s-2
 WATER_DENSITY = 1000.0  # kg m-3
@@ -33,8 +35,38 @@ DEFINITIONS = (
     "degrees = degree = degrees",
     "practical_salinity_unit = [] = psu = PSU",
 )
-# geopotential metres are metres wherever gravity is standard
-SYNONYMS = {"gpm": "m", "(0 - 1)": "1", "": "1", "fraction": "1"}
+# of pint: their zeros are not those of other units
+OFFSETS = ("degree_Celsius", "degree_Fahrenheit")
+# no text of a product of units, whatever the case of its letters
+DIMENSIONLESS = frozenset(
+    (
+        "",
+        "-",
+        "~",
+        "0-1",
+        "(0 - 1)",
+        "(0-1)",
+        "fraction",
+        "ratio",
+        "proportion",
+        "numeric",
+        "unitless",
+        "dimensionless",
+        "none",
+        "non-dim",
+        "nondimensional",
+    )
+)
+# what meteorologists mean, where pint knows another unit of that name or none
+NAMES = {
+    # geopotential metres are metres wherever gravity is standard
+    "gpm": "meter",
+    "gpdm": "decameter",
+    "mb": "millibar",
+    "mbs": "millibar",
+    "kts": "knot",
+    "%": "percent",
+}
 
 
 class UnitsError(ValueError):
@@ -54,35 +86,66 @@ def _registry() -> Any:
     """Units of CF. Those of cf_xarray would become pint's for the whole process."""
     import pint
 
-    # an exponent follows its unit at once: m s-2
-    power = re.compile(r"(?<=[A-Za-z])(?![A-Za-z])(?<![0-9\-][eE])(?<![0-9\-])(?=[0-9\-])")
-    registry: Any = pint.UnitRegistry(
-        autoconvert_offset_to_baseunit=True,
-        preprocessors=[
-            lambda text: power.sub("**", text),
-            lambda text: text.replace("%", "percent"),
-        ],
-    )
+    registry: Any = pint.UnitRegistry(autoconvert_offset_to_baseunit=True)
     for definition in DEFINITIONS:
         registry.define(definition)
     return registry
 
 
-def _parsed(text: str) -> Any:
-    plain = SYNONYMS.get(text.strip(), text.strip())
+class _Unit(NamedTuple):
+    scale: float
+    unit: Any
+
+    @property
+    def dimensionality(self) -> Any:
+        return self.unit.dimensionality
+
+
+@lru_cache(256)
+def _parsed(text: str) -> _Unit:
+    if text.strip().lower() in DIMENSIONLESS:
+        return _Unit(1.0, _registry().Unit(""))
     try:
-        return _registry().Unit(plain)
-    # pint raises many kinds of error for text that is no unit
-    except Exception as error:
-        raise UnitsError(f"units {text!r} cannot be read ({error})") from error
+        scale, factors = parsed_units(text)
+        # degrees of temperature in a product are differences
+        alone = factors[1:] == [] and all(power == 1 for _, power in factors)
+        unit = _registry().Unit("")
+        for name, power in factors:
+            unit *= _registry().Unit(_known_name(name, difference=not alone)) ** power
+    except UnitTextError as error:
+        raise UnitsError(f"units {shortened(text)} cannot be read ({error})") from error
+    return _Unit(scale, unit)
+
+
+def _known_name(word: str, *, difference: bool) -> str:
+    """Name that pint has for a unit: its symbol as it is written, or its name in any case."""
+    ureg, name = _registry(), NAMES.get(word, word)
+    known = ureg.parse_unit_name(name) or _spelled_out(name.lower())
+    if not known:
+        raise UnitTextError(f"{word!r} is not known")
+    prefix, unit, _ = known[0]
+    return f"delta_{unit}" if difference and unit in OFFSETS else f"{prefix}{unit}"
+
+
+def _spelled_out(word: str) -> list[tuple[str, str, str]]:
+    """Readings of a word in small letters as names: small letters change what symbols mean."""
+    ureg = _registry()
+    return [
+        (prefix, unit, suffix)
+        for prefix, unit, suffix in ureg.parse_unit_name(word)
+        if word.startswith(prefix)
+        and (rest := word.removeprefix(prefix).removesuffix(suffix))
+        and (rest == unit or (len(rest) > 2 and rest != ureg.get_symbol(unit)))
+    ]
 
 
 @lru_cache(256)
 def unit_conversion(source: str, target: str) -> tuple[float, float]:
     """Factor and offset that bring values from one unit to another.
 
-    Besides units of one dimension, geopotential and geopotential height are converted by the
-    standard gravity, and depths and rates of water to mass by its density.
+    Symbols are read as they are written (``"mPa"`` is no ``"MPa"``), names in any case, singular or
+    plural. Besides units of one dimension, geopotential and geopotential height are converted by
+    the standard gravity, and depths and rates of water to mass by its density.
 
     Parameters
     ----------
@@ -108,19 +171,19 @@ def unit_conversion(source: str, target: str) -> tuple[float, float]:
     """
     if source.strip() == target.strip():
         return 1.0, 0.0
-    ureg, given, wanted = _registry(), _parsed(source), _parsed(target)
+    given, wanted = _parsed(source), _parsed(target)
     if given.dimensionality == wanted.dimensionality:
-        return _linear(ureg, given, wanted)
+        return _linear(given, wanted)
     for a, b, factor in EQUIVALENT:
         from_unit, to_unit = _parsed(a), _parsed(b)
         if (
             given.dimensionality == from_unit.dimensionality
             and wanted.dimensionality == to_unit.dimensionality
         ):
-            before, _ = _linear(ureg, given, from_unit)
-            after, _ = _linear(ureg, to_unit, wanted)
+            before, _ = _linear(given, from_unit)
+            after, _ = _linear(to_unit, wanted)
             return before * factor * after, 0.0
-    raise UnitsError(f"units {source!r} cannot be converted to {target!r}")
+    raise UnitsError(f"units {shortened(source)} cannot be converted to {shortened(target)}")
 
 
 def converted(values: NDArray[Any], factor: float, offset: float) -> NDArray[np.float32]:
@@ -157,10 +220,14 @@ def converted(values: NDArray[Any], factor: float, offset: float) -> NDArray[np.
     return result
 
 
-def _linear(ureg: Any, given: Any, wanted: Any) -> tuple[float, float]:
-    zero = float(ureg.Quantity(0.0, given).to(wanted).magnitude)
-    one = float(ureg.Quantity(1.0, given).to(wanted).magnitude)
+def _linear(given: _Unit, wanted: _Unit) -> tuple[float, float]:
+    ureg = _registry()
+
+    def taken(value: float) -> float:
+        found = ureg.Quantity(value * given.scale, given.unit).to(wanted.unit).magnitude
+        return float(found) / wanted.scale
+
+    zero, one = taken(0.0), taken(1.0)
     # 1 - 0 loses digits where the offset is large: ten thousand keeps them
-    many = float(ureg.Quantity(1e4, given).to(wanted).magnitude)
-    factor = one if zero == 0.0 else round((many - zero) / 1e4, 12)
+    factor = one if zero == 0.0 else round((taken(1e4) - zero) / 1e4, 12)
     return factor, zero
