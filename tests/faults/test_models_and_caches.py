@@ -17,7 +17,7 @@ from tests.test_model import edited, edited_spec
 from tests.toys import storm_dataset, storm_model
 from xsphere.cache import CacheWarning, cached_arrays, content_key, entry_path
 from xsphere.config import set_options
-from xsphere.model import Model, ModelFileError
+from xsphere.model import ModelFileError
 from xsphere.model.file import to_bytes
 from xsphere.segmentation import segment
 
