@@ -4,9 +4,13 @@ import os
 import re
 import reprlib
 import sys
+import threading
+import uuid
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,43 @@ def shortened(value: object) -> str:
         text = str(value)
         return text if len(text) <= 500 else f"{text[:250]}...{text[-250:]}"
     return _bounded.repr(value)
+
+
+# what was said in the runs of late: many more than any process has at a time
+_said: OrderedDict[tuple[str, str], None] = OrderedDict()
+_said_lock = threading.Lock()
+_MOST_SAID = 4096
+
+
+@dataclass(frozen=True)
+class OncePerRun:
+    """What keeps the tasks of one run from saying the same thing again and again.
+
+    Copies that travel to other processes count as the same run; each process speaks for itself.
+
+    Parameters
+    ----------
+    run : str
+        Name of the run, which no other has.
+
+    Examples
+    --------
+    >>> once = OncePerRun()
+    >>> once.first("look"), once.first("look"), OncePerRun().first("look")
+    (True, False, True)
+    """
+
+    run: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def first(self, what: str) -> bool:
+        """Whether this was not said in the run yet; from now on it was."""
+        with _said_lock:
+            if (self.run, what) in _said:
+                return False
+            _said[self.run, what] = None
+            if len(_said) > _MOST_SAID:
+                _said.popitem(last=False)
+            return True
 
 
 def warn_user(message: str, category: type[Warning]) -> None:

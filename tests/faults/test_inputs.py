@@ -15,7 +15,7 @@ from tests.faults.runs import stored
 from tests.toys import storm_dataset, storm_model
 from xsphere.blocks import open_mask, write_blocks
 from xsphere.model.inputs import InputsError
-from xsphere.segmentation import UnlikelyInputWarning, plausibility, segment
+from xsphere.segmentation import UnlikelyInputWarning, segment
 
 MEAN_PRESSURE = 101000.0
 
@@ -106,8 +106,7 @@ def test_15_winds_whose_names_were_swapped_are_not_taken_for_each_other() -> Non
     )
 
 
-def test_15_values_that_belie_their_units_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plausibility, "_told", set())
+def test_15_values_that_belie_their_units_are_said_once() -> None:
     ds, model = storm_dataset(4), storm_model()
     ds.PSL[:, 3:7] = np.nan
     # as it should be, and where most of a map is missing: not a word
@@ -116,10 +115,9 @@ def test_15_values_that_belie_their_units_are_said_once(monkeypatch: pytest.Monk
     wrong = ds.assign(PSL=(ds.PSL / 100).assign_attrs(ds.PSL.attrs))
     message = r"'PSL' .* 100 standard deviations .* about 1010, while they had 1.01e\+05"
     with pytest.warns(UnlikelyInputWarning, match=message) as seen:
-        expected = segment(wrong, model)
-    assert len(seen) == 1
+        segment(wrong, model)
     # once, or a cluster's logs would be full of it
-    np.testing.assert_array_equal(segment(wrong, model), expected)
+    assert len(seen) == 1
 
 
 @pytest.mark.parametrize("units", ["Pa s-1", "K", None])

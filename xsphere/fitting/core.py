@@ -1,11 +1,11 @@
 """`fit`: samples gathered, statistics measured, network trained, model made."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -19,6 +19,7 @@ from xsphere.fitting.samples import (
     gathered_samples,
     input_variables,
     validation_times,
+    with_ranges,
 )
 from xsphere.grids import HealpixGrid
 from xsphere.model import (
@@ -52,6 +53,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     derived: Sequence[Channel] = (),
     validation: float | slice = 0.2,
     class_weights: str | Sequence[float] = "sqrt",
+    valid_ranges: Literal["auto"] | Mapping[str, tuple[float, float] | None] | None = "auto",
     augmentation: "Augmentation | None" = None,
     options: "TrainingOptions | None" = None,
     checkpoint: str | Path | None = None,
@@ -92,6 +94,12 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     class_weights : {"sqrt", "balanced", "none"} or sequence of float
         Weights in the cross-entropy, background first: the inverse frequency of a class, its square
         root, or 1.
+    valid_ranges : "auto", dict or None
+        Lowest and highest value that each variable can have, in its units; kept in the model. Cells
+        that a value beyond has any part in are invalid input, in training and whenever the model is
+        used. ``"auto"`` takes those of well-known standard names
+        (`xsphere.model.bounds.VALID_RANGES`), and none for other variables; a dict changes them by
+        name, with None for no bounds. None means no bounds at all.
     augmentation : Augmentation, optional
         Random changes of the samples.
     options : TrainingOptions, optional
@@ -144,7 +152,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     layout = normalize_layout(architecture) if isinstance(architecture, str) else architecture
     sizes = layout if isinstance(layout, dict) else layout.to_dict()
     classes = class_names(labels)
-    inputs = input_variables(ds, variables)
+    inputs = with_ranges(input_variables(ds, variables), valid_ranges)
     spec = ModelSpec(
         name=name,
         description=description,
@@ -187,9 +195,12 @@ def _with_statistics(spec: ModelSpec, fields: NDArray[np.float32]) -> ModelSpec:
     channels = []
     for channel in spec.channels:
         values = channel.values(grid, by_name)
+        if not np.isfinite(values).any():
+            raise ValueError(
+                f"channel {channel.name!r} has no valid value in the training data; where "
+                "values lie beyond valid ranges, choose others: valid_ranges={name: (low, high)}"
+            )
         mean, std = (float(f(values, dtype=np.float64)) for f in (np.nanmean, np.nanstd))
-        if not np.isfinite(mean):
-            raise ValueError(f"channel {channel.name!r} has no finite value in the training data")
         # six digits are more than the data have, and make the record readable
         mean, std = float(f"{mean:.6g}"), float(f"{std:.6g}")
         channels.append(replace(channel, mean=mean, std=std or 1.0))

@@ -1,7 +1,7 @@
 """What a network learns from: inputs and targets of all common times, on the model's grid."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,19 @@ from xsphere.conventions.masks import BACKGROUND
 from xsphere.conventions.values import as_read
 from xsphere.grids import HealpixGrid
 from xsphere.model import ModelSpec, Variable
+from xsphere.model.bounds import Beyond, Bounds, source_bounds, touched_cells, usual_bounds
 from xsphere.model.catalogue import VARIABLES
-from xsphere.model.inputs import matched_variables
+from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.model.units import converted
 from xsphere.model.vectors import component_pairs
-from xsphere.notices import warn_user
+from xsphere.notices import OncePerRun, shortened, warn_user
 from xsphere.regridding import LoneComponentWarning
 from xsphere.regridding.labelled import regridded
 from xsphere.regridding.methods import method_from
 from xsphere.regridding.node import Rules
 from xsphere.regridding.places import place_on
 from xsphere.sources import MissingChunks, checked, kept_inputs
+from xsphere.weights import FieldMethod
 
 CLASS_DIMS = ("class", "event", "classes", "events", "label")
 MAX_SAMPLES_IN_MEMORY = 8 * 2**30
@@ -79,7 +81,10 @@ def input_variables(
         variables = [str(name) for name, array in ds.data_vars.items() if dims <= set(array.dims)]
     missing = [v for v in variables if isinstance(v, str) and v not in VARIABLES and v not in ds]
     if missing:
-        raise ValueError(f"variables {missing} are not in the dataset, which has {list(ds)}")
+        raise ValueError(
+            f"variables {shortened(missing)} are not in the dataset, which has "
+            f"{shortened(list(ds))}"
+        )
     return tuple(_variable(ds, variable) for variable in variables)
 
 
@@ -93,7 +98,36 @@ def _variable(ds: xr.Dataset, variable: str | Variable) -> Variable:
         raise ValueError(
             f"{variable!r} has no units attribute; set ds[{variable!r}].attrs['units']"
         )
-    return Variable(name=variable, units=attrs["units"], standard_name=attrs.get("standard_name"))
+    return Variable(
+        name=variable, units=str(attrs["units"]), standard_name=attrs.get("standard_name")
+    )
+
+
+def with_ranges(
+    variables: Sequence[Variable], ranges: str | Mapping[str, Bounds | None] | None
+) -> tuple[Variable, ...]:
+    """Variables with the ranges that their values must be in: the usual ones, or those given."""
+    if ranges is None:
+        return tuple(replace(variable, valid_range=None) for variable in variables)
+    if isinstance(ranges, str) and ranges != "auto":
+        raise ValueError(f"valid_ranges must be 'auto', a dict or None, got {shortened(ranges)}")
+    chosen = {} if isinstance(ranges, str) else dict(ranges)
+    names = [variable.name for variable in variables]
+    unknown = sorted(set(chosen) - set(names))
+    if unknown:
+        raise ValueError(
+            f"valid_ranges names {shortened(unknown)}, but the variables are {shortened(names)}"
+        )
+    return tuple(
+        replace(variable, valid_range=chosen.get(variable.name, _usual_range(variable)))
+        for variable in variables
+    )
+
+
+def _usual_range(variable: Variable) -> Bounds | None:
+    if variable.valid_range is not None:
+        return variable.valid_range
+    return usual_bounds(variable.standard_name, variable.units)
 
 
 def gathered_samples(
@@ -112,7 +146,8 @@ def gathered_samples(
     labels = _checked_labels(labels, missing_chunks)
     matches = matched_variables(ds, spec)
     _check_no_angles([match.array for match in matches])
-    kept = kept_inputs(ds, spec, matches, missing_chunks=missing_chunks)
+    run = OncePerRun()
+    kept = kept_inputs(ds, spec, matches, missing_chunks=missing_chunks, run=run)
     names = list(dict.fromkeys(match.array.name for match in matches))
     horizontal = common_grid(ds, names)
     if horizontal.grid != grid:
@@ -122,15 +157,24 @@ def gathered_samples(
     _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
     fields = np.empty((*shape, len(spec.variables)), np.float32)
     targets = np.empty((*shape, len(spec.classes) + 1), np.float32)
+    found = Beyond([str(match.array.name) for match in inputs], _bounds(spec, inputs), run)
     blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
     for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
         arrays = [match.array.sel(time=times[block]) for match in inputs]
-        on_grid = arrays if kept else _regridded(arrays, horizontal, grid, spec)
+        on_grid = arrays if kept else _regridded(arrays, horizontal, grid, spec, found)
         for index, (match, field) in enumerate(zip(inputs, on_grid, strict=True)):
             values = field.transpose("time", ..., "cells").values
             fields[block, :, index] = converted(values, match.factor, match.offset)
         targets[block] = _targets(labels.sel(time=times[block]), grid, spec.classes)
+    found.tell()
     return Samples(times, fields, targets)
+
+
+def _bounds(spec: ModelSpec, inputs: Sequence[MatchedVariable]) -> list[Bounds | None]:
+    return [
+        source_bounds(variable.valid_range, match.factor, match.offset)
+        for variable, match in zip(spec.variables, inputs, strict=True)
+    ]
 
 
 def _checked_labels(labels: xr.DataArray, missing_chunks: MissingChunks) -> xr.DataArray:
@@ -140,20 +184,50 @@ def _checked_labels(labels: xr.DataArray, missing_chunks: MissingChunks) -> xr.D
 
 
 def _regridded(
-    arrays: Sequence[xr.DataArray], source: HorizontalGrid, grid: HealpixGrid, spec: ModelSpec
+    arrays: Sequence[xr.DataArray],
+    source: HorizontalGrid,
+    grid: HealpixGrid,
+    spec: ModelSpec,
+    found: Beyond,
 ) -> list[xr.DataArray]:
     """Fields as the finished model will see them; what they are called does not matter."""
-    rules = Rules(method=method_from(source.grid, spec.regridding))
+    pairs = [tuple(pair) for pair in spec.vectors]
+    paired = {index for pair in pairs for index in pair}
+    moved: dict[int, xr.DataArray] = {}
+    for group in pairs + [(i,) for i in range(len(arrays)) if i not in paired]:
+        chosen = {index: arrays[index] for index in group}
+        moved |= _group_regridded(chosen, source, grid, spec.regridding, found)
+    return [moved[index] for index in range(len(arrays))]
+
+
+def _group_regridded(
+    arrays: dict[int, xr.DataArray],
+    source: HorizontalGrid,
+    grid: HealpixGrid,
+    regridding: FieldMethod,
+    found: Beyond,
+) -> dict[int, xr.DataArray]:
+    """A field, or the components of a vector, read and regridded."""
+    group, method = list(arrays), method_from(source.grid, regridding)
     # half precision would be kept; components are turned in the same units
-    plain = {
-        index: as_read(array)
+    plain = [
+        as_read(array)
         .drop_attrs(deep=False)
         .assign_attrs(units=array.attrs["units"])
         .astype(np.result_type(array.dtype, np.float32))
-        for index, array in enumerate(arrays)
-    }
-    moved = regridded(xr.Dataset(plain), source, place_on(grid), rules, spec.vectors)
-    return [moved[index] for index in plain]
+        .transpose("time", *source.dims)
+        for array in arrays.values()
+    ]
+    fields, where = found.taken_out(group, [array.values for array in plain])
+    sound = {i: a.copy(data=f) for i, a, f in zip(group, plain, fields, strict=True)}
+    vectors = [(group[0], group[1])] if len(group) == 2 else []
+    rules = Rules(method=method)
+    moved = regridded(xr.Dataset(sound), source, place_on(grid), rules, vectors)
+    results = {index: moved[index].transpose("time", "cells") for index in group}
+    if where is not None:
+        touched = touched_cells(where.reshape(len(where), -1), source.grid, grid, method)
+        results = {index: result.where(~touched) for index, result in results.items()}
+    return results
 
 
 def _check_no_angles(arrays: Sequence[xr.DataArray]) -> None:

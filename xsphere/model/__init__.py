@@ -1,5 +1,6 @@
 """Models: a network with its input contract, grid and classes, in one safe file."""
 
+from xsphere.model.bounds import InvalidInputWarning
 from xsphere.model.bundled import bundled_models
 from xsphere.model.core import Model
 from xsphere.model.derived import DERIVED, derived_field
@@ -12,6 +13,7 @@ __all__ = [
     "DERIVED",
     "Channel",
     "GraphSpec",
+    "InvalidInputWarning",
     "Model",
     "ModelFileError",
     "ModelSpec",

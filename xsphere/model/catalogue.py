@@ -1,5 +1,8 @@
 """Variables that climate models and reanalyses name differently: standard names and aliases."""
 
+from dataclasses import replace
+
+from xsphere.model.bounds import usual_bounds
 from xsphere.model.spec import Variable
 
 
@@ -24,7 +27,9 @@ def _wind(letter: str, pressure: int, cf: str) -> Variable:
 
 
 VARIABLES = {
-    variable.name: variable
+    variable.name: replace(
+        variable, valid_range=usual_bounds(variable.standard_name, variable.units)
+    )
     for variable in (
         Variable(
             name="TMQ",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from xsphere.grids import HealpixGrid
 from xsphere.model.spec import Channel, GraphSpec, ModelSpec, Variable
+from xsphere.notices import shortened
 
 if TYPE_CHECKING:
     from xsphere.nn import SphereUNet, UNetLayout
@@ -43,6 +44,11 @@ def resolve_graph(spec: ModelSpec) -> ModelSpec:
     from xsphere.graph import kernel_width
 
     grids = _graph_grids(spec, _layout(spec).n_levels)
+    if spec.graph.kernel_widths and len(spec.graph.kernel_widths) != len(grids):
+        raise ValueError(
+            f"graph needs {len(grids)} kernel_widths, one a level, got "
+            f"{len(spec.graph.kernel_widths)}"
+        )
     if spec.graph.kernel_widths or spec.graph.weights == "consistent":
         return spec
     widths = tuple(float(kernel_width(grid, _neighbours(spec.graph, grid))) for grid in grids)
@@ -56,7 +62,9 @@ def _layout(spec: ModelSpec) -> "UNetLayout":
     try:
         return UNetLayout(**sizes)
     except TypeError as error:
-        raise ValueError(f"unusable network {spec.network!r:.300} ({error})") from error
+        raise ValueError(
+            f"unusable network {shortened(spec.network)} ({shortened(error)})"
+        ) from error
 
 
 def _neighbours(graph: GraphSpec, grid: HealpixGrid) -> int:
@@ -97,10 +105,6 @@ def build_network(spec: ModelSpec, seed: int = 0) -> "SphereUNet":
     layout, graph = _layout(spec), spec.graph
     grids = _graph_grids(spec, layout.n_levels)
     widths = graph.kernel_widths or (None,) * len(grids)
-    if len(widths) != len(grids):
-        raise ValueError(
-            f"graph needs {len(grids)} kernel_widths, one a level, got {len(graph.kernel_widths)}"
-        )
     laplacians = [
         SphereGraph(
             grid,

@@ -1,14 +1,16 @@
 """What a model is, apart from its weights: plain values, checked before anything is built."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any, get_args
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 from numpy.typing import NDArray
 
 from xsphere.graph import LaplacianType, Weights
 from xsphere.grids import HealpixGrid
 from xsphere.model.derived import DERIVED, derived_field
+from xsphere.model.entries import name_problems, type_problems
+from xsphere.notices import shortened
 from xsphere.weights import FieldMethod
 from xsphere.weights.vectors import northward_name
 
@@ -16,26 +18,23 @@ FORMAT = 1
 MAX_LEVEL = 12
 MAX_CHANNELS = 1024
 MAX_CLASSES = 253
+LONGEST_NAME = 200
+# values of weather divided by less leave what float32 can hold
+SMALLEST_STD = 1e-30
+# said at once
+MOST_PROBLEMS = 10
 
 
-def _from_mapping(cls: type[Any], values: Any, where: str) -> Any:
-    """An object of a frozen dataclass; unknown and missing entries are named at once."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must be a JSON object, got {type(values).__name__}")  # noqa: TRY004
-    known = {entry.name: entry for entry in fields(cls)}
-    unknown = sorted(set(values) - set(known))
-    missing = sorted(
-        name
-        for name, entry in known.items()
-        if name not in values and entry.default is MISSING and entry.default_factory is MISSING
-    )
-    if unknown or missing:
-        raise ValueError(f"{where} has unknown entries {unknown} and lacks {missing}")
-    return cls(**values)
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e30
+def _check_types(part: Any, what: str, *, but: tuple[str, ...] = ()) -> None:
+    """Refuse wrong types, and make lists the tuples that are declared."""
+    names = [entry.name for entry in fields(part) if entry.name not in but]
+    values = {name: getattr(part, name) for name in names}
+    problems = type_problems(type(part), values)
+    if problems:
+        raise ValueError(f"unusable {what}: " + "; ".join(problems))
+    for name, value in values.items():
+        if isinstance(value, list):
+            object.__setattr__(part, name, tuple(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +53,14 @@ class Variable:
         Other names of the variable, such as ERA5's and CMIP's, the most telling first.
     pressure : float, optional
         Pressure surface in hPa, for fields that may come with a vertical dimension.
+    valid_range : (float, float), optional
+        Lowest and highest value that the field can have, in its units. Cells that a value beyond
+        has any part in are invalid input.
 
     Raises
     ------
     ValueError
-        If an entry has the wrong type.
+        If an entry has the wrong type or is absurd.
 
     Examples
     --------
@@ -71,14 +73,23 @@ class Variable:
     standard_name: str | None = None
     aliases: tuple[str, ...] = ()
     pressure: float | None = None
+    valid_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "aliases", tuple(self.aliases))
-        names = [self.name, self.units, self.standard_name or "", *self.aliases]
-        if not all(isinstance(name, str) for name in names) or not self.name:
-            raise ValueError(f"names and units of a variable must be text, got {names!r}")
-        if self.pressure is not None and not (_number(self.pressure) and self.pressure > 0):
+        _check_types(self, "variable")
+        texts = (self.name, self.units, self.standard_name or "", *self.aliases)
+        if not self.name or max(map(len, texts)) > LONGEST_NAME:
+            raise ValueError(
+                f"names and units of a variable must be text of 1 to {LONGEST_NAME} characters, "
+                f"got {shortened(texts)}"
+            )
+        if self.pressure is not None and self.pressure <= 0:
             raise ValueError(f"pressure of {self.name} must be positive hPa, got {self.pressure!r}")
+        if self.valid_range is not None and not self.valid_range[0] < self.valid_range[1]:
+            raise ValueError(
+                f"valid_range of {self.name} must be the lowest and the highest value, got "
+                f"{self.valid_range!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,21 +125,22 @@ class Channel:
     std: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", tuple(self.sources))
+        _check_types(self, "channel")
         n_sources = {"variable": 1} | {name: rule.n_sources for name, rule in DERIVED.items()}
         if self.kind not in n_sources:
             raise ValueError(
-                f"channel {self.name!r} is of the unknown kind {self.kind!r}; kinds are "
+                f"channel {shortened(self.name)} is of the unknown kind {shortened(self.kind)}; "
+                "kinds are "
                 f"{sorted(n_sources)}"
             )
         if len(self.sources) != n_sources[self.kind]:
             raise ValueError(
-                f"channel {self.name!r} ({self.kind}) takes {n_sources[self.kind]} sources, got "
-                f"{self.sources!r}"
+                f"channel {shortened(self.name)} ({self.kind}) takes {n_sources[self.kind]} "
+                f"sources, got {shortened(self.sources)}"
             )
-        if not (_number(self.mean) and _number(self.std) and self.std > 0):
+        if not self.std >= SMALLEST_STD:
             raise ValueError(
-                f"channel {self.name!r} needs a finite mean and a positive std, got "
+                f"channel {shortened(self.name)} needs a finite mean and a positive std, got "
                 f"{self.mean!r} and {self.std!r}"
             )
 
@@ -193,17 +205,13 @@ class GraphSpec:
     kernel_widths: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernel_widths", tuple(self.kernel_widths))
-        if type(self.k) is not int or not 1 <= self.k <= 200:
+        _check_types(self, "graph")
+        if not 1 <= self.k <= 200:
             raise ValueError(f"graph k must be from 1 to 200, got {self.k!r}")
-        for name, known in (("weights", Weights), ("laplacian_type", LaplacianType)):
-            if getattr(self, name) not in get_args(known):
-                raise ValueError(
-                    f"graph {name} must be one of {get_args(known)}, got {getattr(self, name)!r}"
-                )
-        if not all(_number(width) and 0 < width < 10 for width in self.kernel_widths):
+        if not all(1e-6 < width < 10 for width in self.kernel_widths):
             raise ValueError(
-                f"graph kernel_widths must be radian from 0 to 10, got {self.kernel_widths!r}"
+                "graph kernel_widths must be radian from 1e-6 to 10, got "
+                f"{shortened(self.kernel_widths)}"
             )
 
 
@@ -274,8 +282,7 @@ class ModelSpec:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        for name in ("variables", "channels", "classes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check_types(self, "model specification", but=("regridding",))
         # JSON has lists only; one spelling makes equal models equal
         network = {k: tuple(v) if isinstance(v, list) else v for k, v in self.network.items()}
         object.__setattr__(self, "network", network)
@@ -287,22 +294,17 @@ class ModelSpec:
         problems = []
         if self.format != FORMAT:
             problems.append(f"format must be {FORMAT}, got {self.format!r}; update xsphere")
-        if type(self.level) is not int or not 0 <= self.level <= MAX_LEVEL:
+        if not 0 <= self.level <= MAX_LEVEL:
             problems.append(f"level must be from 0 to {MAX_LEVEL}, got {self.level!r}")
         counts = (("channels", MAX_CHANNELS), ("variables", MAX_CHANNELS), ("classes", MAX_CLASSES))
         for name, most in counts:
             n = len(getattr(self, name))
             if not 1 <= n <= most:
                 problems.append(f"there must be 1 to {most} {name}, got {n}")
-        if self.network.get("architecture") != "unet":
-            problems.append(
-                f"unknown architecture {self.network.get('architecture')!r}; known are ['unet']"
-            )
-        if self.regridding not in get_args(FieldMethod):
-            problems.append(
-                f"unknown regridding {self.regridding!r}; known are {get_args(FieldMethod)}"
-            )
-        return problems
+        architecture = self.network.get("architecture")
+        if architecture != "unet":
+            problems.append(f"unknown architecture {shortened(architecture)}; known are ['unet']")
+        return problems + type_problems(ModelSpec, {"regridding": self.regridding})
 
     def _name_problems(self) -> list[str]:
         problems = []
@@ -313,13 +315,18 @@ class ModelSpec:
             ("classes", list(self.classes)),
         ):
             if len(set(names)) != len(names):
-                problems.append(f"names of {what} must differ, got {names}")
+                problems.append(f"names of {what} must differ, got {shortened(names)}")
         for channel in self.channels:
             unknown = sorted(set(channel.sources) - set(known))
             if unknown:
-                problems.append(f"channel {channel.name!r} is made from unknown {unknown}")
-        if not all(type(name) is str and name for name in self.classes):
-            problems.append(f"classes must be names, got {self.classes!r}")
+                problems.append(
+                    f"channel {shortened(channel.name)} is made from unknown {shortened(unknown)}"
+                )
+        if not all(0 < len(name) <= LONGEST_NAME for name in self.classes):
+            problems.append(
+                f"classes must be names of 1 to {LONGEST_NAME} characters, got "
+                f"{shortened(self.classes)}"
+            )
         return problems
 
     @property
@@ -366,16 +373,30 @@ class ModelSpec:
         ...
         ValueError: model specification has unknown entries [] and lacks ['channels', ...
         """
-        spec = dict(values) if isinstance(values, Mapping) else values
+        problems = name_problems(cls, values, "model specification")
+        spec = dict(values) if isinstance(values, Mapping) else {}
         for name, part in (("variables", Variable), ("channels", Channel)):
-            if isinstance(spec, dict) and isinstance(spec.get(name), (list, tuple)):
-                spec[name] = tuple(
-                    _from_mapping(part, item, f"entry {index} of {name}")
+            if isinstance(spec.get(name), list | tuple):
+                parts = [
+                    _part(part, item, f"entry {index} of {name}", problems)
                     for index, item in enumerate(spec[name])
-                )
-        if isinstance(spec, dict) and "graph" in spec:
-            spec["graph"] = _from_mapping(GraphSpec, spec["graph"], "graph")
-        if isinstance(spec, dict) and not isinstance(spec.get("network", {}), Mapping):
-            raise ValueError("network must be a JSON object")  # noqa: TRY004
-        checked: ModelSpec = _from_mapping(cls, spec, "model specification")
-        return checked
+                ]
+                spec[name] = tuple(found for found in parts if found is not None)
+        if "graph" in spec:
+            spec["graph"] = _part(GraphSpec, spec["graph"], "graph", problems) or GraphSpec()
+        problems += type_problems(cls, spec)
+        if problems:
+            raise ValueError("; ".join(problems[:MOST_PROBLEMS]))
+        return cls(**spec)
+
+
+def _part(cls: type[Any], values: Any, where: str, problems: list[str]) -> Any:
+    """A part of a specification; None if something is wrong, which is added to the problems."""
+    if wrong := name_problems(cls, values, where):
+        problems += wrong
+        return None
+    try:
+        return cls(**values)
+    except ValueError as error:
+        problems.append(f"{where}: {error}")
+        return None

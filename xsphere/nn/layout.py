@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from xsphere.nn.pooling import Pooling
+from xsphere.notices import shortened
 
 MAX_LAYERS = 24
 MAX_FEATURES = 4096
@@ -49,8 +50,11 @@ class UNetLayout:
     directional: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", tuple(self.features))
-        object.__setattr__(self, "depths", tuple(self.depths))
+        for name in ("features", "depths"):
+            sizes = getattr(self, name)
+            if not isinstance(sizes, list | tuple | range):
+                raise TypeError(f"{name} must be a list of integers, got {shortened(sizes)}")
+            object.__setattr__(self, name, tuple(sizes))
         problems = self._problems()
         if problems:
             raise ValueError("unusable U-Net layout: " + "; ".join(problems))
@@ -63,22 +67,26 @@ class UNetLayout:
         ):
             problems.append(
                 f"features must be 1 to {MAX_LAYERS} integers from 1 to {MAX_FEATURES}, "
-                f"got {features!r}"
+                f"got {shortened(features)}"
             )
         if len(depths) != len(features):
             problems.append(
                 f"depths must be as many as features, got {len(depths)} and {len(features)}"
             )
-        elif depths[:1] != (0,) or not all(b - a in (0, 1) for a, b in pairwise(depths)):
-            problems.append(f"depths must start at 0 and grow by 0 or 1, got {depths!r}")
+        elif not (
+            all(type(depth) is int for depth in depths)
+            and depths[:1] == (0,)
+            and all(b - a in (0, 1) for a, b in pairwise(depths))
+        ):
+            problems.append(f"depths must start at 0 and grow by 0 or 1, got {shortened(depths)}")
         if type(self.kernel_size) is not int or not 1 <= self.kernel_size <= MAX_KERNEL_SIZE:
             problems.append(
-                f"kernel_size must be from 1 to {MAX_KERNEL_SIZE}, got {self.kernel_size!r}"
+                f"kernel_size must be from 1 to {MAX_KERNEL_SIZE}, got {shortened(self.kernel_size)}"
             )
         if self.pooling not in ("max", "mean"):
-            problems.append(f"pooling must be 'max' or 'mean', got {self.pooling!r}")
+            problems.append(f"pooling must be 'max' or 'mean', got {shortened(self.pooling)}")
         if type(self.directional) is not bool:
-            problems.append(f"directional must be True or False, got {self.directional!r}")
+            problems.append(f"directional must be True or False, got {shortened(self.directional)}")
         return problems
 
     @property

@@ -14,6 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core.indexing import ExplicitlyIndexed
 
+from xsphere.model.bounds import Beyond
 from xsphere.segmentation.layout import Layout
 from xsphere.segmentation.node import SegmentNode
 from xsphere.stages import stage
@@ -110,10 +111,12 @@ class DirectSource:
         array, shape (steps, *other leading dimensions, *result of a sample)
             As `SegmentNode` gives it.
         """
-        parts = [self._part(part) for part in self.layout.parts(index)]
+        found = self.node.beyond(self.node.model.load())
+        parts = [self._part(part, found) for part in self.layout.parts(index)]
+        found.tell()
         return np.concatenate(parts) if self.layout.leading else parts[0]
 
-    def _part(self, part: slice) -> NDArray[Any]:
+    def _part(self, part: slice, found: Beyond) -> NDArray[Any]:
         node, model = self.node, self.node.model.load()
         leading = tuple(size for _, size in self.layout.leading)
         leading = (part.stop - part.start, *leading[1:]) if leading else ()
@@ -123,7 +126,7 @@ class DirectSource:
             with stage("read"):
                 return node.flattened(self._read(self.variables[index], part), leading)
 
-        fields = node.on_model_grid(model, read)
+        fields = node.on_model_grid(model, read, found)
         result = node.allocated(n_samples)
         for batch in node.batches(n_samples):
             with stage("infer"):

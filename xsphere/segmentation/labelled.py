@@ -13,6 +13,7 @@ from xsphere.conventions.horizontal import common_grid, on_its_own
 from xsphere.conventions.values import Reading, reading_of
 from xsphere.model import Model
 from xsphere.model.inputs import MatchedVariable, matched_variables
+from xsphere.notices import OncePerRun
 from xsphere.segmentation.checks import (
     OutputGrid,
     check_options,
@@ -87,8 +88,9 @@ def segment(
     -------
     DataArray
         ``mask``: uint8, 0 background, 1, 2, ... the model's classes, 254 where an input is not
-        finite; the meaning is in its `flag_values` and `flag_meanings`. ``probability``: float32
-        with the dimension ``class``, the background first; NaN where an input is not finite. The
+        finite or beyond its valid range; the meaning is in its `flag_values` and
+        `flag_meanings`. ``probability``: float32 with the dimension ``class``, the background
+        first; NaN where an input is not finite or beyond its valid range. The
         attribute ``xsphere_run`` is a JSON text of all that the values depend on.
 
     Raises
@@ -159,7 +161,8 @@ def segment(
     check_one_chunk({match.array.name: match.array for match in matches}, horizontal.dims)
     check_values(matches)
     source = known_source(ds, names)
-    kept = kept_inputs(ds, model.spec, matches, missing_chunks=missing_chunks)
+    run = OncePerRun()
+    kept = kept_inputs(ds, model.spec, matches, missing_chunks=missing_chunks, run=run)
     arrays, block = _strict(ds, model, matches, horizontal, missing_chunks)
     readings, conversions = _readings(matches, model.spec.vectors)
     node = SegmentNode(
@@ -171,6 +174,7 @@ def segment(
         inference=inference,
         parallel=_may_use_all_cores(arrays),
         readings=readings,
+        run=run,
     )
     inputs = Inputs(
         arrays=arrays,

@@ -16,7 +16,9 @@ from xsphere.grids import Grid
 from xsphere.grids.healpix import HealpixGrid
 from xsphere.grids.travel import Travelling
 from xsphere.model import Model, ModelFileError
+from xsphere.model.bounds import Beyond, source_bounds, touched_cells
 from xsphere.model.units import converted
+from xsphere.notices import OncePerRun
 from xsphere.regridding.methods import method_from
 from xsphere.segmentation.fields import moved
 from xsphere.segmentation.inference import Inference, probabilities
@@ -126,6 +128,11 @@ class SegmentNode(Travelling):
         How the network is run. As many samples are regridded at a time as it takes in a batch.
     parallel : bool
         Whether a call uses all cores itself. Inside a task the scheduler has them.
+    bounded : bool
+        Whether values are compared with the valid ranges of the model's variables; not where that
+        was done before they were regridded.
+    run : OncePerRun
+        The run that a warning is said in once.
 
     Examples
     --------
@@ -146,6 +153,8 @@ class SegmentNode(Travelling):
     inference: Inference = field(default_factory=Inference)
     parallel: bool = False
     readings: tuple[Reading, ...] = ()
+    bounded: bool = True
+    run: OncePerRun = field(default_factory=OncePerRun, compare=False, repr=False)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -177,14 +186,16 @@ class SegmentNode(Travelling):
         flat = [self.flattened(values, leading) for values in fields]
         result = self.allocated(len(flat[0]))
         model = self.model.load()
+        found = self.beyond(model)
 
         def run(part: slice) -> None:
             chosen = [values[part] for values in flat]
-            regridded = self.on_model_grid(model, lambda index: chosen[index])
+            regridded = self.on_model_grid(model, lambda index: chosen[index], found)
             with stage("infer"):
                 result[part] = self.classified(model, regridded)
 
         self._run_all(run, self.batches(len(result)))
+        found.tell()
         return result.reshape(*leading, *self.shape)
 
     def flattened(self, values: NDArray[Any], leading: tuple[int, ...]) -> NDArray[Any]:
@@ -201,13 +212,24 @@ class SegmentNode(Travelling):
         size = self.inference.batch_size
         return [slice(start, start + size) for start in range(0, n_samples, size)]
 
+    def beyond(self, model: Model) -> Beyond:
+        """Nothing yet of what lies beyond the valid ranges of the variables."""
+        variables = model.spec.variables
+        bounds = [
+            source_bounds(variable.valid_range, *conversion) if self.bounded else None
+            for variable, conversion in zip(variables, self.conversions, strict=True)
+        ]
+        return Beyond([variable.name for variable in variables], bounds, self.run)
+
     def on_model_grid(
-        self, model: Model, read: Callable[[int], NDArray[Any]]
+        self, model: Model, read: Callable[[int], NDArray[Any]], found: Beyond | None = None
     ) -> list[NDArray[np.float32]]:
         """All variables (n, model cells), each regridded as soon as it is read.
 
-        Components of a vector are read together; no more than those are held meanwhile.
+        Components of a vector are read together; no more than those are held meanwhile. Cells that
+        a value beyond the valid range has any part in are NaN.
         """
+        found = found or self.beyond(model)
         pairs = [tuple(pair) for pair in model.spec.vectors]
         paired = {index for pair in pairs for index in pair}
         moved: dict[int, NDArray[np.float32]] = {}
@@ -216,20 +238,29 @@ class SegmentNode(Travelling):
             with stage("regrid"):
                 if self.readings:
                     fields = [self.readings[i](f) for i, f in zip(group, fields, strict=True)]
-                moved |= zip(group, self._regridded(model, group, fields), strict=True)
+                moved |= zip(group, self._regridded(model, group, fields, found), strict=True)
         return [moved[index] for index in range(len(moved))]
 
     def _regridded(
-        self, model: Model, group: tuple[int, ...], fields: Sequence[NDArray[Any]]
+        self,
+        model: Model,
+        group: tuple[int, ...],
+        fields: Sequence[NDArray[Any]],
+        found: Beyond,
     ) -> list[NDArray[np.float32]]:
         """Fields (n, source cells) of a group of variables, in the model's units on its grid."""
         method = method_from(self.source, model.spec.regridding)
+        fields, where = found.taken_out(group, fields)
         on_grid = moved(fields, self.source, model.grid, method=method, options=self.inference)
         # last: there are fewer cells, and fields that were kept have units of their own
-        return [
+        results = [
             converted(values, *self.conversions[index])
             for index, values in zip(group, on_grid, strict=True)
         ]
+        if where is None:
+            return results
+        touched = touched_cells(where, self.source, model.grid, method)
+        return [np.where(touched, np.float32(np.nan), values) for values in results]
 
     def classified(self, model: Model, fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Result (n, *shape) of all variables (n, model cells)."""
@@ -254,7 +285,7 @@ class SegmentNode(Travelling):
 
     def _inferred(self, model: Model, fields: list[NDArray[Any]]) -> NDArray[Any]:
         channels, valid = model.channels(*fields)
-        check_plausible(model, channels, valid)
+        check_plausible(model, channels, valid, self.run)
         probability = probabilities(model, channels, self.inference)
         # absurd input can overflow in the network: its NaN would count as the first class
         valid = valid & np.isfinite(probability).all(axis=1)

@@ -122,8 +122,8 @@ def segmented(node: SegmentNode, inputs: Inputs, block_size: int | None) -> xr.D
 
 
 def _from_model_grid(node: SegmentNode) -> SegmentNode:
-    """What is done to fields that are on the model's grid already."""
-    return replace(node, source=node.model.grid, readings=())
+    """What is done to kept fields: on the model's grid, and without values beyond their ranges."""
+    return replace(node, source=node.model.grid, readings=(), bounded=False)
 
 
 def _chunked_alike(arrays: Arrays, layout: Layout) -> list[xr.DataArray]:

@@ -6,7 +6,7 @@ verifies is the ledger. One that is damaged counts as one that is not there.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.cache import CacheWarning
+from xsphere.atomic import write_file
+from xsphere.cache import CacheWarning, content_key
 from xsphere.notices import warn_user
 from xsphere.storable import without_unstorable
+
+Ends = Mapping[str, Sequence[float]]
 
 KEYS = "xsphere_regridded"
 USED = "used"
@@ -81,11 +84,14 @@ class FieldStore:
         self._mark_used()
         return values
 
-    def write(self, block: tuple[int, ...], values: NDArray[Any]) -> None:
+    def write(self, block: tuple[int, ...], values: NDArray[Any], ends: Ends | None = None) -> None:
         """Keep a block; a store that cannot be written costs a warning."""
         try:
             array = self._array("r+")
             array[_region(array, block)] = values
+            # a store of the user's own has nothing that he does not look for
+            if ends is not None and self._used.exists():
+                write_file(self._ends_file(block), json.dumps([ends, content_key(ends)]).encode())
         except OSError as error:
             warn_user(
                 f"{self.folder} cannot be written ({error}); going on without keeping fields there",
@@ -93,6 +99,21 @@ class FieldStore:
             )
             return
         self._mark_used()
+
+    def ends(self, block: tuple[int, ...]) -> Ends | None:
+        """Least and greatest value of each variable that a block was made of; None if unknown."""
+        try:
+            ends, key = json.loads(self._ends_file(block).read_bytes())
+        except (OSError, ValueError, TypeError, RecursionError):
+            return None
+        return ends if content_key(ends) == key else None
+
+    @property
+    def _used(self) -> Path:
+        return Path(self.folder).parent / USED
+
+    def _ends_file(self, block: tuple[int, ...]) -> Path:
+        return Path(self.folder).parent / "ends" / f"{'.'.join(map(str, block))}.json"
 
     def _array(self, mode: Any) -> Any:
         import zarr
@@ -111,10 +132,31 @@ class FieldStore:
 
     def _mark_used(self) -> None:
         """Tell those who look for room; a store of the user's own has no such mark."""
-        mark = Path(self.folder).parent / USED
         with suppress(OSError):  # read-only: nothing will be removed either
-            if mark.exists():
-                mark.touch()
+            if self._used.exists():
+                self._used.touch()
+
+
+def ends_of(values: NDArray[Any]) -> tuple[float, float]:
+    """Least and greatest finite value; the other way round where there is none.
+
+    Parameters
+    ----------
+    values : array of real numbers
+        Any.
+
+    Returns
+    -------
+    float, float
+        Least and greatest.
+
+    Examples
+    --------
+    >>> ends_of(np.array([2.0, np.nan, -1.0]))
+    (-1.0, 2.0)
+    """
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (np.inf, -np.inf)
 
 
 def _region(array: Any, block: tuple[int, ...]) -> tuple[slice, ...]:

@@ -9,11 +9,33 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.cache import CacheWarning
-from xsphere.notices import warn_user
+from xsphere.model.bounds import Beyond, Bounds, touched_cells
+from xsphere.notices import OncePerRun, warn_user
 from xsphere.sources.contents import newest_change
-from xsphere.sources.field_store import FieldStore
+from xsphere.sources.field_store import Ends, FieldStore, ends_of
 from xsphere.sources.wrappers import plain
 from xsphere.stages import stage
+
+
+@dataclass(frozen=True)
+class Within:
+    """What the values of a source must lie within, for those who read its fields.
+
+    Parameters
+    ----------
+    bounds : dict of name to (float, float) or None
+        Lowest and highest value of each variable, as it is stored.
+    run : OncePerRun
+        The run that a warning is said in once.
+
+    Examples
+    --------
+    >>> Within({"PSL": (800.0, 1200.0)}, OncePerRun()).bounds["PSL"]
+    (800.0, 1200.0)
+    """
+
+    bounds: Mapping[Any, Bounds | None]
+    run: OncePerRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +46,8 @@ class LazyBlock:
     ----------
     node : ReadingNode
         Makes fields of one grid fields of another.
+    names : tuple
+        Names of the variables.
     variables : tuple of Variable
         Not loaded: what the node takes.
     leading, horizontal : tuple
@@ -36,6 +60,8 @@ class LazyBlock:
         Lengths of the blocks.
     made_ns : int
         When this was made: what changed since is another source, and is not kept.
+    within : Within, optional
+        What the values of the source must lie within.
 
     Examples
     --------
@@ -46,6 +72,7 @@ class LazyBlock:
     __name__ = "xsphere_cached"
 
     node: Any
+    names: tuple[Any, ...]
     variables: tuple[xr.Variable, ...]
     leading: tuple[Any, ...]
     horizontal: tuple[Any, ...]
@@ -53,10 +80,13 @@ class LazyBlock:
     position: int
     blocks: tuple[tuple[int, ...], ...]
     made_ns: int
+    within: Within | None = None
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         store = self.store
-        return ("xsphere.LazyBlock", store.folder, store.name, plain(self.node.__dask_tokenize__()))
+        bounds = [list(self.within.bounds.items())] if self.within else []
+        node = plain(self.node.__dask_tokenize__())
+        return ("xsphere.LazyBlock", store.folder, store.name, node, *plain(bounds))
 
     @property
     def store(self) -> FieldStore:
@@ -67,23 +97,63 @@ class LazyBlock:
 
     def __call__(self, block_id: tuple[int, ...]) -> NDArray[Any]:
         """The block with these numbers along each dimension of the result."""
-        found = self.store.read(block_id)
-        if found is not None:
-            return found
+        store = self.store
+        if self._allowed(store.ends(block_id)):
+            found = store.read(block_id)
+            if found is not None:
+                return found
         regions = self._regions(block_id)
         order = (*self.leading, *self.horizontal)
         with stage("read"):
             # read first: a lazy transpose would be one by points
             parts = [variable.isel(regions).load() for variable in self.variables]
+        read = zip(self.node.readings, parts, strict=True)
         with stage("regrid"):
-            made = self.node(*(part.transpose(*order).values for part in parts))
+            # in the units that components are turned in, and without what stands for missing
+            fields = [reading(part.transpose(*order).values) for reading, part in read]
+            made, sound = self._made(fields)
+        if sound and self._unchanged(regions):
+            ends = dict(zip(map(str, self.names), map(ends_of, fields), strict=True))
+            for kept, result in zip(self.stores, made, strict=True):
+                if kept is not None:
+                    kept.write(block_id, result, ends)
+        return made[self.position]
+
+    def _bounds(self) -> list[Bounds | None]:
+        """Bounds of the variables as they are read."""
+        assert self.within is not None
+        bounds = [self.within.bounds.get(name) for name in self.names]
+        factors = [reading.factor for reading in self.node.readings]
+        return [b and (b[0] * f, b[1] * f) for b, f in zip(bounds, factors, strict=True)]
+
+    def _allowed(self, ends: Ends | None) -> bool:
+        """Whether no value of a block lies beyond, by the least and greatest of each variable."""
+        if self.within is None:
+            return True
+        for name, bounds in zip(self.names, self._bounds(), strict=True):
+            low, high = (ends or {}).get(str(name), (-np.inf, np.inf))
+            if bounds is not None and not (bounds[0] <= low and high <= bounds[1]):
+                return False
+        return True
+
+    def _made(self, fields: list[NDArray[Any]]) -> tuple[tuple[NDArray[Any], ...], bool]:
+        """The results, and whether they are those of all values."""
+        where = None
+        if self.within is not None:
+            beyond = Beyond(self.names, self._bounds(), self.within.run)
+            fields, where = beyond.taken_out(range(len(fields)), fields)
+            beyond.tell()
+        node = self.node.node
+        made = node(*fields)
         results = made if isinstance(made, tuple) else (made,)
-        if self._unchanged(regions):
-            for store, result in zip(self.stores, results, strict=True):
-                if store is not None:
-                    store.write(block_id, result)
-        wanted: NDArray[Any] = results[self.position]
-        return wanted
+        if where is None:
+            return results, True
+        marks = where.reshape(-1, node.source.n_cells)
+        touched = touched_cells(marks, node.source, node.target, node.rules.method)
+        return tuple(
+            np.where(touched.reshape(result.shape), result.dtype.type(np.nan), result)
+            for result in results
+        ), False
 
     def _regions(self, block_id: tuple[int, ...]) -> dict[Any, slice]:
         regions = {}

@@ -9,8 +9,11 @@ from xsphere.conventions import horizontal_grid
 from xsphere.conventions.masks import has_flags
 from xsphere.grids import HealpixGrid
 from xsphere.model import ModelSpec
+from xsphere.model.bounds import source_bounds
 from xsphere.model.inputs import MatchedVariable, matched_variables
+from xsphere.notices import OncePerRun
 from xsphere.regridding.methods import method_from
+from xsphere.sources.field_tasks import Within
 from xsphere.sources.regrid_cache import cached_fields
 from xsphere.sources.strict_array import MissingChunks
 
@@ -21,6 +24,7 @@ def kept_inputs(
     matches: Sequence[MatchedVariable],
     *,
     missing_chunks: MissingChunks = "raise",
+    run: OncePerRun | None = None,
 ) -> list[MatchedVariable] | None:
     """A model's variables on its grid, if `cache_regridded` was called for all of them.
 
@@ -37,6 +41,8 @@ def kept_inputs(
         Its variables in `ds`, in its order.
     missing_chunks : {"raise", "invalid", "fill"}
         As for `checked`.
+    run : OncePerRun, optional
+        The run that a warning of values beyond their valid ranges is said in once.
 
     Returns
     -------
@@ -56,6 +62,10 @@ def kept_inputs(
     arrays = [match.array for match in matches]
     names = [array.name for array in arrays]
     source = horizontal_grid(ds, names[:1]).grid
+    bounds = {
+        match.array.name: source_bounds(variable.valid_range, match.factor, match.offset)
+        for match, variable in zip(matches, spec.variables, strict=True)
+    }
     pairs = {(names[east], names[north]) for east, north in spec.vectors}
     if source == HealpixGrid(spec.level) or not _worth_keeping(ds, arrays, pairs):
         return None
@@ -66,6 +76,7 @@ def kept_inputs(
         method=method_from(source, spec.regridding),
         vectors=sorted(pairs, key=str),
         missing_chunks=missing_chunks,
+        within=Within(bounds, run or OncePerRun()),
     )
     if fields is None:
         return None

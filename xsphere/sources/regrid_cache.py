@@ -1,6 +1,7 @@
 """Regridded fields of a dataset, kept as they are computed, so that they are computed once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from xsphere.sources.field_store import (
     create_store,
     stored_keys,
 )
-from xsphere.sources.field_tasks import LazyBlock, kept_or_read, lazily_filled
+from xsphere.sources.field_tasks import LazyBlock, Within, kept_or_read, lazily_filled
 from xsphere.sources.kept_array import unread_variable
 from xsphere.sources.regrid_plan import KIND, RegridPlan, is_opened, regrid_plan
 from xsphere.sources.room import MAX_BYTES, CacheFullError, make_room
@@ -128,6 +129,7 @@ def cached_fields(
     missing: MissingPolicy = "renormalize",
     missing_chunks: MissingChunks = "raise",
     version: str | None = None,
+    within: Within | None = None,
 ) -> xr.Dataset | None:
     """The fields that `cache_regridded` keeps in the cache for a dataset, if it does.
 
@@ -135,6 +137,8 @@ def cached_fields(
     ----------
     ds, level, variables, method, vectors, missing, missing_chunks, version
         As for `cache_regridded`.
+    within : Within, optional
+        What the values of the source must lie within; cells that others have a part in are NaN.
 
     Returns
     -------
@@ -166,8 +170,11 @@ def cached_fields(
     folders = {name: _entry(key) for name, key in plan.keys.items()}
     if not all(usable(folder) for folder in folders.values()):
         return None
+    # what other tasks make of the source cannot be looked at
+    if within and any(within.bounds.values()) and not all(map(is_opened, plan.variables.values())):
+        return None
     stores = {name: folder / "data.zarr" for name, folder in folders.items()}
-    return _filled(plan, stores, unread=True)
+    return _filled(plan, stores, unread=True, within=within)
 
 
 def _entry(key: str) -> Path:
@@ -244,7 +251,13 @@ def _check_keys(path: Path, keys: Mapping[str, str]) -> None:
         )
 
 
-def _filled(plan: RegridPlan, folders: Mapping[Any, Path], *, unread: bool = False) -> xr.Dataset:
+def _filled(
+    plan: RegridPlan,
+    folders: Mapping[Any, Path],
+    *,
+    unread: bool = False,
+    within: Within | None = None,
+) -> xr.Dataset:
     """The fields, read from their stores or made and kept."""
     filled: dict[Any, xr.DataArray] = {}
     for names in plan.nodes:
@@ -253,7 +266,7 @@ def _filled(plan: RegridPlan, folders: Mapping[Any, Path], *, unread: bool = Fal
         for name in names:
             field = plan.template[name]
             if opened and unread:
-                block = _lazy_block(plan, names, name, stores)
+                block = replace(_lazy_block(plan, names, name, stores), within=within)
                 filled[name] = xr.DataArray(unread_variable(block, field), field.coords)
             elif opened:
                 data = lazily_filled(_lazy_block(plan, names, name, stores), field.dtype)
@@ -269,6 +282,7 @@ def _lazy_block(
     blocks = stores[name].blocks()
     return LazyBlock(
         node=plan.nodes[names],
+        names=names,
         variables=tuple(plan.variables[other].variable for other in names),
         leading=plan.template[name].dims[:-1],
         horizontal=plan.dims,
