@@ -81,7 +81,8 @@ class UNetLayout:
             problems.append(f"depths must start at 0 and grow by 0 or 1, got {shortened(depths)}")
         if type(self.kernel_size) is not int or not 1 <= self.kernel_size <= MAX_KERNEL_SIZE:
             problems.append(
-                f"kernel_size must be from 1 to {MAX_KERNEL_SIZE}, got {shortened(self.kernel_size)}"
+                f"kernel_size must be from 1 to {MAX_KERNEL_SIZE}, "
+                f"got {shortened(self.kernel_size)}"
             )
         if self.pooling not in ("max", "mean"):
             problems.append(f"pooling must be 'max' or 'mean', got {shortened(self.pooling)}")
