@@ -1,9 +1,11 @@
 """Models: strict files, stable digests, inputs normalised and derived as the specification says."""
 
+import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.toys import storm_model, storm_spec
+from xsphere.config import set_options
 from xsphere.model import (
     Channel,
     GraphSpec,
@@ -21,6 +24,7 @@ from xsphere.model import (
     ModelFileError,
     ModelSpec,
     Variable,
+    build_network,
     derived_field,
 )
 from xsphere.model.file import to_bytes
@@ -279,6 +283,143 @@ def test_channels_are_checked() -> None:
 def test_plain_values_round_trip() -> None:
     spec = storm_spec()
     assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of all that a JSON value holds."""
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+SPEC = json.loads(json.dumps(storm_spec().to_dict() | {"scores": {"iou": [0.5, 0.7]}}))
+PLAIN = (
+    st.none() | st.booleans() | st.integers(-(10**40), 10**40) | st.floats() | st.text(max_size=20)
+)
+ABSURD = st.sampled_from(
+    [
+        "x" * 10**5,
+        "9**9**9**9",
+        [[]] * 10**4,
+        10**400,
+        -1,
+        0,
+        1,
+        [],
+        {},
+        "",
+        [None],
+        [True],
+        {"": {}},
+    ]
+)
+VALUES = ABSURD | st.recursive(
+    PLAIN, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner)
+)
+OURS = re.compile(
+    r"must|unknown|lacks|needs|differ|takes|nested|would need|has shape|it has|JSON object|unusable"
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_specification_is_sound_or_refused_in_our_words(data: st.DataObject) -> None:
+    spec = json.loads(json.dumps(SPEC))
+    for _ in range(data.draw(st.integers(1, 3))):
+        *path, last = data.draw(st.sampled_from(list(places(spec))))
+        inner = spec
+        for key in path:
+            inner = inner[key]
+        match data.draw(st.sampled_from(["replace", "replace", "remove", "add"])):
+            case "replace":
+                inner[last] = copy.deepcopy(data.draw(VALUES))
+            case "remove":
+                del inner[last]
+            case _ if isinstance(inner, dict):
+                inner[data.draw(st.text(max_size=5))] = copy.deepcopy(data.draw(VALUES))
+    message = ""
+    try:
+        model = Model(ModelSpec.from_dict(spec), storm_model().tensors)
+    except ValueError as error:
+        message = str(error)
+    if message:
+        assert OURS.search(message), message
+        assert len(message) < 20_000
+        return
+    # what was taken can be written, hashed and read again
+    assert ModelSpec.from_dict(json.loads(json.dumps(model.spec.to_dict()))) == model.spec
+    assert len(model.digest) == 64
+
+
+def test_everything_wrong_with_a_specification_is_said_at_once() -> None:
+    spec = storm_spec().to_dict()
+    spec["name"], spec["level"], spec["scores"] = ["storms"], True, {"iou": float("nan")}
+    spec["channels"][0]["mean"] = "high"
+    spec["variables"][1]["pressure"] = False
+    spec["graph"]["kernel_widths"] = "wide"
+    with pytest.raises(ValueError, match="name must be text") as caught:
+        ModelSpec.from_dict(spec)
+    for words in (
+        "level must be an integer, got True",
+        r"scores['iou'] must be a finite number, got nan; leave it out or say None",
+        "entry 0 of channels: unusable channel: mean must be a finite number, got 'high'",
+        "entry 1 of variables: unusable variable: pressure must be a finite number, got False",
+        "graph: unusable graph: kernel_widths must be a list, got 'wide'",
+    ):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "scores", [{"iou": np.nan}, {"a": [1, np.inf]}, {"a": {1: 2}}, {"a": {1, 2}}]
+)
+def test_scores_that_json_cannot_hold_are_refused(scores: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"(scores|names in scores).* must be"):
+        replace(storm_spec(), scores=scores)
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999", "[" * 5000])
+def test_numbers_that_are_none_are_refused_in_files(file: Path, text: str) -> None:
+    def change(header: dict[str, Any]) -> None:
+        spec = header["__metadata__"]["xsphere"]
+        header["__metadata__"]["xsphere"] = spec.replace(
+            '"scores": {}', f'"scores": {{"a": {text}}}'
+        )
+
+    with pytest.raises(ModelFileError, match=r"which is no number|must be a finite|is not JSON"):
+        Model.load(edited(file, change))
+
+
+@pytest.mark.parametrize("change", [{"level": 12}, {"level": 8, "graph": GraphSpec(k=200)}])
+def test_memory_is_estimated_before_anything_is_built(
+    tmp_path: Path, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(storm_spec(), **change)
+    path = tmp_path / "large.safetensors"
+    # a file of few bytes: the weights are the same for every grid
+    path.write_bytes(to_bytes(spec.to_dict(), storm_model().tensors))
+    message = r"would need about \d+\.\d GiB .*set_options\(max_model_bytes="
+    with pytest.raises(ModelFileError, match=message):
+        Model.load(path)
+    for build in (Model.untrained, build_network):
+        with pytest.raises(ValueError, match=message):
+            build(spec)
+    with set_options(max_model_bytes=10**12):
+        assert Model.load(path).level == spec.level
+
+
+def test_the_limit_of_memory_can_be_lowered_and_is_checked() -> None:
+    with set_options(max_model_bytes=1000), pytest.raises(ValueError, match="would need about"):
+        Model.untrained(storm_spec())
+    with set_options(max_model_bytes="1e9"):
+        Model.untrained(storm_spec())
+    for wrong in ("much", True, 0, float("nan"), [1]):
+        with (
+            set_options(max_model_bytes=wrong),
+            pytest.raises(ValueError, match="max_model_bytes must be a positive number"),
+        ):
+            Model.untrained(storm_spec())
 
 
 def test_channels_are_normalised_in_order() -> None:

@@ -11,7 +11,7 @@ from donfig import Config
 
 from xsphere.paths import local_path
 
-DEFAULTS: dict[str, Any] = {"cache_dir": None}
+DEFAULTS: dict[str, Any] = {"cache_dir": None, "max_model_bytes": 8 * 2**30}
 
 
 def _configured() -> Any:
@@ -42,6 +42,8 @@ def set_options(**options: Any) -> Any:
         the user's cache folder, ``""`` means no cache. The environment variable
         ``XSPHERE_CACHE_DIR`` says the same. Whoever can write there decides what your processes
         read: choose a folder that only you, or people you trust, can write to.
+        ``max_model_bytes``: memory that a model may need, by an estimate, before it is refused: 8
+        GiB if not said otherwise; also ``XSPHERE_MAX_MODEL_BYTES``.
 
     Returns
     -------

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
-from functools import lru_cache
 from itertools import islice
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -22,11 +21,6 @@ _KINDS: dict[type, str] = {
     bool: "true or false",
     dict: "a JSON object",
 }
-
-
-@lru_cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    return get_type_hints(cls)
 
 
 def name_problems(cls: type[Any], values: Any, where: str) -> list[str]:
@@ -87,7 +81,7 @@ def type_problems(cls: type[Any], values: Mapping[str, Any]) -> list[str]:
     >>> type_problems(GraphSpec, {"k": "8", "kernel_widths": [0.1, float("nan")]})
     ["k must be an integer, got '8'", 'kernel_widths[1] must be a finite number, got nan']
     """
-    hints = _hints(cls)
+    hints = get_type_hints(cls)
     return [
         problem
         for name, value in values.items()

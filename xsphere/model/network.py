@@ -1,14 +1,20 @@
 """Networks built from specifications: the graph of every level, the layers, their shapes."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from xsphere.config import config
 from xsphere.grids import HealpixGrid
 from xsphere.model.spec import Channel, GraphSpec, ModelSpec, Variable
 from xsphere.notices import shortened
 
 if TYPE_CHECKING:
     from xsphere.nn import SphereUNet, UNetLayout
+
+FLOAT_BYTES = 4
+# of a graph while it is built, for each neighbour of a cell: measured
+BYTES_PER_LINK = 90
 
 
 def _graph_grids(spec: ModelSpec, n_levels: int) -> list[HealpixGrid]:
@@ -17,6 +23,79 @@ def _graph_grids(spec: ModelSpec, n_levels: int) -> list[HealpixGrid]:
             f"a network of {n_levels} levels needs level {n_levels - 1} or finer, got {spec.level}"
         )
     return [HealpixGrid(spec.level - depth) for depth in range(n_levels)]
+
+
+def needed_bytes(spec: ModelSpec) -> int:
+    """Estimate of the memory that a model takes for its graphs, its weights and one sample.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Specification.
+
+    Returns
+    -------
+    int
+        Bytes, found without allocating any.
+
+    Examples
+    --------
+    >>> needed_bytes(example_spec()) < 10 * 2**20 < needed_bytes(replace(example_spec(), level=6))
+    True
+    """
+    layout = _layout(spec)
+    n_cells = 12 * 4**spec.level
+    matrices = 5 if layout.directional else 1
+    graphs = matrices * BYTES_PER_LINK * n_cells * (min(spec.graph.k, n_cells - 1) + 1)
+    widths = (len(spec.channels), *layout.features)
+    sample = sum(
+        n_cells // 4**depth * (before + after)
+        for depth, (before, after) in zip(layout.depths, pairwise(widths), strict=True)
+    )
+    terms = max(6, layout.kernel_size)
+    weights = sum(terms * before * after for before, after in pairwise(widths))
+    # a decoder mirrors the encoder, and its layers take what the encoder gave besides
+    return graphs + FLOAT_BYTES * (2 * sample + 3 * weights)
+
+
+def check_memory(spec: ModelSpec) -> None:
+    """Refuse a model that would need more memory than the option says.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Specification.
+
+    Raises
+    ------
+    ValueError
+        If the estimate is more than ``max_model_bytes``, or that is no number.
+
+    Examples
+    --------
+    >>> check_memory(example_spec())
+    """
+    most, needed = _allowed_bytes(), needed_bytes(spec)
+    if needed > most:
+        raise ValueError(
+            f"the model {shortened(spec.name)} (level {spec.level}, k={spec.graph.k}) would need "
+            f"about {needed / 2**30:.1f} GiB for its graphs, weights and one sample, more than the "
+            f"{most / 2**30:.1f} GiB allowed; if you trust it and have the memory, raise the limit "
+            f"with xsphere.set_options(max_model_bytes={2 * needed:.0e}) or "
+            "XSPHERE_MAX_MODEL_BYTES"
+        )
+
+
+def _allowed_bytes() -> float:
+    given = config.get("max_model_bytes")
+    try:
+        # from the environment it comes as text
+        most = 0.0 if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError):
+        most = 0.0
+    if not most > 0:
+        raise ValueError(f"max_model_bytes must be a positive number, got {shortened(given)}")
+    return most
 
 
 def resolve_graph(spec: ModelSpec) -> ModelSpec:
@@ -35,6 +114,11 @@ def resolve_graph(spec: ModelSpec) -> ModelSpec:
     ModelSpec
         With one kernel width a level, or none.
 
+    Raises
+    ------
+    ValueError
+        If sizes do not fit together, or would take more memory than `check_memory` allows.
+
     Examples
     --------
     >>> spec = replace(example_spec(), graph=GraphSpec(weights="gaussian"))
@@ -44,6 +128,7 @@ def resolve_graph(spec: ModelSpec) -> ModelSpec:
     from xsphere.graph import kernel_width
 
     grids = _graph_grids(spec, _layout(spec).n_levels)
+    check_memory(spec)
     if spec.graph.kernel_widths and len(spec.graph.kernel_widths) != len(grids):
         raise ValueError(
             f"graph needs {len(grids)} kernel_widths, one a level, got "

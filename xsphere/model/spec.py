@@ -319,14 +319,11 @@ class ModelSpec:
         for channel in self.channels:
             unknown = sorted(set(channel.sources) - set(known))
             if unknown:
-                problems.append(
-                    f"channel {shortened(channel.name)} is made from unknown {shortened(unknown)}"
-                )
+                source = f"channel {shortened(channel.name)}"
+                problems.append(f"{source} is made from unknown {shortened(unknown)}")
         if not all(0 < len(name) <= LONGEST_NAME for name in self.classes):
-            problems.append(
-                f"classes must be names of 1 to {LONGEST_NAME} characters, got "
-                f"{shortened(self.classes)}"
-            )
+            given = shortened(self.classes)
+            problems.append(f"classes must be names of 1 to {LONGEST_NAME} characters, got {given}")
         return problems
 
     @property
