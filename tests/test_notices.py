@@ -1,10 +1,18 @@
 """Warnings point at the code that users wrote."""
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 
-from xsphere.notices import PACKAGE, warn_user
+import xsphere
+from tests.toys import storm_dataset, storm_model
+from xsphere.notices import PACKAGE, shortened, warn_user
+from xsphere.segmentation import segment
 
 WARN = "def warn(): warn_user('look', UserWarning)"
 
@@ -28,3 +36,61 @@ def test_code_of_the_package_is_passed_over(name: str) -> None:
 def test_a_name_that_goes_on_is_not_the_package(name: str) -> None:
     filename = PACKAGE.rstrip("/\\") + name
     assert warned_from(filename) == filename
+
+
+LONG = "x" * 100_000
+HOSTILE_ATTRIBUTES: dict[str, Any] = {
+    "units": LONG,
+    "standard_name": LONG,
+    "flag_values": list(range(10_000)),
+    "flag_meanings": LONG,
+    "grid_mapping_name": LONG,
+    "cell_methods": LONG,
+    "scale_factor": LONG,
+}
+
+
+def crowded() -> xr.Dataset:
+    """Many variables with long names, and long attributes wherever one is read."""
+    names = [f"{number:05d}{'y' * 200}" for number in range(200)]
+    ds = xr.Dataset({name: ("z", [0.0]) for name in names})
+    return ds.assign_coords({f"c{name}": 0.0 for name in names[:100]})
+
+
+def with_attributes(**attributes: Any) -> xr.Dataset:
+    ds = storm_dataset(1)
+    for array in ds.variables.values():
+        array.attrs |= attributes
+    return ds
+
+
+CALLS: dict[str, Callable[[xr.Dataset], object]] = {
+    "segment": lambda ds: segment(ds, storm_model()),
+    "to_healpix": lambda ds: ds.sphere.to_healpix(2),
+    "events": lambda ds: ds[next(iter(ds))].sphere.events(),
+    "vorticity": lambda ds: ds.sphere.vorticity(),
+    "cache": lambda ds: ds.sphere.cache(2, variables=["no such"]),
+    "fit": lambda ds: xsphere.fit(ds, ds[next(iter(ds))], variables=["fog"]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", ["crowded", *HOSTILE_ATTRIBUTES])
+def test_what_datasets_say_is_quoted_in_short(call: str, kind: str) -> None:
+    ds = crowded() if kind == "crowded" else with_attributes(**{kind: HOSTILE_ATTRIBUTES[kind]})
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        try:
+            CALLS[call](ds)
+        except (ValueError, TypeError, KeyError) as error:
+            seen.append(error)  # type: ignore[arg-type]
+    for said in seen:
+        assert len(str(getattr(said, "message", said))) < 8000
+
+
+@given(st.recursive(st.text(max_size=300) | st.integers() | st.floats(), st.lists))
+def test_shortened_is_repr_or_shorter(value: Any) -> None:
+    text = shortened(value)
+    assert len(text) <= len(repr(value)) + 3
+    if len(repr(value)) < 100 and not isinstance(value, list):
+        assert text == repr(value)

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,23 @@ from typing import Any
 PACKAGE = str(Path(__file__).parent) + os.sep
 
 
-def _bounded_repr() -> reprlib.Repr:
-    bounded = reprlib.Repr()
-    bounded.maxstring = bounded.maxother = bounded.maxlong = 120
-    bounded.maxlist = bounded.maxtuple = bounded.maxset = bounded.maxfrozenset = 20
-    bounded.maxdict, bounded.maxlevel = 10, 3
-    return bounded
+class _Bounded(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 120
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 20
+        self.maxdict, self.maxlevel = 10, 3
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        """As of the base class, in the order of the dict: sizes have one."""
+        if x and level <= 0:
+            return "{...}"
+        pairs = ((self.repr1(key, level - 1), self.repr1(x[key], level - 1)) for key in x)
+        parts = [f"{key}: {value}" for key, value in islice(pairs, self.maxdict)]
+        return f"{{{', '.join([*parts, *['...'] * (len(x) > self.maxdict)])}}}"
 
 
-_bounded = _bounded_repr()
+_bounded = _Bounded()
 
 
 def shortened(value: object) -> str:
@@ -50,9 +59,32 @@ def shortened(value: object) -> str:
     (120, ' 19, ...]')
     """
     if isinstance(value, BaseException):
-        text = str(value)
-        return text if len(text) <= 500 else f"{text[:250]}...{text[-250:]}"
+        return cut_text(str(value))
     return _bounded.repr(value)
+
+
+def cut_text(text: str, longest: int = 500) -> str:
+    """A text itself where it is short; else its ends.
+
+    Parameters
+    ----------
+    text : str
+        Any.
+    longest : int
+        Most characters that are left as they are.
+
+    Returns
+    -------
+    str
+        Three dots stand for the rest.
+
+    Examples
+    --------
+    >>> cut_text("abcdefgh", 4), cut_text("abc", 4)
+    ('ab...gh', 'abc')
+    """
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 # what was said in the runs of late: many more than any process has at a time

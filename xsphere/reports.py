@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from xsphere.conventions.horizontal import selected
+from xsphere.notices import shortened
 from xsphere.plotting.drawing import readable
 from xsphere.plotting.pictures import picture_path, write_figure
 
@@ -41,8 +42,9 @@ def mask_of(ds: xr.Dataset) -> xr.DataArray:
     names = names or [name for name, array in ds.data_vars.items() if array.dtype.kind == "b"]
     if len(names) != 1:
         raise ValueError(
-            f"one variable with flag_meanings (a mask of integers) was expected, got {names} among "
-            f"{list(ds.data_vars)}"
+            "one variable with flag_meanings (a mask of integers) was expected, got "
+            f"{shortened(names)} among "
+            f"{shortened(list(ds.data_vars))}"
         )
     return selected(ds, names[0])
 
@@ -236,7 +238,10 @@ def write_picture(
 def _variable(ds: xr.Dataset, variable: str | None) -> xr.DataArray:
     if variable is not None:
         if variable not in ds:
-            raise ValueError(f"there is no variable {variable!r}; there are {list(ds.data_vars)}")
+            raise ValueError(
+                f"there is no variable {shortened(variable)}; there are "
+                f"{shortened(list(ds.data_vars))}"
+            )
         return selected(ds, variable)
     from xsphere.conventions.masks import holds_classes
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from xsphere.grids import Ellipsoid
+from xsphere.notices import shortened
 
 Figure = Ellipsoid | Literal["sphere"]
 
@@ -28,11 +29,15 @@ def stated_figure(where: str, attrs: Mapping[Any, Any]) -> Figure | None:
     try:
         by_name, by_numbers = _by_name(words), _by_numbers(words)
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"the ellipsoid that {where!r} states is none: {error}") from error
+        raise ValueError(
+            f"the ellipsoid that {shortened(where)} states is none: {error}"
+        ) from error
     if by_name is not None and by_numbers is not None and not _alike(by_name, by_numbers):
         raise ValueError(
-            f"expected one ellipsoid, but the attributes of {where!r} contradict each other: "
-            f"{by_name!r} by name, {by_numbers!r} by numbers; correct the wrong one"
+            f"expected one ellipsoid, but the attributes of {shortened(where)} contradict each "
+            "other: "
+            f"{shortened(by_name)} by name, {shortened(by_numbers)} by numbers; correct the wrong "
+            "one"
         )
     return by_name or by_numbers
 

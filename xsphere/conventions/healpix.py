@@ -15,7 +15,7 @@ from xsphere.conventions.base import HorizontalGrid, mappings_of, variables_of
 from xsphere.conventions.figures import stated_figure
 from xsphere.conventions.written import CF_INDEX, INDEX
 from xsphere.grids import HealpixGrid, IndexingScheme, level_from_nside
-from xsphere.notices import warn_user
+from xsphere.notices import shortened, warn_user
 
 _DIMS = ("cells", "cell", "healpix_index", "value", "values")
 _SCHEMES: dict[str, IndexingScheme] = {"nested": "nested", "nest": "nested", "ring": "ring"}
@@ -73,9 +73,10 @@ def guessed_healpix_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | Non
     _refuse_lost_statements(obj, dims[0])
     grid = HealpixGrid(levels[obj.sizes[dims[0]]])
     warn_user(
-        f"dimension {dims[0]!r} of {grid.n_cells} is taken for the whole HEALPix sphere at level "
+        f"dimension {shortened(dims[0])} of {grid.n_cells} is taken for the whole HEALPix sphere "
+        "at level "
         f"{grid.level}, nested; say so with xsphere.conventions.describe_healpix(obj, grid, "
-        f"dim={dims[0]!r})",
+        f"dim={shortened(dims[0])})",
         GuessedGridWarning,
     )
     return HorizontalGrid(grid=grid, dims=(dims[0],), coords=())
@@ -86,16 +87,19 @@ def _refuse_lost_statements(obj: xr.Dataset | xr.DataArray, dim: str) -> None:
     lost = mappings_of(obj)[1]
     if lost:
         raise ValueError(
-            f"expected HEALPix metadata for the dimension {dim!r}, but the data refer to the grid "
+            f"expected HEALPix metadata for the dimension {shortened(dim)}, but the data refer to "
+            "the grid "
             f"mapping {lost}, which is not with them: a variable that is selected from a dataset "
-            f"loses it where it has a dimension of its own; select from ds.squeeze({lost[0]!r}), "
+            "loses it where it has a dimension of its own; select from "
+            f"ds.squeeze({shortened(lost[0])}), "
             "or label the data with xsphere.conventions.describe_healpix(obj, grid)"
         )
     variables = variables_of(obj)
     index = _index_name(obj, variables)
     if index is not None and not np.array_equal(variables[index].values, np.arange(obj.sizes[dim])):
         raise ValueError(
-            f"expected the HEALPix level and indexing_scheme of the cells that {index!r} numbers, "
+            f"expected the HEALPix level and indexing_scheme of the cells that {shortened(index)} "
+            "numbers, "
             "got neither; say them with xsphere.conventions.describe_healpix(obj, grid)"
         )
 
@@ -127,7 +131,8 @@ def _refuse_other_kinds(where: str, attrs: Mapping[Any, Any]) -> None:
     scheme = attrs.get("indexing_scheme")
     if scheme in ("nuniq", "zuniq"):
         raise ValueError(
-            f"expected HEALPix cells of one level, but {where!r} says indexing_scheme {scheme!r}, "
+            f"expected HEALPix cells of one level, but {shortened(where)} says indexing_scheme "
+            f"{shortened(scheme)}, "
             "which mixes levels; convert the ids to 'nested' at one level first"
         )
 
@@ -147,7 +152,10 @@ def _scheme(attrs: Mapping[Any, Any]) -> str | None:
         if key in attrs:
             stated = str(attrs[key]).lower()
             if stated not in _SCHEMES:
-                raise ValueError(f"{key} must be one of {sorted(_SCHEMES)}, got {attrs[key]!r}")
+                raise ValueError(
+                    f"{key} must be one of {shortened(sorted(_SCHEMES))}, got "
+                    f"{shortened(attrs[key])}"
+                )
             return _SCHEMES[stated]
     if "nest" in attrs:
         return "nested" if attrs["nest"] else "ring"
@@ -159,7 +167,8 @@ def _agreed(what: str, stated: Mapping[str, Any]) -> Any:
     known = {where: value for where, value in stated.items() if value is not None}
     if not known:
         raise ValueError(
-            f"expected the HEALPix {what} in the attributes of {list(stated)}, got none; set "
+            f"expected the HEALPix {what} in the attributes of {shortened(list(stated))}, got "
+            "none; set "
             "refinement_level and indexing_scheme there"
         )
     if len(set(known.values())) > 1:
@@ -185,7 +194,8 @@ def _index_name(obj: xr.Dataset | xr.DataArray, variables: Mapping[str, xr.Varia
     for names in rules:
         if len(names) > 1:
             raise ValueError(
-                f"expected one coordinate of HEALPix cell ids, got {names}; drop the others "
+                f"expected one coordinate of HEALPix cell ids, got {shortened(names)}; drop the "
+                "others "
                 f"first, for example obj.drop_vars({names[1:]})"
             )
         if names:
@@ -203,7 +213,8 @@ def _cells_dim(obj: xr.Dataset | xr.DataArray, level: int) -> str:
     if len(named or dims) != 1:
         raise ValueError(
             f"expected one dimension of the {n_sphere} cells of HEALPix level {level}, or a "
-            f"coordinate of cell ids with standard_name 'healpix_index', got {dict(obj.sizes)}; "
+            "coordinate of cell ids with standard_name 'healpix_index', got "
+            f"{shortened(dict(obj.sizes))}; "
             "add the coordinate with xsphere.conventions.describe_healpix(obj, grid)"
         )
     return (named or dims)[0]
@@ -215,6 +226,6 @@ def _ids(name: str, variable: xr.Variable) -> NDArray[np.int64]:
         values.dtype.kind == "f" and np.array_equal(values, np.round(values))
     ):
         raise ValueError(
-            f"HEALPix cell ids {name!r} must be integers, got {values.dtype} {values[:3]}"
+            f"HEALPix cell ids {shortened(name)} must be integers, got {values.dtype} {values[:3]}"
         )
     return np.asarray(values).astype(np.int64)

@@ -7,6 +7,7 @@ from typing import Any
 import xarray as xr
 
 from xsphere.conventions.base import mappings_of, variables_of
+from xsphere.notices import shortened
 
 # rows are parallels and columns meridians on these, though their coordinates are no degrees
 CYLINDRICAL = {"mercator", "lambert_cylindrical_equal_area"}
@@ -34,13 +35,14 @@ class Projection:
     kind: str
 
     def __str__(self) -> str:
-        return f"the grid mapping {self.name!r} ({self.kind})"
+        return f"the grid mapping {shortened(self.name)} ({self.kind})"
 
     def advice(self) -> str:
         """What to do with data on it."""
         return (
             f"the data are on {self}, whose coordinates are not longitude and latitude whatever "
-            f"they are called; make points of the cells: crs = pyproj.CRS.from_cf(ds[{self.name!r}]"
+            "they are called; make points of the cells: crs = "
+            f"pyproj.CRS.from_cf(ds[{shortened(self.name)}]"
             ".attrs), lon, lat = pyproj.Transformer.from_crs(crs, crs.source_crs, always_xy=True)"
             ".transform(*np.meshgrid(x, y)), ds.assign_coords(lon=(dims, lon), lat=(dims, lat))"
             ".stack(points=dims)"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xsphere.conventions.masks import check_no_classes, doubtful_classes
 from xsphere.grids.travel import Travelling
-from xsphere.notices import warn_user
+from xsphere.notices import shortened, warn_user
 
 # What only says how values are stored or which of them are valid: it never holds for a result.
 STORAGE_ATTRIBUTES = (
@@ -123,7 +123,7 @@ class Reading:
         beyond = known & ((values < low) | (values > high))
         if known.any() and not (known & ~beyond).any():
             warn_user(
-                f"no value of {self.name!r} is within its valid range, {self.low:g} to "
+                f"no value of {shortened(self.name)} is within its valid range, {self.low:g} to "
                 f"{self.high:g}: all are taken for missing. Arithmetic keeps attributes: drop "
                 "valid_range, valid_min and valid_max where they do not hold",
                 ValidRangeWarning,

@@ -8,6 +8,7 @@ import xarray as xr
 
 from xsphere.conventions.base import Labelled
 from xsphere.grids import Ellipsoid, HealpixGrid
+from xsphere.notices import shortened
 
 DIM = "cells"
 INDEX = "cell_ids"
@@ -155,8 +156,9 @@ def describe_healpix(
     """
     if obj.sizes.get(dim) != grid.n_cells:
         raise ValueError(
-            f"expected a dimension {dim!r} of {grid.n_cells} cells for {grid}, got dimensions "
-            f"{dict(obj.sizes)}"
+            f"expected a dimension {shortened(dim)} of {grid.n_cells} cells for {grid}, got "
+            "dimensions "
+            f"{shortened(dict(obj.sizes))}"
         )
     described = obj.assign_coords(healpix_coords(grid, dim=dim))
     if isinstance(described, xr.DataArray):

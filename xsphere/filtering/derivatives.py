@@ -18,6 +18,7 @@ from xsphere.filtering.node import DerivativeNode
 from xsphere.grids import EARTH_RADIUS_KM
 from xsphere.model.units import UnitsError, unit_conversion
 from xsphere.model.vectors import component_pairs
+from xsphere.notices import shortened
 
 _STANDARD_NAMES = {
     "divergence": "divergence_of_wind",
@@ -221,9 +222,9 @@ def _node(
 ) -> DerivativeNode:
     problems = []
     if isinstance(k, bool) or int(k) != k or k < 5:
-        problems.append(f"k must be an integer of at least 5 neighbours, got {k!r}")
+        problems.append(f"k must be an integer of at least 5 neighbours, got {shortened(k)}")
     if not 0 < radius < np.inf:
-        problems.append(f"radius must be positive and finite, in km, got {radius!r}")
+        problems.append(f"radius must be positive and finite, in km, got {shortened(radius)}")
     if problems:
         raise ValueError("; ".join(problems))
     return DerivativeNode(
@@ -242,14 +243,16 @@ def _components(
     if missing:
         raise ValueError(
             f"{wish}() needs the names of both components, u=<eastward> and v=<northward>, got "
-            f"u={u!r}, v={v!r}; among the fields {list(variables)} there is no "
+            f"u={shortened(u)}, v={shortened(v)}; among the fields {shortened(list(variables))} "
+            "there is no "
             f"{' and no '.join(missing)}"
         )
     east, north = variables[u], variables[v]
     if dict(east.sizes) != dict(north.sizes):
         raise ValueError(
-            f"components of a wind must have the same dimensions, got {u!r} {dict(east.sizes)} and "
-            f"{v!r} {dict(north.sizes)}"
+            f"components of a wind must have the same dimensions, got {shortened(u)} "
+            f"{shortened(dict(east.sizes))} and "
+            f"{shortened(v)} {shortened(dict(north.sizes))}"
         )
     return east, north
 
@@ -287,14 +290,21 @@ def _per_metre(units: str | None) -> dict[str, str]:
 def _wind_units(east: xr.DataArray, north: xr.DataArray) -> dict[str, str]:
     """Units of a derivative of two components, which must have the same."""
     one, other = (component.attrs.get("units") for component in (east, north))
-    if one != other:
+    if one != other and not _same_units(one, other):
         raise ValueError(
-            f"components of a wind must have the same units, got {east.name!r} in {one!r} and "
-            f"{north.name!r} in {other!r}; convert one, or set its attrs['units']"
+            f"components of a wind must have the same units, got {shortened(east.name)} in "
+            f"{shortened(one)} and {shortened(north.name)} in {shortened(other)}; convert one, or "
+            "set its attrs['units']"
         )
+    # else some other vector, or a spelling of its own
+    return {"units": "s-1"} if _same_units(one, "m s-1") else _per_metre(one)
+
+
+def _same_units(one: Any, other: Any) -> bool:
+    """Whether two texts are the same units; not if one is missing or cannot be read."""
+    if not (isinstance(one, str) and isinstance(other, str)):
+        return False
     try:
-        if one is not None and unit_conversion(one, "m s-1") == (1.0, 0.0):
-            return {"units": "s-1"}
+        return unit_conversion(one, other) == (1.0, 0.0)
     except UnitsError:
-        pass  # some other vector, or a spelling of its own
-    return _per_metre(one)
+        return False

@@ -16,6 +16,7 @@ from xsphere.conventions.values import (
     check_unpacked,
     reading_of,
 )
+from xsphere.notices import shortened
 
 # What holds for a field but not for what becomes of it.
 STALE_ATTRIBUTES = (*STORAGE_ATTRIBUTES, *FLAG_ATTRIBUTES, "number_of_significant_digits")
@@ -27,7 +28,7 @@ def check_fields(variables: Mapping[Any, xr.DataArray], found: HorizontalGrid, w
     if kinds:
         raise TypeError(
             f"{wish}() is for numbers, got variables {kinds}; drop them with "
-            f"ds.drop_vars({list(kinds)}), or convert them first"
+            f"ds.drop_vars({shortened(list(kinds))}), or convert them first"
         )
     check_unpacked(variables)
     classes = [name for name, variable in variables.items() if holds_classes(variable)]

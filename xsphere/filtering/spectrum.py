@@ -11,6 +11,7 @@ from xsphere.conventions.values import ReadingNode, reading_of
 from xsphere.filtering.labelled import check_fields
 from xsphere.filtering.node import SpectrumNode
 from xsphere.grids import Grid, HealpixGrid
+from xsphere.notices import shortened
 
 
 def power_spectrum(
@@ -72,7 +73,7 @@ def power_spectrum(
             "variable such as ds['t']"
         )
     if missing not in ("propagate", "pseudo"):
-        raise ValueError(f"missing must be 'propagate' or 'pseudo', got {missing!r}")
+        raise ValueError(f"missing must be 'propagate' or 'pseudo', got {shortened(missing)}")
     found = horizontal_grid(obj)
     grid = _whole_sphere(found.grid, missing)
     check_fields({obj.name: obj}, found, "power_spectrum")
@@ -97,7 +98,8 @@ def power_spectrum(
 def _whole_sphere(grid: Grid, missing: str) -> HealpixGrid:
     if not isinstance(grid, HealpixGrid):
         raise ValueError(  # noqa: TRY004 - the object is right, its grid is not
-            f"power_spectrum() is for fields on HEALPix, got {grid!r}; call to_healpix() first, "
+            f"power_spectrum() is for fields on HEALPix, got {shortened(grid)}; call to_healpix() "
+            "first, "
             "at a level with cells no larger than those of the data"
         )
     if missing == "propagate" and not grid.is_global:
@@ -114,7 +116,7 @@ def _last(max_degree: int | None, grid: HealpixGrid) -> int:
     if max_degree is None:
         return largest
     if isinstance(max_degree, bool) or not isinstance(max_degree, int | np.integer):
-        raise TypeError(f"max_degree must be an integer, got {max_degree!r}")
+        raise TypeError(f"max_degree must be an integer, got {shortened(max_degree)}")
     if not 0 <= max_degree <= largest:
         raise ValueError(
             f"max_degree must be from 0 to 3 nside - 1 = {largest} at level {grid.level}, got "

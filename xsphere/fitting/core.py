@@ -290,6 +290,13 @@ def _class_weights(
     return tuple(float(f"{weight:.4g}") for weight in weights / weights[0])
 
 
+def _without_nan(value: Any) -> Any:
+    """The same with None for scores of classes that are nowhere, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
 def _record(
     samples: Samples,
     is_validation: NDArray[np.bool_],
@@ -311,6 +318,6 @@ def _record(
         "options": asdict(options),
         "augmentation": augmentation.to_dict() if augmentation else None,
         "class_weights": list(data.class_weights),
-        "history": history,
+        "history": [_without_nan(epoch) for epoch in history],
         "versions": {package: version(package) for package in ("xsphere", "torch", "numpy")},
     }

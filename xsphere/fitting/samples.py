@@ -49,7 +49,8 @@ def class_names(labels: xr.DataArray) -> tuple[str, ...]:
     if dim is not None:
         if dim not in labels.coords:
             raise ValueError(
-                f"labels have the dimension {dim!r} but no names along it; assign them with "
+                f"labels have the dimension {shortened(dim)} but no names along it; assign them "
+                "with "
                 f".assign_coords({dim}=[...])"
             )
         names = [str(value) for value in labels[dim].values]
@@ -96,7 +97,8 @@ def _variable(ds: xr.Dataset, variable: str | Variable) -> Variable:
     attrs = ds[variable].attrs
     if "units" not in attrs:
         raise ValueError(
-            f"{variable!r} has no units attribute; set ds[{variable!r}].attrs['units']"
+            f"{shortened(variable)} has no units attribute; set "
+            f"ds[{shortened(variable)}].attrs['units']"
         )
     return Variable(
         name=variable, units=str(attrs["units"]), standard_name=attrs.get("standard_name")
@@ -268,7 +270,9 @@ def common_times(ds: xr.Dataset, labels: xr.DataArray) -> NDArray[Any]:
     for what, obj in (("the dataset", ds), ("labels", labels)):
         index = pandas_indexes(obj).get("time")
         if index is None:
-            raise ValueError(f"{what} must have a time coordinate, got {list(obj.coords)}")
+            raise ValueError(
+                f"{what} must have a time coordinate, got {shortened(list(obj.coords))}"
+            )
         if not index.is_unique:
             raise ValueError(f"times of {what} must differ from each other; drop the duplicates")
         times.append(index)
@@ -326,8 +330,10 @@ def validation_times(times: NDArray[Any], validation: float | slice) -> NDArray[
         chosen[index.sel(time=validation).values] = True
     else:
         if not 0 <= validation < 1:
-            raise ValueError(f"validation must be a share from 0 to 1, got {validation!r}")
+            raise ValueError(f"validation must be a share from 0 to 1, got {shortened(validation)}")
         chosen = np.arange(len(times)) >= round(len(times) * (1 - validation))
     if chosen.all():
-        raise ValueError(f"validation={validation!r} leaves none of {len(times)} times to train on")
+        raise ValueError(
+            f"validation={shortened(validation)} leaves none of {len(times)} times to train on"
+        )
     return chosen

@@ -9,7 +9,10 @@ import xarray as xr
 
 from xsphere.model.spec import ModelSpec, Variable
 from xsphere.model.units import UnitsError, unit_conversion
+from xsphere.notices import cut_text, shortened
 
+# variables of a dataset that a message names
+LISTED = 40
 PRESSURE_NAMES = ("level", "plev", "lev", "pressure_level", "isobaricInhPa", "pressure", "height")
 
 
@@ -81,7 +84,7 @@ def matched_variables(ds: xr.Dataset, spec: ModelSpec) -> list[MatchedVariable]:
             problems.append(f"  - {variable.name}: {error}")
     if problems:
         raise InputsError(
-            f"the model {spec.name!r} cannot read this dataset:\n"
+            f"the model {shortened(spec.name)} cannot read this dataset:\n"
             + "\n".join(problems)
             + f"\nThe dataset has {_listing(ds)}. Rename variables or set their standard_name and "
             "units attributes to what they are."
@@ -91,25 +94,30 @@ def matched_variables(ds: xr.Dataset, spec: ModelSpec) -> list[MatchedVariable]:
 
 def _listing(ds: xr.Dataset) -> str:
     described = [
-        f"{name} ({stored.attrs.get('standard_name', 'no standard_name')}, "
-        f"{stored.attrs.get('units', 'no units')})"
-        for name, stored in ((name, ds.variables[name]) for name in [*ds.data_vars][:40])
+        cut_text(
+            f"{name} ({attrs.get('standard_name', 'no standard_name')}, "
+            f"{attrs.get('units', 'no units')})",
+            120,
+        )
+        for name, attrs in ((name, ds.variables[name].attrs) for name in [*ds.data_vars][:LISTED])
     ]
-    return ", ".join(described) or "no variables"
+    more = len(ds.data_vars) - len(described)
+    return (", ".join(described) or "no variables") + (f" and {more} more" if more else "")
 
 
 def _conversion(array: xr.DataArray, variable: Variable) -> tuple[float, float]:
     units = array.attrs.get("units")
     if units is None:
         raise InputsError(
-            f"{array.name!r} has no units attribute; {variable.units!r} or what converts to it is "
+            f"{shortened(array.name)} has no units attribute; {shortened(variable.units)} or what "
+            "converts to it is "
             "needed"
         )
     if not np.issubdtype(array.dtype, np.number):
-        raise InputsError(f"{array.name!r} must be numeric, got dtype {array.dtype}")
+        raise InputsError(f"{shortened(array.name)} must be numeric, got dtype {array.dtype}")
     if {"scale_factor", "add_offset"} & set(array.attrs):
         raise InputsError(
-            f"{array.name!r} holds packed integers (it has the attribute scale_factor or "
+            f"{shortened(array.name)} holds packed integers (it has the attribute scale_factor or "
             "add_offset); open the file with mask_and_scale=True"
         )
     return unit_conversion(str(units), variable.units)
@@ -136,15 +144,18 @@ def _found(ds: xr.Dataset, variable: Variable, of_others: AbstractSet[str | None
             usable = [name for name in named if name in usable][:1] or usable
         if len(usable) > 1:
             raise InputsError(
-                f"several variables fit: {usable}; keep one of them, or name it {variable.name!r}"
+                f"several variables fit: {shortened(usable)}; keep one of them, or name it "
+                f"{shortened(variable.name)}"
             )
         if usable:
             array = _on_surface(ds[usable[0]], variable)
             assert array is not None
             return array
-    wanted = f"standard_name {variable.standard_name!r} or " if variable.standard_name else ""
+    wanted = (
+        f"standard_name {shortened(variable.standard_name)} or " if variable.standard_name else ""
+    )
     surface = f" on the {variable.pressure:g} hPa surface" if variable.pressure else ""
-    raise InputsError(f"missing: nothing has {wanted}a name in {names}{surface}")
+    raise InputsError(f"missing: nothing has {wanted}a name in {shortened(names)}{surface}")
 
 
 def _by_standard_name(ds: xr.Dataset, variable: Variable) -> list[Hashable]:

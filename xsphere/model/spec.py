@@ -19,9 +19,7 @@ MAX_LEVEL = 12
 MAX_CHANNELS = 1024
 MAX_CLASSES = 253
 LONGEST_NAME = 200
-# values of weather divided by less leave what float32 can hold
 SMALLEST_STD = 1e-30
-# said at once
 MOST_PROBLEMS = 10
 
 
@@ -282,10 +280,13 @@ class ModelSpec:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
+        if isinstance(self.network, Mapping):
+            # JSON has lists only; one spelling makes equal models equal
+            sizes = {
+                k: tuple(v) if type(v) in (list, range) else v for k, v in self.network.items()
+            }
+            object.__setattr__(self, "network", sizes)
         _check_types(self, "model specification", but=("regridding",))
-        # JSON has lists only; one spelling makes equal models equal
-        network = {k: tuple(v) if isinstance(v, list) else v for k, v in self.network.items()}
-        object.__setattr__(self, "network", network)
         problems = [*self._size_problems(), *self._name_problems()]
         if problems:
             raise ValueError("unusable model specification: " + "; ".join(problems))

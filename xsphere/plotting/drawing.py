@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import INVALID, NOT_COMPUTED, event_classes_of
+from xsphere.notices import shortened
 from xsphere.plotting.screen import Extent, Screen
 
 NATURAL_EARTH = Path(__file__).parents[1] / "data" / "natural_earth"
@@ -39,7 +40,8 @@ def class_styles(mask: xr.DataArray, cmap: Any) -> Styles:
         cmap = cmap(np.linspace(0.0, 1.0, len(classes)))
     if len(cmap) < len(classes):
         raise ValueError(
-            f"cmap must give a colour to each of {list(classes.values())}, got {len(cmap)}"
+            f"cmap must give a colour to each of {shortened(list(classes.values()))}, got "
+            f"{len(cmap)}"
         )
     named = zip(cmap, classes.items(), strict=False)
     return {value: (colour, readable(name)) for colour, (value, name) in named} | SPECIAL_STYLES
@@ -62,7 +64,9 @@ def draw_mask(
     present = set[Any]().union(*(np.unique(raster.compressed()).tolist() for raster in rasters))
     unknown = sorted(present - {0, *codes})
     if unknown:
-        raise ValueError(f"a mask must hold 0 or its flag_values {codes}, got also {unknown}")
+        raise ValueError(
+            f"a mask must hold 0 or its flag_values {codes}, got also {shortened(unknown)}"
+        )
     for ax, raster in zip(axes, rasters, strict=True):
         _draw_land(ax)
         visible = np.ma.masked_equal(raster, 0)

@@ -17,6 +17,7 @@ from xsphere.conventions import INVALID, HorizontalGrid, classes_of, horizontal_
 from xsphere.conventions.masks import check_flags, flag_values, holds_classes
 from xsphere.conventions.values import check_unpacked, reading_of
 from xsphere.grids import Grid
+from xsphere.notices import shortened
 from xsphere.plotting.drawing import (
     Raster,
     class_styles,
@@ -172,7 +173,7 @@ def _check_options(da: Any, *, ax: Any, projection: Any, contours: Any, col: Any
         raise ValueError(
             "contours must be a mask, booleans or integers with flag_values of their type and "
             f"flag_meanings in their attributes, got {contours.dtype} with only "
-            f"{sorted(map(str, contours.attrs))}"
+            f"{shortened(sorted(map(str, contours.attrs)))}"
         )
 
 
@@ -209,14 +210,17 @@ def _panels(
 ) -> list[xr.DataArray]:
     """One array a map, still lazy, with the dimensions of the grid alone."""
     if col is not None and col not in da.dims:
-        raise ValueError(f"col must be a dimension of {name}, which has {da.dims}, got {col!r}")
+        raise ValueError(
+            f"col must be a dimension of {name}, which has {da.dims}, got {shortened(col)}"
+        )
     others = [dim for dim in da.dims if dim not in (*horizontal.dims, col)]
     left = {str(dim): da.sizes[dim] for dim in others if da.sizes[dim] != 1}
     if left:
         chosen = ", ".join(f"{dim}=0" for dim in left)
         raise ValueError(
             f"plot() draws one map, but {name} also has dimensions {left}; choose with "
-            f".isel({chosen}), or draw a map for each entry of one with col={next(iter(left))!r}"
+            f".isel({chosen}), or draw a map for each entry of one with "
+            f"col={shortened(next(iter(left)))}"
         )
     da = da.squeeze(others)
     return [da] if col is None else [da.isel({col: i}) for i in range(da.sizes[col])]
@@ -272,7 +276,7 @@ def _matched_rasters(
         contours = _at_labels(contours, col, [panel[col].values[()] for panel in panels])
     if contours.sizes[col] != len(panels):
         raise ValueError(
-            f"contours must have the {len(panels)} entries of da along {col!r}, got "
+            f"contours must have the {len(panels)} entries of da along {shortened(col)}, got "
             f"{contours.sizes[col]}"
         )
     return _rasters(_panels("contours", contours, horizontal, col), horizontal, screen)
@@ -290,7 +294,7 @@ def _at_labels(contours: xr.DataArray, col: Hashable, labels: list[Any]) -> xr.D
         raise ValueError(
             f"contours must have each {col} once, or exactly those of da in their order, got "
             f"{found[found.duplicated()][0]} more than once; choose with "
-            f"contours.drop_duplicates({col!r})"
+            f"contours.drop_duplicates({shortened(col)})"
         )
     return contours.sel({col: labels})
 

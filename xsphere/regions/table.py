@@ -27,6 +27,7 @@ from xsphere.conventions.masks import check_flags, has_flags, holds_classes
 from xsphere.conventions.values import declared_fills
 from xsphere.graph import adjacency
 from xsphere.grids import EARTH_RADIUS_KM
+from xsphere.notices import shortened
 from xsphere.paths import local_path
 from xsphere.regions.regions import STATISTICS, Columns, measured_regions, no_regions
 from xsphere.regions.steps import matched_fields, steps_of
@@ -101,7 +102,9 @@ def events(
             "ds['mask']"
         )
     if not min_area >= 0:
-        raise ValueError(f"min_area must be an area in km2, zero or more, got {min_area!r}")
+        raise ValueError(
+            f"min_area must be an area in km2, zero or more, got {shortened(min_area)}"
+        )
     check_known_sizes({mask.name: mask.variable.chunksizes})
     wanted = _wanted(mask, classes)
     horizontal = horizontal_grid(mask)
@@ -145,13 +148,16 @@ def _wanted(mask: xr.DataArray, classes: Any) -> dict[int, str]:
     asked = [classes] if isinstance(classes, str | int) else list(classes)
     unknown = [name for name in asked if name not in known and name not in known.values()]
     if unknown:
-        raise ValueError(f"classes must be names or values of {known}, got also {unknown}")
+        raise ValueError(
+            f"classes must be names or values of {known}, got also {shortened(unknown)}"
+        )
     return {value: name for value, name in known.items() if value in asked or name in asked}
 
 
 def _no_classes(mask: xr.DataArray) -> ValueError:
     return ValueError(
-        f"events() needs booleans, or integers of the type of their flag_values, but {mask.name!r} "
+        "events() needs booleans, or integers of the type of their flag_values, but "
+        f"{shortened(mask.name)} "
         f"is {mask.dtype}: its flags may be those of what it was made of. Where its values are "
         "classes, call .fillna(254).astype('uint8') first; else compare, such as share > 0.5"
     )
@@ -248,7 +254,9 @@ def events_to_csv(events: xr.Dataset, path: Any) -> None:
     needed = ["class_name", "event_class", "area", "n_cells", "lon", "lat"]
     missing = [name for name in needed if name not in events]
     if missing:
-        raise ValueError(f"expected a table from events(), but {missing} are missing in it")
+        raise ValueError(
+            f"expected a table from events(), but {shortened(missing)} are missing in it"
+        )
     frame = events.to_dataframe().reset_index()
     frame = frame.assign(**{str(name): _readable(frame[name]) for name in frame})
     frame = frame.drop(columns="event_class").rename(

@@ -9,6 +9,7 @@ import xarray as xr
 
 from xsphere.conventions.masks import holds_classes
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
+from xsphere.notices import shortened
 from xsphere.regridding.node import RegridMethod
 from xsphere.weights import FieldMethod, shares_areas
 
@@ -48,7 +49,8 @@ def definite_methods(
     ]
     if averaged:
         raise ValueError(
-            f"flags cannot be averaged, but method {method!r} was asked for variables {averaged} "
+            f"flags cannot be averaged, but method {shortened(method)} was asked for variables "
+            f"{averaged} "
             "with flag_values; use method='auto' or 'mode'"
         )
     if method == "bilinear" and isinstance(source, PointGrid):

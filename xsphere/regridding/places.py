@@ -21,6 +21,7 @@ from xsphere.grids import (
     PointGrid,
     level_from_nside,
 )
+from xsphere.notices import shortened
 
 # Level at which the part of the sphere that a region touches is found first.
 COARSE_LEVEL = 5
@@ -91,11 +92,11 @@ def checked_level(level: int | None, nside: int | None, wish: str) -> int:
     if (level is None) == (nside is None):
         raise ValueError(
             f"{wish}() needs either level=<0 to 29> or nside=2**level, got "
-            f"{'neither' if level is None else f'level={level!r} and nside={nside!r}'}"
+            f"{'neither' if level is None else f'{level=!r:.60} and {nside=!r:.60}'}"
         )
     name, given = ("level", level) if nside is None else ("nside", nside)
     if isinstance(given, bool) or not isinstance(given, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, got {given!r}")
+        raise TypeError(f"{name} must be an integer, got {shortened(given)}")
     return int(given) if nside is None else level_from_nside(int(given))
 
 
@@ -153,13 +154,15 @@ def equiangular(resolution: float) -> LatLonGrid:
     """Square cells of a size in degrees, from the south pole and the meridian of Greenwich."""
     if isinstance(resolution, bool) or not isinstance(resolution, numbers.Real):
         raise TypeError(
-            f"resolution must be one number of degrees, got {resolution!r}; for cells of another "
+            f"resolution must be one number of degrees, got {shortened(resolution)}; for cells of "
+            "another "
             "height than width give like=LatLonGrid(lon, lat)"
         )
     n_lat = round(180.0 / resolution) if resolution > 0 else 0
     if n_lat < 1 or abs(n_lat * resolution - 180.0) > 1e-6:
         raise ValueError(
-            f"resolution must divide 180 degrees, got {resolution!r}; for other grids give "
+            f"resolution must divide 180 degrees, got {shortened(resolution)}; for other grids "
+            "give "
             "like=LatLonGrid(lon, lat)"
         )
     step = 180.0 / n_lat

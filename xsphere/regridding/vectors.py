@@ -7,7 +7,7 @@ import xarray as xr
 
 from xsphere.grids import Grid
 from xsphere.model.vectors import component_pairs, lone_components, units_factor
-from xsphere.notices import warn_user
+from xsphere.notices import shortened, warn_user
 
 Pairs = Sequence[tuple[Any, Any]]
 Vectors = Literal["auto"] | Pairs | None
@@ -80,7 +80,9 @@ def vector_pairs(
         return []
     if isinstance(vectors, str):
         if vectors != "auto":
-            raise ValueError(f"vectors must be 'auto', None or pairs of names, got {vectors!r}")
+            raise ValueError(
+                f"vectors must be 'auto', None or pairs of names, got {shortened(vectors)}"
+            )
         pairs = component_pairs(variables)
         if warn:
             _warn_of_lone_components(variables, pairs, source)
@@ -103,27 +105,31 @@ def _checked(variables: Mapping[Any, xr.DataArray], vectors: Pairs) -> list[tupl
     pairs = [tuple(pair) if isinstance(pair, tuple | list) else (pair,) for pair in given]
     if any(len(pair) != 2 for pair in pairs):
         raise TypeError(
-            f"vectors must be pairs of names such as [('u', 'v')], got {list(vectors)!r}"
+            f"vectors must be pairs of names such as [('u', 'v')], got {shortened(list(vectors))}"
         )
     names = [name for pair in pairs for name in pair]
     problems = [
-        f"{name!r} is not among the variables to regrid {list(variables)}"
+        f"{shortened(name)} is not among the variables to regrid {shortened(list(variables))}"
         for name in dict.fromkeys(names)
         if name not in variables
     ]
     problems += [
-        f"{n!r} is named more than once" for n in dict.fromkeys(names) if names.count(n) > 1
+        f"{shortened(n)} is named more than once"
+        for n in dict.fromkeys(names)
+        if names.count(n) > 1
     ]
     problems += [
-        f"{east!r} has dimensions {dict(variables[east].sizes)}, {north!r} "
-        f"{dict(variables[north].sizes)}"
+        f"{shortened(east)} has dimensions {shortened(dict(variables[east].sizes))}, "
+        f"{shortened(north)} "
+        f"{shortened(dict(variables[north].sizes))}"
         for east, north in pairs
         if {east, north} <= set(variables)
         and dict(variables[east].sizes) != dict(variables[north].sizes)
     ]
     problems += [
-        f"{east!r} is in {variables[east].attrs['units']!r}, {north!r} in "
-        f"{variables[north].attrs['units']!r}, which do not convert"
+        f"{shortened(east)} is in {shortened(variables[east].attrs['units'])}, {shortened(north)} "
+        "in "
+        f"{shortened(variables[north].attrs['units'])}, which do not convert"
         for east, north in pairs
         if {east, north} <= set(variables)
         and units_factor(variables[east], variables[north]) is None

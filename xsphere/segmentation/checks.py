@@ -9,6 +9,7 @@ import xarray as xr
 
 from xsphere.conventions.values import reading_of
 from xsphere.model.inputs import MatchedVariable
+from xsphere.notices import shortened
 from xsphere.segmentation.direct import is_unread
 from xsphere.segmentation.inference import Inference, Precision
 from xsphere.segmentation.node import Output
@@ -21,14 +22,14 @@ def check_options(output: str, grid: str, block_size: int | None, inference: Inf
     """Refuse options that are none; all that is wrong is said at once."""
     problems = []
     if output not in get_args(Output):
-        problems.append(f"output must be 'mask' or 'probability', got {output!r}")
+        problems.append(f"output must be 'mask' or 'probability', got {shortened(output)}")
     if grid not in get_args(OutputGrid):
-        problems.append(f"grid must be 'healpix' or 'source', got {grid!r}")
+        problems.append(f"grid must be 'healpix' or 'source', got {shortened(grid)}")
     sizes = {"batch_size": inference.batch_size}
     if block_size is not None:
         sizes["block_size"] = block_size
     problems += [
-        f"{name} must be a positive integer, got {size!r}"
+        f"{name} must be a positive integer, got {shortened(size)}"
         for name, size in sizes.items()
         if type(size) is not int or size < 1
     ]
@@ -39,7 +40,7 @@ def check_options(output: str, grid: str, block_size: int | None, inference: Inf
     if not _is_device(inference.device):
         problems.append(
             f"device must be a torch device such as 'cuda', 'cuda:1' or 'cpu', got "
-            f"{inference.device!r}"
+            f"{shortened(inference.device)}"
         )
     if problems:
         raise ValueError("; ".join(problems))
@@ -65,8 +66,10 @@ def check_sizes(matches: Sequence[MatchedVariable]) -> None:
     }
     if empty:
         raise ValueError(
-            f"there is nothing to segment: the dimensions {sorted(empty)} have length 0 (in "
-            f"{sorted(map(str, empty.values()))}); check the selection that made the dataset"
+            f"there is nothing to segment: the dimensions {shortened(sorted(empty))} have length 0 "
+            "(in "
+            f"{shortened(sorted(map(str, empty.values())))}); check the selection that made the "
+            "dataset"
         )
 
 
@@ -81,7 +84,8 @@ def check_values(matches: Sequence[MatchedVariable]) -> None:
     ]
     if empty:
         raise ValueError(
-            f"the fields {empty} have no finite value, so there is nothing to segment; check the "
+            f"the fields {shortened(empty)} have no finite value, so there is nothing to segment; "
+            "check the "
             "file and how missing values were decoded"
         )
 

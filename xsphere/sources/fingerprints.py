@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from xsphere.conventions.base import pandas_indexes
+from xsphere.notices import shortened
 from xsphere.sources.contents import (
     Contents,
     file_of,
@@ -185,7 +186,10 @@ def _variables(
     chosen = list(obj.data_vars) if names is None else list(names)
     missing = [name for name in chosen if name not in obj.variables]
     if missing:
-        raise KeyError(f"there are no variables {missing}; the dataset has {list(obj.data_vars)}")
+        raise KeyError(
+            f"there are no variables {shortened(missing)}; the dataset has "
+            f"{shortened(list(obj.data_vars))}"
+        )
     return {name: obj.variables[name] for name in chosen}
 
 

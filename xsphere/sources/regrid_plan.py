@@ -12,6 +12,7 @@ from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import check_known_sizes, horizontal_names
 from xsphere.conventions.values import ReadingNode
 from xsphere.grids import HealpixGrid
+from xsphere.notices import shortened
 from xsphere.regridding import Vectors, to_healpix
 from xsphere.regridding.labelled import regrid_node, vector_node
 from xsphere.regridding.methods import definite_methods
@@ -124,8 +125,9 @@ def _chosen(
     unknown = [name for name in variables if name not in present]
     if unknown:
         raise ValueError(
-            f"there are no variables {unknown} with the dimensions {horizontal.dims}; the dataset "
-            f"has {present}"
+            f"there are no variables {shortened(unknown)} with the dimensions {horizontal.dims}; "
+            "the dataset "
+            f"has {shortened(present)}"
         )
     left_out = [name for name in present if name not in variables]
     return ds.drop_vars(left_out), [name for name in present if name in variables]

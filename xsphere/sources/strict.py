@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from xsphere.conventions.base import pandas_indexes
-from xsphere.notices import warn_user
+from xsphere.notices import shortened, warn_user
 from xsphere.sources.contents import absent_chunk, zarr_metadata
 from xsphere.sources.errors import UnsafeSourceError
 from xsphere.sources.fingerprints import leaves_of, opened_leaf
@@ -97,7 +97,10 @@ def checked(
     chosen = list(ds.data_vars) if names is None else list(names)
     missing = [name for name in chosen if name not in ds.variables]
     if missing:
-        raise KeyError(f"there are no variables {missing}; the dataset has {list(ds.data_vars)}")
+        raise KeyError(
+            f"there are no variables {shortened(missing)}; the dataset has "
+            f"{shortened(list(ds.data_vars))}"
+        )
     _check_safety(ds, chosen, max_chunk_bytes, asked=names is not None)
     leaves = {
         name: leaf
@@ -122,9 +125,12 @@ def _warn_of_what_is_missing(ds: xr.Dataset, names: Sequence[Any]) -> None:
             key = None if array is None else absent_chunk(array)
             if key is not None:
                 warn_user(
-                    f"variable {name!r} was computed with since it was opened, and chunks are not "
-                    f"in its store (such as {key!r}): where it is computed from these, it is "
-                    f"computed from the fill value {array.fill_value!r}. Give the path or the "
+                    f"variable {shortened(name)} was computed with since it was opened, and chunks "
+                    "are not "
+                    f"in its store (such as {shortened(key)}): where it is computed from these, it "
+                    "is "
+                    f"computed from the fill value {shortened(array.fill_value)}. Give the path or "
+                    "the "
                     "dataset as it was opened to have them refused or marked as invalid, or say "
                     "missing_chunks='fill'",
                     UncheckedChunksWarning,
@@ -141,12 +147,15 @@ def _check_safety(ds: xr.Dataset, names: Sequence[Any], max_chunk_bytes: int, as
         n_bytes = math.prod(array.chunks) * array.dtype.itemsize
         code = sorted(set(_codecs(zarr_metadata(array))) & {"pickle", "numcodecs.pickle"})
         if code:
-            problems.append(f"{name!r} is stored with the codecs {code}, which run code when read")
+            problems.append(
+                f"{shortened(name)} is stored with the codecs {code}, which run code when read"
+            )
         elif array.dtype.hasobject and asked:
-            problems.append(f"{name!r} holds objects, not numbers")
+            problems.append(f"{shortened(name)} holds objects, not numbers")
         elif n_bytes > max_chunk_bytes:
             problems.append(
-                f"{name!r} has chunks {tuple(array.chunks)} of {n_bytes / 2**20:.0f} MiB, the "
+                f"{shortened(name)} has chunks {tuple(array.chunks)} of {n_bytes / 2**20:.0f} MiB, "
+                "the "
                 f"limit is {max_chunk_bytes / 2**20:.0f} MiB: rechunk the store, or raise "
                 "max_chunk_bytes"
             )
