@@ -55,7 +55,7 @@ def needed_bytes(spec: ModelSpec) -> int:
     terms = max(6, layout.kernel_size)
     weights = sum(terms * before * after for before, after in pairwise(widths))
     # a decoder mirrors the encoder, and its layers take what the encoder gave besides
-    return graphs + FLOAT_BYTES * (2 * sample + 3 * weights)
+    return int(graphs + FLOAT_BYTES * (2 * sample + 3 * weights))
 
 
 def check_memory(spec: ModelSpec) -> None:
