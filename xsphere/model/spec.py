@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from xsphere.graph import LaplacianType, Weights
 from xsphere.grids import HealpixGrid
 from xsphere.model.derived import DERIVED, derived_field
-from xsphere.model.entries import name_problems, type_problems
+from xsphere.model.spec_types import name_problems, type_problems
 from xsphere.notices import shortened
 from xsphere.weights import FieldMethod
 from xsphere.weights.vectors import northward_name
