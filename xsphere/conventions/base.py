@@ -10,6 +10,7 @@ import xarray as xr
 from xarray.indexes import PandasIndex
 
 from xsphere.grids import Grid
+from xsphere.notices import shortened
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 
@@ -162,7 +163,8 @@ def check_known_sizes(chunks: Mapping[Any, Mapping[Any, tuple[int, ...]]]) -> No
     }
     if unknown:
         raise ValueError(
-            f"sizes of chunks must be known, but those along {unknown} are not, as after dask "
+            f"sizes of chunks must be known, but those along {shortened(unknown)} are not, as "
+            "after dask "
             "selected by values; compute them first: ds[name].data.compute_chunk_sizes(), or "
             "select by positions or labels"
         )

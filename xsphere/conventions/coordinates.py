@@ -11,6 +11,7 @@ from xsphere.conventions.base import HorizontalGrid, related, variables_of
 from xsphere.conventions.projections import CYLINDRICAL, Projection, projection_of
 from xsphere.grids import LatLonGrid, PointGrid
 from xsphere.grids.spacing import COORDINATE_TOLERANCE
+from xsphere.notices import shortened
 
 # Attribute of latitude: kilometres up to which points stand for what is nearest to them.
 MAX_DISTANCE = "max_distance"
@@ -86,12 +87,14 @@ def geographic_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
         dims = tuple(dict.fromkeys(dim for shape in shapes.values() for dim in shape))
         raise ValueError(
             f"expected 1-D latitude and longitude, got {shapes}: curvilinear grids are not "
-            f"supported; treat the cells as points with obj.stack(points={dims}), or give 1-D "
+            f"supported; treat the cells as points with obj.stack(points={shortened(dims)}), or "
+            "give 1-D "
             "coordinates if the grid is rectilinear"
         )
     if projection is not None and shapes[lat] != shapes[lon] and projection.kind not in CYLINDRICAL:
         raise ValueError(
-            f"expected one description of the grid, but {lat!r} and {lon!r} are said to be "
+            f"expected one description of the grid, but {shortened(lat)} and {shortened(lon)} are "
+            "said to be "
             f"latitude and longitude along {shapes[lat]} and {shapes[lon]}, and {projection} says "
             "that rows and columns follow others; correct or drop the attributes that are wrong"
         )
@@ -100,7 +103,9 @@ def geographic_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
             return _point_grid(variables, lat, lon)
         return _lat_lon_grid(variables, lat, lon)
     except ValueError as error:
-        raise ValueError(f"coordinates {lat!r} and {lon!r} make no grid: {error}") from error
+        raise ValueError(
+            f"coordinates {shortened(lat)} and {shortened(lon)} make no grid: {error}"
+        ) from error
 
 
 def missing_axes(obj: xr.Dataset | xr.DataArray) -> list[str]:
@@ -122,11 +127,11 @@ def near_misses(obj: xr.Dataset | xr.DataArray) -> Iterator[str]:
             continue
         if variable.dtype.kind not in "fiu":
             yield (
-                f"{name!r} holds {variable.dtype}, not numbers: convert it with "
-                f"obj.assign_coords({name}=obj[{name!r}].astype(float))"
+                f"{shortened(name)} holds {variable.dtype}, not numbers: convert it with "
+                f"obj.assign_coords({name}=obj[{shortened(name)}].astype(float))"
             )
         elif angle_of(units) is None:
-            yield f"{name!r} has the units {units!r}, which are no angle"
+            yield f"{shortened(name)} has the units {shortened(units)}, which are no angle"
 
 
 def _check_said_once(variables: Mapping[str, xr.Variable], names: Mapping[str, str]) -> None:
@@ -135,17 +140,20 @@ def _check_said_once(variables: Mapping[str, xr.Variable], names: Mapping[str, s
     for name in names.values():
         attrs, angle = variables[name].attrs, angle_of(_units(variables[name]))
         said = {
-            f"standard_name {attrs.get('standard_name')!r}": attrs.get("standard_name"),
-            f"units {attrs.get('units')!r}": angle.axis if angle else None,
-            f"axis {attrs.get('axis')!r}": _AXES.get(attrs.get("axis", "")),
+            f"standard_name {shortened(attrs.get('standard_name'))}": attrs.get("standard_name"),
+            f"units {shortened(attrs.get('units'))}": angle.axis if angle else None,
+            f"axis {shortened(attrs.get('axis'))}": _AXES.get(attrs.get("axis", "")),
             "its name": next((a for a, known in _NAMES.items() if name.lower() in known), None),
         }
         known = {where: axis for where, axis in said.items() if axis in _NAMES}
         if len(set(known.values())) > 1:
-            problems.append(f"{name!r} is {' and '.join(f'{a} by {w}' for w, a in known.items())}")
+            problems.append(
+                f"{shortened(name)} is {' and '.join(f'{a} by {w}' for w, a in known.items())}"
+            )
         if angle is None:
             problems.append(
-                f"{name!r} has the units {_units(variables[name])!r}, which are no angle"
+                f"{shortened(name)} has the units {shortened(_units(variables[name]))}, which are "
+                "no angle"
             )
     if problems:
         raise ValueError(
@@ -191,7 +199,8 @@ def _only_match(axis: str, variables: Mapping[str, xr.Variable]) -> str | None:
         names = [name for name, variable in variables.items() if rule(name, variable)]
         if len(names) > 1:
             raise ValueError(
-                f"expected one {axis}, got the candidates {names}; drop the others first, for "
+                f"expected one {axis}, got the candidates {shortened(names)}; drop the others "
+                "first, for "
                 f"example obj.drop_vars({names[1:]}), or select variables of one grid"
             )
         if names:
@@ -226,7 +235,9 @@ def _is_angle(variable: xr.Variable) -> bool:
 def _degrees(variable: xr.Variable, units: str) -> NDArray[np.float64]:
     angle = angle_of(units)
     if angle is None:
-        raise ValueError(f"expected units of angle, such as 'degrees_north', got {units!r}")
+        raise ValueError(
+            f"expected units of angle, such as 'degrees_north', got {shortened(units)}"
+        )
     values = np.asarray(variable.values, np.float64)
     return values if angle.degrees == 1.0 else values * angle.degrees
 
@@ -255,8 +266,10 @@ def _at_all_times(name: str, bounds: xr.Variable, dim: Hashable) -> xr.Variable:
     first = bounds.isel(dict.fromkeys(others, 0))
     if others and not bool(((bounds == first) | (bounds.isnull() & first.isnull())).all()):
         raise ValueError(
-            f"bounds {name!r} must be the same everywhere along {others}, but they change; choose "
-            f"one with ds.assign({name}=ds[{name!r}].isel({others[0]}=0)), or select the part that "
+            f"bounds {shortened(name)} must be the same everywhere along {shortened(others)}, but "
+            "they change; choose "
+            f"one with ds.assign({name}=ds[{shortened(name)}].isel({others[0]}=0)), or select the "
+            "part that "
             "has one grid"
         )
     return first

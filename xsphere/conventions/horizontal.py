@@ -15,6 +15,7 @@ from xsphere.conventions.healpix import guessed_healpix_grid, healpix_grid
 from xsphere.conventions.ugrid import ugrid_grid
 from xsphere.conventions.written import describe_healpix
 from xsphere.grids import HealpixGrid, PointGrid
+from xsphere.notices import shortened
 
 
 def horizontal_grid(
@@ -86,7 +87,7 @@ def horizontal_grid(
             "expected HEALPix metadata, or latitude and longitude coordinates (by standard_name, "
             "units 'degrees_north' and 'degrees_east', or name), but no "
             f"{' and no '.join(missing_axes(obj))} was found: {hints}; among the coordinates "
-            f"{sorted(map(str, obj.coords))} of dimensions {dict(obj.sizes)}"
+            f"{shortened(sorted(map(str, obj.coords)))} of dimensions {shortened(dict(obj.sizes))}"
         )
     return found
 
@@ -102,8 +103,9 @@ def common_grid(ds: xr.Dataset, variables: Sequence[Hashable]) -> HorizontalGrid
     ]
     if others:
         raise ValueError(
-            f"all inputs must be on one grid, but {others} are not on that of {names[0]!r} "
-            f"({first.grid!r}); regrid them first, for example with .sphere.to_healpix()"
+            f"all inputs must be on one grid, but {shortened(others)} are not on that of "
+            f"{shortened(names[0])} "
+            f"({shortened(first.grid)}); regrid them first, for example with .sphere.to_healpix()"
         )
     return first
 

@@ -12,6 +12,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xsphere.notices import shortened
+
 BACKGROUND = 0
 INVALID = 254
 NOT_COMPUTED = 255
@@ -54,7 +56,7 @@ def mask_attributes(classes: Sequence[str]) -> dict[str, Any]:
     array([  0,   1,   2, 254, 255], dtype=uint8)
     """
     if isinstance(classes, str):
-        raise TypeError(f"classes must be a sequence of names, got the string {classes!r}")
+        raise TypeError(f"classes must be a sequence of names, got the string {shortened(classes)}")
     names = list(classes)
     bad = [
         name
@@ -66,7 +68,8 @@ def mask_attributes(classes: Sequence[str]) -> dict[str, Any]:
     if bad:
         raise ValueError(
             "classes must be different single words of letters, digits and _ - . + @, other than "
-            f"{sorted(_RESERVED.values())}, got {bad}; write 'tropical_cyclone', for example"
+            f"{shortened(sorted(_RESERVED.values()))}, got {bad}; write 'tropical_cyclone', for "
+            "example"
         )
     if len(names) >= INVALID:
         raise ValueError(f"classes must be at most {INVALID - 1}, got {len(names)}")
@@ -137,14 +140,17 @@ def classes_of(mask: xr.DataArray) -> dict[int, str]:
     absent = [name for name in ("flag_values", "flag_meanings") if name not in mask.attrs]
     if absent:
         raise ValueError(
-            f"mask {mask.name!r} must have the attributes flag_values and flag_meanings, but "
-            f"{absent} is missing; set them with mask.assign_attrs(mask_attributes(classes))"
+            f"mask {shortened(mask.name)} must have the attributes flag_values and flag_meanings, "
+            "but "
+            f"{shortened(absent)} is missing; set them with "
+            "mask.assign_attrs(mask_attributes(classes))"
         )
     values = np.atleast_1d(mask.attrs["flag_values"])
     meanings = str(mask.attrs["flag_meanings"]).split()
     if len(values) != len(meanings):
         raise ValueError(
-            f"mask {mask.name!r} must have one of flag_meanings for each of flag_values, got "
+            f"mask {shortened(mask.name)} must have one of flag_meanings for each of flag_values, "
+            "got "
             f"{len(meanings)} for {len(values)}"
         )
     return {int(value): meaning for value, meaning in zip(values, meanings, strict=True)}
@@ -224,7 +230,8 @@ def check_no_classes(values: NDArray[Any], classes: Collection[int], name: str) 
     found = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if found.size and found.max() > 1 and np.isin(found, list(classes)).all():
         raise ValueError(
-            f"all values of {name!r} are flag_values, but their type {values.dtype} is not that of "
+            f"all values of {shortened(name)} are flag_values, but their type {values.dtype} is "
+            "not that of "
             "classes: classes cannot be averaged. To keep classes, call .fillna(254) and "
             ".astype('uint8') first; of counts or other numbers, delete attrs['flag_values']"
         )
@@ -257,7 +264,8 @@ def check_flags(values: NDArray[Any], classes: Collection[float], name: Any) -> 
     if not known.all():
         others = np.unique(values[~known])[:5].tolist()
         raise ValueError(
-            f"mask {name!r} must hold 0 or its flag_values {sorted(classes)}, got also {others}; "
+            f"mask {shortened(name)} must hold 0 or its flag_values {shortened(sorted(classes))}, "
+            f"got also {shortened(others)}; "
             "arithmetic keeps attributes: where they do not hold, delete attrs['flag_values'] and "
             "attrs['flag_meanings']"
         )

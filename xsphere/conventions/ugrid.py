@@ -10,6 +10,7 @@ from xsphere.conventions.base import HorizontalGrid, related, variables_of
 from xsphere.conventions.coordinates import lonlat_of
 from xsphere.grids import PointGrid, lonlat_to_vectors, vectors_to_lonlat
 from xsphere.grids.polygons import polygon_centroids
+from xsphere.notices import shortened
 
 Variables = Mapping[str, xr.Variable]
 LonLat = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -26,7 +27,9 @@ def ugrid_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
     try:
         grid, dim = _GRIDS[location](variables, topology)
     except ValueError as error:
-        raise ValueError(f"the {location}s of mesh {mesh!r} make no grid: {error}") from error
+        raise ValueError(
+            f"the {location}s of mesh {shortened(mesh)} make no grid: {error}"
+        ) from error
     names = (mesh, *_names_of(topology))
     bounds = (str(related(variables[name], "bounds")) for name in names if name in variables)
     present = tuple(dict.fromkeys(name for name in (*names, *bounds) if name in variables))
@@ -46,12 +49,13 @@ def _only_location(obj: xr.Dataset | xr.DataArray, meshes: list[str]) -> tuple[s
     if len(places) > 1:
         raise ValueError(
             f"expected variables on one part of one mesh, got {places} by mesh and location; drop "
-            f"the others first, for example ds.drop_vars({list(places.values())[-1]})"
+            f"the others first, for example ds.drop_vars({shortened(list(places.values())[-1])})"
         )
     mesh, location = next(iter(places))
     if location not in _GRIDS:
         raise ValueError(
-            f"location of variables on a mesh must be 'face' or 'node', got {location!r} for "
+            f"location of variables on a mesh must be 'face' or 'node', got {shortened(location)} "
+            "for "
             f"{places[mesh, location]}; take the mean of the faces or nodes beside each edge "
             "first, or treat the edges as points with coordinates lat and lon"
         )
@@ -93,8 +97,9 @@ def _places(
     lonlat = lonlat_of(found)
     if lonlat is None:
         raise ValueError(
-            f"{key} must name a longitude and a latitude by standard_name or units, got {names}, "
-            f"of which {sorted(found)} are present"
+            f"{key} must name a longitude and a latitude by standard_name or units, got "
+            f"{shortened(names)}, "
+            f"of which {shortened(sorted(found))} are present"
         )
     return *lonlat, str(next(iter(found.values())).dims[0])
 
@@ -106,7 +111,8 @@ def _faces(
     name = str(related(topology, "face_node_connectivity"))
     if name not in variables:
         raise ValueError(
-            f"face_node_connectivity must name a variable of the dataset, got {name!r}; keep it "
+            f"face_node_connectivity must name a variable of the dataset, got {shortened(name)}; "
+            "keep it "
             "with the data, or drop the mesh to treat the faces as points"
         )
     connectivity = variables[name]
@@ -121,7 +127,8 @@ def _faces(
     outside = (faces < 0) | (faces >= n_nodes)
     if outside.any():
         raise ValueError(
-            f"{name!r} must hold numbers of nodes from {start} to {start + n_nodes - 1}, got "
+            f"{shortened(name)} must hold numbers of nodes from {start} to {start + n_nodes - 1}, "
+            "got "
             f"{int(outside.sum())} others, such as {stored[outside][0]}; set its start_index, or "
             "_FillValue for the corners that faces do not have"
         )

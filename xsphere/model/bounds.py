@@ -36,7 +36,19 @@ VALID_RANGES: dict[str, tuple[str, float, float]] = {
 
 
 class InvalidInputWarning(UserWarning):
-    """Inputs hold values that no field can have; they count as missing."""
+    """Inputs hold values that no field can have; they count as missing.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> found = Beyond(["PSL"], [(80000.0, 120000.0)], OncePerRun())
+    >>> _ = found.taken_out([0], [np.array([[101325.0, -9999.0]])])
+    >>> with warnings.catch_warnings(record=True) as seen:
+    ...     warnings.simplefilter("always")
+    ...     found.tell()
+    >>> seen[0].category.__name__
+    'InvalidInputWarning'
+    """
 
 
 def usual_bounds(standard_name: str | None, units: str) -> Bounds | None:

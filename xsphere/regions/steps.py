@@ -14,6 +14,7 @@ from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.values import check_unpacked, reading_of
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.grids.spacing import COORDINATE_TOLERANCE
+from xsphere.notices import shortened
 
 
 def matched_fields(
@@ -60,7 +61,8 @@ def _check_same_grid(found: Grid, expected: Grid) -> None:
         case _:
             remedy = "xsphere.regrid(fields, xsphere.horizontal_grid(mask).grid)"
     raise ValueError(
-        f"fields must be on the grid of mask, {expected!r}, got {found!r}; regrid them first with "
+        f"fields must be on the grid of mask, {shortened(expected)}, got {shortened(found)}; "
+        "regrid them first with "
         f"{remedy}"
     )
 
@@ -93,7 +95,7 @@ def _with_labels_of(mask: xr.DataArray, field: xr.DataArray, dims: Sequence[Any]
             field = field.sel({dim: wanted})
         elif field.sizes[dim] != mask.sizes[dim]:
             raise ValueError(
-                f"fields must be as long as mask, got {field.sizes[dim]} along {dim!r} in "
+                f"fields must be as long as mask, got {field.sizes[dim]} along {shortened(dim)} in "
                 f"{field.name} for {mask.sizes[dim]}"
             )
     return field

@@ -23,6 +23,7 @@ from xsphere.conventions.values import (
 )
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.model.vectors import units_factor
+from xsphere.notices import shortened
 from xsphere.regridding.methods import definite_methods
 from xsphere.regridding.node import RegridNode, Rules, VectorNode
 from xsphere.regridding.places import Place
@@ -97,7 +98,7 @@ def _check_kinds(variables: Mapping[Any, xr.DataArray]) -> None:
     if kinds:
         raise TypeError(
             f"only numbers and booleans can be regridded, got variables {kinds}; drop them with "
-            f"ds.drop_vars({list(kinds)}), or convert them first"
+            f"ds.drop_vars({shortened(list(kinds))}), or convert them first"
         )
 
 
