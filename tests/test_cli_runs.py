@@ -1,5 +1,7 @@
 """Runs of the command that stop and go on: blocks, resumption, verification, repair."""
 
+import contextlib
+import copy
 import shutil
 import signal
 import subprocess
@@ -152,6 +154,49 @@ def test_cluster_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         clusters.cluster(None, "tcp://127.0.0.1:1"),
     ):
         pass
+
+
+def test_clusters_of_the_command_are_for_this_machine_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import dask
+    import distributed
+
+    asked: dict[str, Any] = {}
+
+    class Started(contextlib.nullcontext[None]):
+        def __init__(self, *_: Any, **options: Any) -> None:
+            super().__init__()
+            environ = dict(dask.config.get("distributed.nanny.pre-spawn-environ"))
+            asked.update(options, environ=environ)
+
+    monkeypatch.setattr(distributed, "LocalCluster", Started)
+    monkeypatch.setattr(distributed, "Client", contextlib.nullcontext)
+    before = copy.deepcopy(dask.config.config)
+    with clusters.cluster(2, None):
+        pass
+    assert dask.config.config == before
+    addresses = {asked[name] for name in ("dashboard_address", "worker_dashboard_address")}
+    assert addresses == {"127.0.0.1:0"}
+    assert asked["host"] == "127.0.0.1"
+    # freed memory is used again; one thread in libraries, as Dask has it
+    assert asked["environ"]["MALLOC_TRIM_THRESHOLD_"] == 2**28
+    assert asked["environ"]["OMP_NUM_THREADS"] == 1
+
+
+@pytest.mark.slow
+def test_nothing_of_the_command_listens_to_other_machines() -> None:
+    import psutil
+
+    with clusters.cluster(1, None):
+        here = psutil.Process()
+        heard = {
+            one.laddr.ip
+            for process in (here, *here.children(recursive=True))
+            for one in process.net_connections()
+            if one.status == psutil.CONN_LISTEN
+        }
+    assert heard == {"127.0.0.1"}
 
 
 def test_missing_chunks_are_an_error_or_invalid_input(

@@ -1,6 +1,7 @@
 """The same bits wherever blocks are computed, and no process that waits for what cannot come."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.test_blocks import classes_at, files, mask
 from tests.toys import storm_model
 from xsphere.blocks import open_mask, write_blocks
 from xsphere.blocks.creation import Plan
+from xsphere.blocks.silence import SilentWorkerWarning, Watch
 from xsphere.segmentation import segment
 
 
@@ -122,6 +124,7 @@ def test_26_names_and_identities_are_the_same_in_every_interpreter(
 import sys
 from tests.toys import storm_model
 from xsphere.blocks.creation import Plan
+from xsphere.blocks.silence import SilentWorkerWarning, Watch
 from xsphere.segmentation import segment
 mask = segment(sys.argv[1], storm_model(), block_size=1)
 print(mask.data.name, mask.attrs["xsphere_run"], Plan(mask).identity)
@@ -130,3 +133,63 @@ print(mask.data.name, mask.attrs["xsphere_run"], Plan(mask).identity)
     mask = segment(tmp_path / "x.zarr", storm_model(), block_size=1)
     name, run = mask.data.name, mask.attrs["xsphere_run"]
     assert told == f"{name} {run} {Plan(mask).identity}\n"
+
+
+class Workers:
+    """Stands for a client of a cluster: what its scheduler says of workers and their tasks."""
+
+    def __init__(self) -> None:
+        self.seen = {"tcp://a": 1.0, "tcp://b": 1.0}
+
+    def scheduler_info(self, n_workers: int) -> Any:
+        workers = {a: {"last_seen": seen, "name": a[-1]} for a, seen in self.seen.items()}
+        return {"workers": workers}
+
+    def processing(self, workers: list[str]) -> Any:
+        return {address: (f"task-{address[-1]}",) for address in workers}
+
+
+def test_a_silent_worker_is_told_by_changes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    client = Workers()
+    watch = Watch(client)
+    assert not watch.is_due()
+    # the scheduler's clock is another one, and slow
+    for _ in range(3):
+        clock[0] += 50
+        client.seen["tcp://b"] += 1e-3
+        assert watch.is_due()
+        if clock[0] < 1150:
+            assert watch.held_by_silent() == set()
+            assert watch.live == []
+    with pytest.warns(SilentWorkerWarning, match=r"worker a \(tcp://a\).*computed elsewhere"):
+        assert watch.held_by_silent() == {"task-a"}
+    assert watch.live == ["tcp://b"]
+    # told once; nobody is left when both are silent
+    assert watch.held_by_silent() == {"task-a"}
+    clock[0] += 70
+    with pytest.warns(SilentWorkerWarning, match=r"worker b .*there is no other"):
+        assert watch.held_by_silent() == set()
+    # both are back
+    client.seen = dict.fromkeys(client.seen, 99.0)
+    assert watch.held_by_silent() == set()
+    assert watch.live == []
+
+
+@pytest.mark.filterwarnings("ignore::xsphere.blocks.silence.SilentWorkerWarning")
+def test_03_a_stopped_worker_holds_up_nothing(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a worker that is only slow may be taken for silent, which changes no byte
+    monkeypatch.setattr("xsphere.blocks.silence.SILENT_SECONDS", 2.0)
+    monkeypatch.setattr("xsphere.blocks.silence.LOOK_SECONDS", 0.2)
+    write_blocks(mask(n=6, block=1), tmp_path / "t.zarr", workers=1)
+    stopped = min(cluster.run(os.getpid).values())
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        report = write_blocks(mask(n=6, block=1), tmp_path / "m.zarr", client=cluster)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    assert report.written == 6
+    assert files(tmp_path / "m.zarr") == files(tmp_path / "t.zarr")

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from xsphere.blocks.errors import BlockFailure
+from xsphere.blocks.silence import Watch
 from xsphere.blocks.task import BlockResult, BlockTask, run_task
 from xsphere.threads import n_processors
 
@@ -26,6 +27,8 @@ Executor = Callable[[Iterator[BlockTask]], Outcomes]
 WINDOW = 4
 # seconds after which a cluster is asked again how large it is
 RESIZE = 10.0
+# seconds between looks for finished tasks: a worker has its next ones in hand
+PAUSE = 0.02
 
 
 def chosen_executor(workers: int | None, client: Any) -> Executor:
@@ -189,7 +192,9 @@ def on_cluster(tasks: Iterator[BlockTask], client: Any) -> Outcomes:
     Notes
     -----
     Where workers died, Dask blames all blocks that they had in hand. Those are run again alone, so
-    that only a block that kills its worker by itself fails.
+    that only a block that kills its worker by itself fails. Blocks of a worker that gives no sign
+    of life for a minute are given to others, with a warning; if it goes on, it writes the same
+    bytes.
 
     Examples
     --------
@@ -201,13 +206,13 @@ def on_cluster(tasks: Iterator[BlockTask], client: Any) -> Outcomes:
     try:
         completed: Any = as_completed(loop=client.loop)  # type: ignore[no-untyped-call]
         cluster.fill(completed)
-        for future in completed:
+        for future in cluster.finished(completed):
             outcome = cluster.outcome(future)
             cluster.fill(completed)
             if outcome is not None:
                 yield outcome
             del future, outcome
-        yield from cluster.outcomes_of_suspects()
+        yield from cluster.outcomes_of_suspects(completed)
     finally:
         client.cancel(list(cluster.running))
 
@@ -221,6 +226,7 @@ class _Cluster:
         self.suspects: list[BlockTask] = []
         self.name = f"xsphere-block-{uuid.uuid4().hex[:8]}"
         self.window, self.asked = 0, -RESIZE
+        self.watch, self.n_moved = Watch(client), 0
 
     def fill(self, completed: Any) -> None:
         """Hand out tasks until the window is full."""
@@ -234,6 +240,8 @@ class _Cluster:
             completed.add(self.submit(task))
 
     def submit(self, task: BlockTask, suffix: str = "") -> Any:
+        # preferred while others are silent, or the task would wait for one of those
+        where = {"workers": self.watch.live, "allow_other_workers": True}
         # errors are tried again within the task, which knows those that cannot pass
         future = self.client.submit(
             run_task,
@@ -242,24 +250,46 @@ class _Cluster:
             key=f"{self.name}-{task.block.index}{suffix}",
             pure=False,
             retries=0,
+            **(where if self.watch.live else {}),
         )
         self.running[future] = task
         return future
 
+    def finished(self, completed: Any) -> Iterator[Any]:
+        """Futures as they come; tasks of workers that fall silent are given to others."""
+        while not completed.is_empty():
+            if completed.has_ready():
+                yield next(completed)
+                continue
+            time.sleep(PAUSE)
+            if self.watch.is_due():
+                self.move(self.watch.held_by_silent(), completed)
+
+    def move(self, keys: set[str], completed: Any) -> None:
+        """Hand out tasks anew; what they were before counts no more."""
+        moved = [future for future in self.running if future.key in keys]
+        for future in moved:
+            self.n_moved += 1
+            completed.add(self.submit(self.running.pop(future), suffix=f"-moved-{self.n_moved}"))
+        if moved:
+            self.client.cancel(moved)
+
     def outcome(self, future: Any) -> Outcome | None:
-        """What came of a task, or None if it is to be run again alone."""
+        """What came of a task, or None if it is run again, alone or by another worker."""
         from distributed import KilledWorker
 
-        task = self.running.pop(future)
+        task = self.running.pop(future, None)
+        if task is None:
+            return None
         outcome = _outcome(task, future.result)
         if isinstance(outcome, BlockFailure) and isinstance(outcome.error, KilledWorker):
             self.suspects.append(task)
             return None
         return outcome
 
-    def outcomes_of_suspects(self) -> Iterator[Outcome]:
+    def outcomes_of_suspects(self, completed: Any) -> Iterator[Outcome]:
         for task in self.suspects:
-            future = self.submit(task, suffix="-alone")
-            outcome = _outcome(task, future.result)
-            del self.running[future]
-            yield outcome
+            completed.add(self.submit(task, suffix="-alone"))
+            for future in self.finished(completed):
+                if (ran := self.running.pop(future, None)) is not None:
+                    yield _outcome(ran, future.result)

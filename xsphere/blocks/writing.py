@@ -100,7 +100,8 @@ def write_blocks(
     A block is a dask chunk along the first dimension. Each is computed and written by itself, as
     one chunk of the store with a checksum; a ledger in the store says what is done. A run that
     stops, however it stops, is gone on with by the same call. The bytes of the blocks do not
-    depend on who computed them, nor on how often the run was stopped.
+    depend on who computed them, if all have CPUs of one kind and the same versions of the
+    libraries, nor on how often the run was stopped.
 
     Parameters
     ----------

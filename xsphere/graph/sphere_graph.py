@@ -1,7 +1,8 @@
 """Graphs of the cells of a grid, whose Laplacians filter fields on the sphere.
 
 A graph is a value: a grid and a few options. Its matrices are built when asked for, once a process
-and once a machine (`xsphere.cache`), and are the same to the last bit everywhere.
+and once a machine (`xsphere.cache`), and are the same to the last bit in every process that shares
+the cache, and on every CPU of one kind.
 """
 
 from dataclasses import KW_ONLY, dataclass

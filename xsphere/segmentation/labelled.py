@@ -48,7 +48,8 @@ def segment(
     Variables are found by CF standard name, alias or name, their units converted, the fields
     brought to the model's HEALPix grid, and the network run, all inside one task a block: nothing
     is read or computed until the result is, unless the dataset is in memory. Chunked, unchunked,
-    in threads, processes or on a cluster, the result has the same bits on CPUs.
+    in threads, processes or on a cluster, the result has the same bits on CPUs of one kind; other
+    kinds of CPU, and GPUs, differ in the last digits of probabilities.
 
     Parameters
     ----------

@@ -107,8 +107,8 @@ class SegmentNode(Travelling):
     """What is done to one block of a dataset: regrid, derive, normalise, infer.
 
     It holds no weights, only names of them, so that a task graph of any length stays small. The
-    result of a sample depends on that sample alone, bit for bit on a CPU: not on the block it
-    came in. Fields are cast to float32 once they are on the model's grid and in its units.
+    result of a sample depends on that sample alone, bit for bit on CPUs of one kind: not on the
+    block it came in. Fields are cast to float32 once they are on the model's grid and in its units.
 
     Parameters
     ----------
