@@ -16,7 +16,7 @@ from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
 from xsphere.notices import without_warnings
-from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output
+from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output, unchanged
 from xsphere.paths import local_path, source_path
 from xsphere.storable import storable
 
@@ -196,7 +196,11 @@ def write_whole(
     ds = storable(with_title(obj.to_dataset() if isinstance(obj, xr.DataArray) else obj))
     folder = path.suffix == ".zarr"
     check_output(path, [ds], folder=folder, overwrite=overwrite)
-    with built_beside(path, folder=folder, replace=overwrite) as beside, _bar(progress):
+    with (
+        built_beside(path, folder=folder, replace=overwrite) as beside,
+        unchanged(ds),
+        _bar(progress),
+    ):
         if folder:
             _to_zarr(ds, beside)
         else:
@@ -263,7 +267,11 @@ def write_levels(
         )
     check_output(path, levels.values(), folder=True, overwrite=overwrite)
     groups = {str(level): storable(with_title(ds)) for level, ds in levels.items()}
-    with built_beside(path, folder=True, replace=overwrite) as beside, _bar(progress):
+    with (
+        built_beside(path, folder=True, replace=overwrite) as beside,
+        unchanged(*levels.values()),
+        _bar(progress),
+    ):
         zarr.create_group(beside, attributes=_multiscales(sorted(levels, reverse=True)))
         for group, ds in groups.items():
             _to_zarr(ds, beside, group=group)

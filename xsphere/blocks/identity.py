@@ -10,6 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.blocks.layout import Layout
+from xsphere.outputs import contents_read
 
 RUN = "xsphere_run"
 # letters of a value in a message
@@ -62,9 +63,46 @@ def _run(ds: xr.Dataset, layout: Layout) -> dict[str, Any]:
             runs[variable.name] = _parsed(array.attrs[RUN], repr(variable.name))
         else:
             # what dask calls a result is made of what it is computed from
-            runs[variable.name] = {"graph": str(array.data.name)}
+            read = contents_read(array)
+            runs[variable.name] = {"graph": str(array.data.name)} | (
+                {"source": read} if read else {}
+            )
     values = list(runs.values())
     return values[0] if values and all(run == values[0] for run in values) else runs
+
+
+def changed_sources(ds: xr.Dataset, layout: Layout, described: Mapping[str, Any]) -> list[str]:
+    """Sources of a run that are not what its description says, by the names of variables or files.
+
+    Parameters
+    ----------
+    ds : Dataset
+        What is written.
+    layout : Layout
+        Its blocks.
+    described : mapping
+        As `described` gave it before.
+
+    Returns
+    -------
+    list of str
+        Empty where nothing changed, or nothing can tell.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"x": ("time", np.zeros(2))}).chunk()
+    >>> layout = Layout("time", 2, 2, ())
+    >>> changed_sources(ds, layout, described(ds, layout))
+    []
+    """
+    records: list[Any] = [
+        ds.attrs.get(RUN),
+        *(array.attrs.get(RUN) for array in ds.data_vars.values()),
+    ]
+    looks = {str(text): text.changed for text in records if hasattr(text, "changed")}
+    if looks:
+        return sorted({name for look in looks.values() for name in look()})
+    return [line.partition(":")[0] for line in differences(_run(ds, layout), described["run"])]
 
 
 def _parsed(text: Any, owner: str) -> dict[str, Any]:

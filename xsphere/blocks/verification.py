@@ -35,7 +35,14 @@ from xsphere.blocks.ledger import (
 )
 from xsphere.blocks.progress import Show
 from xsphere.blocks.state import State, open_state, store_path
-from xsphere.blocks.writing import WriteReport, finished, missing_blocks, partial_files, run_blocks
+from xsphere.blocks.writing import (
+    WriteReport,
+    check_source,
+    finished,
+    missing_blocks,
+    partial_files,
+    run_blocks,
+)
 
 # partial files of a live process are younger
 STALE_SECONDS = 3600
@@ -261,4 +268,5 @@ def repair_store(
         state.chunk_file(LEDGER, index).unlink(missing_ok=True)
     todo = missing_blocks(state)
     tally = run_blocks(plan, state, todo, run, retries=retries, progress=progress)
+    check_source(plan, state.path)
     return finished(state.path, tally, began)

@@ -23,10 +23,12 @@ from xsphere.blocks.errors import (
 )
 from xsphere.blocks.executors import Executor, chosen_executor
 from xsphere.blocks.graphs import block_tasks
+from xsphere.blocks.identity import changed_sources
 from xsphere.blocks.layout import Block
 from xsphere.blocks.ledger import LEDGER, counts_by_class, done, on_devices, read_ledger
 from xsphere.blocks.progress import Show, Tally, shown
 from xsphere.blocks.state import State, set_status, store_path
+from xsphere.outputs import SourceChangedError
 
 # no process writes so long at one file without a sign of life
 WRITING_SECONDS = 60
@@ -147,6 +149,9 @@ def write_blocks(
         If the disk is full or cannot be written to: no further block is begun.
     BlocksFailed
         If blocks could not be computed; the others are in the store.
+    SourceChangedError
+        If the source was changed since the result was made: the store stays as it is, but is not
+        declared complete.
     InterruptedRun
         At Ctrl-C, once the blocks in hand are written; a second Ctrl-C leaves at once. The command
         ``xsphere`` treats SIGTERM as Ctrl-C; a program of yours may do so too.
@@ -183,7 +188,20 @@ def write_blocks(
     )
     remove_leftovers(place)
     tally = run_blocks(plan, state, missing_blocks(state), run, retries=retries, progress=progress)
+    check_source(plan, place)
     return finished(state.path, tally, began)
+
+
+def check_source(plan: Plan, path: Path) -> None:
+    """Refuse to declare a store complete whose source is not what it was when the run was made."""
+    changed = changed_sources(plan.ds, plan.layout, plan.description)
+    if changed:
+        raise SourceChangedError(
+            f"the source has changed since the result was made (seen in {changed}), so blocks of "
+            f"{path} may be of other data. They are kept, and the store is not complete. Open the "
+            "source again and write with overwrite=True; or with mended_source=True, if what was "
+            "read before is still right"
+        )
 
 
 def missing_blocks(state: State) -> list[Block]:

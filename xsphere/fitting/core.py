@@ -31,8 +31,9 @@ from xsphere.model import (
     build_network,
     resolve_graph,
 )
+from xsphere.model.inputs import matched_variables
 from xsphere.paths import local_path
-from xsphere.sources import MissingChunks
+from xsphere.sources import MissingChunks, unchanged
 
 if TYPE_CHECKING:
     from xsphere.nn.augment import Augmentation
@@ -168,9 +169,11 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     _check_class_weights(class_weights, len(classes) + 1)
     times = common_times(ds, labels)
     is_validation = validation_times(times, validation)
-    samples = gathered_samples(
-        ds, labels, times, spec, missing_chunks=missing_chunks, progress=progress
-    )
+    names = dict.fromkeys(match.array.name for match in matched_variables(ds, spec))
+    with unchanged(ds[list(names)], labels):
+        samples = gathered_samples(
+            ds, labels, times, spec, missing_chunks=missing_chunks, progress=progress
+        )
     spec = _with_statistics(spec, samples.fields[~is_validation])
     data = _training_data(
         spec, samples, is_validation, class_weights=class_weights, augmentation=augmentation

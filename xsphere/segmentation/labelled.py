@@ -26,7 +26,7 @@ from xsphere.segmentation.inference import Inference, Precision
 from xsphere.segmentation.layout import regular_block
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
 from xsphere.segmentation.paths import Inputs, segmented
-from xsphere.segmentation.record import known_source, run_record
+from xsphere.segmentation.record import RunRecord, known_source, run_record
 from xsphere.sources import MissingChunks, as_opened, checked, kept_inputs
 
 
@@ -186,7 +186,8 @@ def segment(
     )
     result = segmented(node, inputs, block_size)
     result = _labelled(result, ds, model, horizontal, output=output, grid=grid)
-    return result.assign_attrs(xsphere_run=run_record(node, names, source, missing_chunks))
+    record = run_record(node, names, source, missing_chunks)
+    return result.assign_attrs(xsphere_run=RunRecord.of(record, ds, names))
 
 
 def _readings(

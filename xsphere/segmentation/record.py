@@ -1,15 +1,47 @@
 """What made a result: enough to tell whether two runs would give the same."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import xarray as xr
 
 from xsphere.segmentation.node import VERSION, SegmentNode
+from xsphere.sources import as_opened, source_of
 
 # of the record itself: raise it when its fields change
 SCHEMA = 1
+
+
+class RunRecord(str):
+    """Text of a record that can look at its source again; elsewhere it is a text alone."""
+
+    look: Callable[[], dict[str, Any] | None]
+
+    @classmethod
+    def of(cls, text: str, ds: xr.Dataset, names: Sequence[Any]) -> "RunRecord":
+        """The text, for what was read of a dataset that is not in memory."""
+        record = cls(text)
+        chosen = list(dict.fromkeys(n for n in names if not ds.variables[n]._in_memory))
+        # what the user loads later is no other source
+        record.look = partial(known_source, as_opened(ds[chosen], chosen), chosen)
+        return record
+
+    def changed(self) -> list[str]:
+        """Variables whose source is not what it was when this was written."""
+        recorded = json.loads(self)["source"]
+        now = None if recorded is None else self.look()
+        if now is None:
+            return []
+        known = recorded["variables"]
+        return [name for name, one in now["variables"].items() if known.get(name) != one]
+
+    def __deepcopy__(self, memo: Any) -> "RunRecord":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)
 
 
 def run_record(
@@ -94,6 +126,4 @@ def known_source(ds: xr.Dataset, names: Sequence[Any]) -> dict[str, Any] | None:
     >>> known_source(xr.Dataset({"x": 1.0}), ["x"])["variables"]["x"]["kind"]
     'memory'
     """
-    from xsphere.sources import source_of
-
     return source_of(ds, list(dict.fromkeys(names)))

@@ -8,11 +8,13 @@ from data. A cache keeps fields that were regridded. How files are opened is lef
 from xsphere.sources.errors import (
     CorruptChunkError,
     MissingChunkError,
+    SourceChangedError,
     SourceError,
     UnsafeSourceError,
 )
 from xsphere.sources.fingerprints import as_opened, places_of, source_of
 from xsphere.sources.inputs import kept_inputs
+from xsphere.sources.reads import unchanged
 from xsphere.sources.regrid_cache import cache_regridded, cached_fields
 from xsphere.sources.room import CacheFullError
 from xsphere.sources.strict import checked
@@ -23,6 +25,7 @@ __all__ = [
     "CorruptChunkError",
     "MissingChunkError",
     "MissingChunks",
+    "SourceChangedError",
     "SourceError",
     "UnsafeSourceError",
     "as_opened",
@@ -32,4 +35,5 @@ __all__ = [
     "kept_inputs",
     "places_of",
     "source_of",
+    "unchanged",
 ]

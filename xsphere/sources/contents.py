@@ -234,9 +234,18 @@ def newest_change(variable: xr.Variable) -> int:
     array = leaf.zarr_array
     if array is None:
         path = file_of(leaf, variable.encoding.get("source"))
-        return 0 if path is None else path.stat().st_mtime_ns
+        return 0 if path is None else _changed(path)
     folder = local_folder(array)
     if folder is None:
         return 0
-    lines = _local_lines(folder, touched_keys(array, leaf.selection()))
-    return max((int(line.split()[-1]) for line in lines), default=0)
+    keys = touched_keys(array, leaf.selection())
+    return max((_changed(f"{folder}/{key}") for key in keys), default=0)
+
+
+def _changed(path: str | Path) -> int:
+    # a file may be replaced by one that is older, but not before it is put there
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return 0
+    return max(status.st_mtime_ns, status.st_ctime_ns)

@@ -77,3 +77,13 @@ class UnsafeSourceError(ValueError):
     Traceback (most recent call last):
     xsphere.sources.errors.UnsafeSourceError: ...t...
     """
+
+
+class SourceChangedError(ValueError):
+    """Stored data that changed while something was computed from them.
+
+    Examples
+    --------
+    >>> issubclass(SourceChangedError, ValueError)
+    True
+    """

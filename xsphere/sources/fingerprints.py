@@ -148,7 +148,7 @@ def opened_leaf(variable: xr.Variable) -> Leaf | None:
 
 
 def as_opened(ds: xr.Dataset, names: Sequence[Any]) -> xr.Dataset:
-    """The dataset, with variables that are chunked as they were opened taken out of their tasks.
+    """The dataset, with variables as they were opened: out of tasks, and apart from the user's.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def as_opened(ds: xr.Dataset, names: Sequence[Any]) -> xr.Dataset:
     opened = {}
     for name in names:
         array = ds[name]
-        leaf = opened_leaf(array.variable) if array.chunks is not None else None
+        leaf = opened_leaf(array.variable)
         if leaf is not None:
             opened[name] = array.copy(data=leaf.undasked().around(leaf.stored))
     return ds.assign(opened)

@@ -1,6 +1,8 @@
 """Which files and stores a result reads when it is computed, so that it replaces none of them."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -8,7 +10,8 @@ from typing import Any
 
 import xarray as xr
 
-from xsphere.sources.contents import file_of, local_folder
+from xsphere.sources.contents import file_of, local_folder, stored_contents
+from xsphere.sources.errors import SourceChangedError
 from xsphere.sources.field_store import FieldStore
 from xsphere.sources.wrappers import Leaf, leaf_of, leaf_under
 
@@ -31,8 +34,78 @@ def places_read(obj: xr.Dataset | xr.DataArray) -> set[Path]:
     >>> places_read(xr.Dataset({"t": ("x", [1.0])}))
     set()
     """
-    ds = obj.to_dataset(name="_") if isinstance(obj, xr.DataArray) else obj
     places: set[Path] = set()
+    for found in _read(obj):
+        places |= {Path(found.folder)} if isinstance(found, FieldStore) else {*_places_of(found)}
+    return places
+
+
+def contents_read(obj: xr.Dataset | xr.DataArray) -> dict[str, str]:
+    """What the stored arrays hold that the lazy variables of an object read.
+
+    Parameters
+    ----------
+    obj : Dataset or DataArray
+        As for `places_read`.
+
+    Returns
+    -------
+    dict of str to str
+        A SHA-256 for each file, or array of a store; what nothing can tell is left out. Caches of
+        ours are no sources.
+
+    Examples
+    --------
+    >>> contents_read(xr.Dataset({"t": ("x", [1.0])}))
+    {}
+    """
+    found: dict[str, set[str]] = {}
+    for leaf in _read(obj):
+        contents = stored_contents(leaf) if isinstance(leaf, Leaf) else None
+        if contents is not None:
+            array = leaf.zarr_array
+            place = next(iter(map(str, _places_of(leaf))), None) or str(array.store_path)
+            found.setdefault(place, set()).add(contents.digest)
+    return {
+        place: hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest()
+        for place, digests in sorted(found.items())
+    }
+
+
+@contextmanager
+def unchanged(*read: xr.Dataset | xr.DataArray) -> Iterator[None]:
+    """Refuse what was computed within from sources that changed meanwhile.
+
+    Parameters
+    ----------
+    *read : Dataset or DataArray
+        What is computed from, or lazily what is computed.
+
+    Raises
+    ------
+    SourceChangedError
+        At the end, if files or stores are not what they were at the beginning.
+
+    Examples
+    --------
+    >>> with unchanged(xr.Dataset({"t": ("x", [1.0])})):
+    ...     pass
+    """
+    before = [contents_read(obj) for obj in read]
+    yield
+    after = [contents_read(obj) for obj in read]
+    pairs = zip(before, after, strict=True)
+    changed = {p for old, new in pairs for p in {*old, *new} if old.get(p) != new.get(p)}
+    if changed:
+        raise SourceChangedError(
+            f"{sorted(changed)} changed while it was read, so the result would be partly of other "
+            "data; it is not kept. Open the source again and repeat this"
+        )
+
+
+def _read(obj: xr.Dataset | xr.DataArray) -> Iterator[Any]:
+    """Stored arrays and stores of regridded fields that are read."""
+    ds = obj.to_dataset(name="_") if isinstance(obj, xr.DataArray) else obj
     todo: list[Any] = []
     for variable in ds.variables.values():
         todo += [variable] if variable.chunks is None else variable.data.dask.layers.values()
@@ -41,16 +114,13 @@ def places_read(obj: xr.Dataset | xr.DataArray) -> set[Path]:
     while todo:
         value = todo.pop()
         leaf = leaf_of(value) if isinstance(value, xr.Variable) else leaf_under(value)
-        if leaf is not None:
-            places |= set(_places_of(leaf))
-        if isinstance(value, FieldStore):
-            places.add(Path(value.folder))
+        if leaf is not None or isinstance(value, FieldStore):
+            yield value if leaf is None else leaf
         # what the cache reads is made of a block that knows its source
         for part in _parts(value) if leaf is None else [getattr(leaf.stored, "block", None)]:
             if id(part) not in seen:
                 seen[id(part)] = part
                 todo.append(part)
-    return places
 
 
 def _places_of(leaf: Leaf) -> Iterator[Path]:
