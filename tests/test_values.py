@@ -269,7 +269,7 @@ def test_maps_show_what_is_there(with_missing) -> None:
     plt.close("all")
 
 
-def test_segmentation_marks_what_is_declared_missing(with_missing) -> None:
+def test_segmentation_marks_what_is_declared_missing() -> None:
     ds, model = storm_dataset(n_times=2), storm_model()
     name = model.spec.variables[0].name
     gaps = np.zeros(ds[name].shape, bool)
