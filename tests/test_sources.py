@@ -808,3 +808,18 @@ def test_what_xarray_has_read_is_known_by_its_values(tmp_path: Path) -> None:
     assert found is not None
     assert found["variables"]["t"]["kind"] == "memory"
     assert found["variables"] == source_of(ds.copy().load(), ["t"])["variables"]  # type: ignore[index]
+
+
+def test_chunks_of_no_length_are_refused(tmp_path: Path) -> None:
+    ds = xr.Dataset({"t": (("time", "x"), np.ones((4, 3)))})
+    ds.to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False)
+    document = tmp_path / "a.zarr" / "t" / "zarr.json"
+    metadata = json.loads(document.read_text())
+    metadata["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
+    document.write_text(json.dumps(metadata))
+    for chunks in (None, {"time": 2}):
+        opened = xr.open_zarr(tmp_path / "a.zarr", chunks=chunks, consolidated=False)
+        with pytest.raises(
+            ValueError, match="'t' has chunks of length 0: its metadata are damaged"
+        ):
+            checked(opened)

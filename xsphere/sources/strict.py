@@ -152,11 +152,12 @@ def _check_safety(ds: xr.Dataset, names: Sequence[Any], max_chunk_bytes: int, as
             )
         elif array.dtype.hasobject and asked:
             problems.append(f"{shortened(name)} holds objects, not numbers")
+        elif 0 in array.chunks and array.size:
+            problems.append(f"{shortened(name)} has chunks of length 0: its metadata are damaged")
         elif n_bytes > max_chunk_bytes:
             problems.append(
                 f"{shortened(name)} has chunks {tuple(array.chunks)} of {n_bytes / 2**20:.0f} MiB, "
-                "the "
-                f"limit is {max_chunk_bytes / 2**20:.0f} MiB: rechunk the store, or raise "
+                f"the limit is {max_chunk_bytes / 2**20:.0f} MiB: rechunk the store, or raise "
                 "max_chunk_bytes"
             )
     if problems:
