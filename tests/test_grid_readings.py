@@ -251,7 +251,7 @@ def test_bounds_that_change_are_refused():
     ds = lat_lon()
     moving = ds.lat_bnds.expand_dims(time=2).copy()
     moving[1] += 1.0
-    with pytest.raises(ValueError, match=r"bounds 'lat_bnds' must be the same .*isel\(time=0\)"):
+    with pytest.raises(ValueError, match=r"'lat_bnds' must be the same .*isel\(time=0\)"):
         horizontal_grid(ds.assign(lat_bnds=moving))
 
 
@@ -282,3 +282,57 @@ def test_coordinates_among_the_data_go_with_a_variable():
     ds = lat_lon().reset_index("lat").rename(lat="nav").reset_coords("nav")
     array = selected(ds, "t")
     assert isinstance(horizontal_grid(array).grid, LatLonGrid)
+
+
+def test_cells_of_other_places_than_said_are_refused():
+    ds = described("nested")
+    for scheme, level in (("nested", LEVEL), ("ring", LEVEL)):
+        lon, lat = HealpixGrid(level, scheme).centre_lonlat
+        told = ds.assign_coords(lon=("cells", lon), lat=("cells", lat))
+        if scheme == "nested":
+            assert horizontal_grid(told).grid == HealpixGrid(LEVEL)
+        else:
+            with pytest.raises(ValueError, match="contradicts the longitudes and latitudes along"):
+                horizontal_grid(told)
+
+
+def test_coordinates_that_are_equal_at_all_times_are_used():
+    """As `xr.open_mfdataset` makes them of unstructured grids, whose coordinates are data."""
+    one = xr.Dataset(
+        {
+            "t": (("time", "ncol"), np.ones((1, 3))),
+            "lat": ("ncol", [1.0, 2.0, 3.0], {"units": "degrees_north"}),
+            "lon": ("ncol", [10.0, 20.0, 30.0], {"units": "degrees_east"}),
+        }
+    )
+    parts = [one.assign_coords(time=[np.datetime64(f"2001-01-0{day}", "ns")]) for day in (1, 2)]
+    both = xr.concat(parts, "time", data_vars="all")
+    assert both.lat.dims == ("time", "ncol")
+    assert horizontal_grid(both).grid == horizontal_grid(one).grid
+    assert horizontal_grid(both, ["t"]).dims == ("ncol",)
+    both["lat"][1] += 1.0
+    with pytest.raises(ValueError, match=r"'lat' must be the same everywhere along \['time'\]"):
+        horizontal_grid(both)
+
+
+def test_places_along_time_are_points():
+    path = xr.Dataset(
+        {"t": ("time", [1.0, 2.0])},
+        {"time": [0, 1], "lat": ("time", [1.0, 2.0]), "lon": ("time", [3.0, 4.0])},
+    )
+    assert horizontal_grid(path).grid == PointGrid([3.0, 4.0], [1.0, 2.0])
+
+
+def test_coordinates_without_a_word_need_the_grid_mapping_that_data_refer_to():
+    """As a variable has lost it that is taken from a dataset whose mapping is no coordinate."""
+    rotated = {"grid_mapping_name": "rotated_latitude_longitude", "grid_north_pole_latitude": 39.25}
+    ds = xr.Dataset(
+        {"t": (("y", "x"), np.ones((3, 4)), {"grid_mapping": "pole"}), "pole": ((), 0, rotated)},
+        {"y": [0.5, 1.0, 1.5], "x": [0.5, 1.0, 1.5, 2.0]},
+    )
+    with pytest.raises(ValueError, match=r"'pole' .* whatever they are called"):
+        horizontal_grid(ds)
+    with pytest.raises(ValueError, match=r"'pole' \(not with them\).*set_coords\('pole'\)"):
+        horizontal_grid(ds["t"])
+    ds["y"].attrs["units"], ds["x"].attrs["units"] = "degrees_north", "degrees_east"
+    assert isinstance(horizontal_grid(ds["t"]).grid, LatLonGrid)

@@ -50,6 +50,10 @@ def regrid(
             help="auto, conservative, conservative2, bilinear, nearest, inverse_distance or mode."
         ),
     ] = "auto",
+    ellipsoid: Annotated[
+        str | None,
+        typer.Option(help="Figure of the Earth of a HEALPix grid, such as WGS84; else a sphere."),
+    ] = None,
     missing: Annotated[str, typer.Option(help="renormalize or propagate.")] = "renormalize",
     min_valid_fraction: Annotated[
         float, typer.Option(help="Part of a cell that must have values, for renormalize.")
@@ -67,6 +71,8 @@ def regrid(
     place = output_path(out, source)
     if resolution is not None and (level is not None or nside is not None):
         raise ValueError("expected --level or --resolution, got both; give one of them")
+    if resolution is not None and ellipsoid is not None:
+        raise ValueError("--ellipsoid is of HEALPix grids, got --resolution too; leave one out")
     ds = open_lazily(source)
     options: dict[str, Any] = {
         "method": method,
@@ -77,7 +83,7 @@ def regrid(
     if resolution is not None:
         result = to_latlon(ds, resolution, **options)
     else:
-        result = to_healpix(ds, level, nside=nside, **options)
+        result = to_healpix(ds, level, nside=nside, ellipsoid=ellipsoid, **options)
     print(write_whole(result, place, overwrite=overwrite, progress="regridding"))
 
 

@@ -55,6 +55,27 @@ def related(variable: xr.Variable, key: str) -> Any:
     return variable.attrs.get(key, variable.encoding.get(key))
 
 
+def at_all_times(name: str, variables: Mapping[str, xr.Variable]) -> xr.Variable:
+    """A variable of the grid, where `xr.open_mfdataset` gave it the dimension of the files too."""
+    variable = variables[name]
+    times = [dim for dim in variable.dims if _is_time(str(dim), variables)]
+    if not times or variable.ndim == 1:
+        return variable
+    first = variable.isel(dict.fromkeys(times, 0))
+    if not bool(((variable == first) | (variable.isnull() & first.isnull())).all()):
+        raise ValueError(
+            f"{name!r} must be the same everywhere along {times}, but it changes; choose one with "
+            f"ds.assign({name}=ds[{name!r}].isel({times[0]}=0)), or select the part that has one "
+            "grid"
+        )
+    return first
+
+
+def _is_time(dim: str, variables: Mapping[str, xr.Variable]) -> bool:
+    label = variables.get(dim)
+    return dim.lower() == "time" or (label is not None and label.dtype.kind == "M")
+
+
 def data_of(obj: xr.Dataset | xr.DataArray) -> list[xr.Variable]:
     """The data variables of a Dataset, or the one of an array."""
     if isinstance(obj, xr.DataArray):

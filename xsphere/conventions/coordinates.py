@@ -1,14 +1,14 @@
 """Latitude and longitude of a dataset: found by CF attributes or by name, read in degrees."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.conventions.angles import angle_of
-from xsphere.conventions.base import HorizontalGrid, related, variables_of
-from xsphere.conventions.projections import CYLINDRICAL, Projection, projection_of
+from xsphere.conventions.base import HorizontalGrid, at_all_times, related, variables_of
+from xsphere.conventions.projections import CYLINDRICAL, LOST, Projection, projection_of
 from xsphere.grids import LatLonGrid, PointGrid
 from xsphere.grids.spacing import COORDINATE_TOLERANCE
 from xsphere.notices import shortened
@@ -81,6 +81,7 @@ def geographic_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
     if len(names) < 2:
         return None
     lat, lon = names["latitude"], names["longitude"]
+    variables |= {name: at_all_times(name, variables) for name in (lat, lon)}
     shapes = {name: variables[name].dims for name in (lat, lon)}
     _check_said_once(variables, names)
     if any(len(dims) != 1 for dims in shapes.values()):
@@ -91,7 +92,8 @@ def geographic_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
             "give 1-D "
             "coordinates if the grid is rectilinear"
         )
-    if projection is not None and shapes[lat] != shapes[lon] and projection.kind not in CYLINDRICAL:
+    unlike = projection is not None and projection.kind not in {*CYLINDRICAL, LOST}
+    if unlike and shapes[lat] != shapes[lon]:
         raise ValueError(
             f"expected one description of the grid, but {shortened(lat)} and {shortened(lon)} are "
             "said to be "
@@ -255,24 +257,9 @@ def _bounds(variables: Mapping[str, xr.Variable], name: str) -> NDArray[np.float
     # bounds have the units of their coordinate unless they say otherwise
     units = str(bounds.attrs.get("units", _units(coordinate)))
     if coordinate.dims[0] in bounds.dims:
-        bounds = _at_all_times(related(coordinate, "bounds"), bounds, coordinate.dims[0])
+        bounds = at_all_times(str(related(coordinate, "bounds")), variables)
+        bounds = bounds.transpose(coordinate.dims[0], ...)
     return _degrees(bounds, units)
-
-
-def _at_all_times(name: str, bounds: xr.Variable, dim: Hashable) -> xr.Variable:
-    """Bounds along one dimension, where `xr.open_mfdataset` gave them that of the files too."""
-    *others, vertices = [other for other in bounds.dims if other != dim]
-    bounds = bounds.transpose(dim, vertices, *others)
-    first = bounds.isel(dict.fromkeys(others, 0))
-    if others and not bool(((bounds == first) | (bounds.isnull() & first.isnull())).all()):
-        raise ValueError(
-            f"bounds {shortened(name)} must be the same everywhere along {shortened(others)}, but "
-            "they change; choose "
-            f"one with ds.assign({name}=ds[{shortened(name)}].isel({others[0]}=0)), or select the "
-            "part that "
-            "has one grid"
-        )
-    return first
 
 
 def _point_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> HorizontalGrid:

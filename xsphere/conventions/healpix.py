@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions.base import HorizontalGrid, mappings_of, variables_of
+from xsphere.conventions.base import HorizontalGrid, at_all_times, mappings_of, variables_of
 from xsphere.conventions.figures import stated_figure
 from xsphere.conventions.written import CF_INDEX, INDEX
 from xsphere.grids import HealpixGrid, IndexingScheme, level_from_nside
@@ -53,6 +53,8 @@ def healpix_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
     )
     figures = {where: stated_figure(where, attrs) for where, attrs in statements.items()}
     figure = _agreed("ellipsoid", figures) if any(figures.values()) else None
+    if INDEX in variables:
+        variables[INDEX] = at_all_times(INDEX, variables)
     index = _index_name(obj, variables)
     dim = _cells_dim(obj, level) if index is None else str(variables[index].dims[0])
     ids = None if index is None else _ids(index, variables[index])

@@ -1,20 +1,23 @@
 """One entry for every way that a dataset may say where its cells are."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
+import numpy as np
 import xarray as xr
 
-from xsphere.conventions.base import HorizontalGrid, Labelled, placed
+from xsphere.conventions.base import HorizontalGrid, Labelled, placed, variables_of
 from xsphere.conventions.coordinates import (
     MAX_DISTANCE,
     geographic_grid,
+    lonlat_of,
     missing_axes,
     near_misses,
 )
 from xsphere.conventions.healpix import guessed_healpix_grid, healpix_grid
 from xsphere.conventions.ugrid import ugrid_grid
 from xsphere.conventions.written import describe_healpix
-from xsphere.grids import HealpixGrid, PointGrid
+from xsphere.grids import HealpixGrid, PointGrid, lonlat_to_vectors
 from xsphere.notices import shortened
 
 
@@ -89,7 +92,36 @@ def horizontal_grid(
             f"{' and no '.join(missing_axes(obj))} was found: {hints}; among the coordinates "
             f"{shortened(sorted(map(str, obj.coords)))} of dimensions {shortened(dict(obj.sizes))}"
         )
+    if isinstance(found.grid, HealpixGrid):
+        _check_places(obj, found.grid, found.dims[0])
     return found
+
+
+def _check_places(obj: xr.Dataset | xr.DataArray, grid: HealpixGrid, dim: str) -> None:
+    """Refuse HEALPix whose cells have longitudes and latitudes that are elsewhere."""
+    few = np.unique(np.linspace(0, grid.n_cells - 1, 64).astype(int))
+    beside = {
+        name: v.isel({dim: few})
+        for name, v in variables_of(obj).items()
+        if v.dims == (dim,) and v.dtype.kind == "f"
+    }
+    try:
+        found = lonlat_of(beside)
+    except ValueError:
+        return  # they are not needed
+    if found is None:
+        return
+    chosen = replace(grid, cell_ids=grid.ids[few])
+    away = np.linalg.norm(
+        lonlat_to_vectors(*found) - lonlat_to_vectors(*chosen.centre_lonlat), axis=-1
+    )
+    far = away > np.sqrt(grid.areas[0])
+    if far.any():
+        raise ValueError(
+            f"expected one description of the cells, but {grid!r} contradicts the longitudes and "
+            f"latitudes along {dim!r}, elsewhere in {int(far.sum())} of {far.size} cells "
+            "looked at; correct the level or indexing_scheme, or drop the coordinates"
+        )
 
 
 def common_grid(ds: xr.Dataset, variables: Sequence[Hashable]) -> HorizontalGrid:

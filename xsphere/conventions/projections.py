@@ -11,6 +11,7 @@ from xsphere.notices import shortened
 
 # rows are parallels and columns meridians on these, though their coordinates are no degrees
 CYLINDRICAL = {"mercator", "lambert_cylindrical_equal_area"}
+LOST = "not with them"
 _GEOGRAPHIC = {"latitude_longitude", "healpix"}
 
 
@@ -23,7 +24,7 @@ class Projection:
     name : str
         Of the variable that holds it.
     kind : str
-        Its ``grid_mapping_name``, or what its text says.
+        Its ``grid_mapping_name``, or what its text says, or `LOST`.
 
     Examples
     --------
@@ -39,6 +40,13 @@ class Projection:
 
     def advice(self) -> str:
         """What to do with data on it."""
+        if self.kind == LOST:
+            return (
+                f"the data refer to {self}, so that coordinates that do not say latitude and "
+                f"longitude by standard_name or units may be others; keep it with the data by "
+                f"ds.set_coords({self.name!r}), or set their units to 'degrees_north' and "
+                "'degrees_east'"
+            )
         return (
             f"the data are on {self}, whose coordinates are not longitude and latitude whatever "
             "they are called; make points of the cells: crs = "
@@ -52,7 +60,10 @@ class Projection:
 def projection_of(obj: xr.Dataset | xr.DataArray) -> Projection | None:
     """The projection that data refer to, or that is with them where they refer to none."""
     variables = variables_of(obj)
-    for name in mappings_of(obj)[0] or variables:
+    meant, lost = mappings_of(obj)
+    if lost and not meant:
+        return Projection(lost[0], LOST)
+    for name in meant or variables:
         kind = _kind(variables[name].attrs) if name in variables else None
         if kind is not None and kind not in _GEOGRAPHIC:
             return Projection(name, kind)

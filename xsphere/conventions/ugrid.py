@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions.base import HorizontalGrid, related, variables_of
+from xsphere.conventions.base import HorizontalGrid, at_all_times, related, variables_of
 from xsphere.conventions.coordinates import lonlat_of
 from xsphere.grids import PointGrid, lonlat_to_vectors, vectors_to_lonlat
 from xsphere.grids.polygons import polygon_centroids
@@ -93,7 +93,7 @@ def _places(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], str]:
     """Longitude, latitude and dimension of the nodes or faces."""
     names = str(related(topology, key) or "").split()
-    found = {name: variables[name] for name in names if name in variables}
+    found = {name: at_all_times(name, variables) for name in names if name in variables}
     lonlat = lonlat_of(found)
     if lonlat is None:
         raise ValueError(
@@ -115,7 +115,7 @@ def _faces(
             "keep it "
             "with the data, or drop the mesh to treat the faces as points"
         )
-    connectivity = variables[name]
+    connectivity = at_all_times(name, variables)
     dim = str(related(topology, "face_dimension") or connectivity.dims[0])
     stored = np.asarray(connectivity.transpose(dim, ...).values)
     fill = related(connectivity, "_FillValue")
