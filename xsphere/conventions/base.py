@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 from xarray.indexes import PandasIndex
 
+from xsphere.conventions.angles import angle_of
 from xsphere.grids import Grid
 from xsphere.notices import shortened
 
@@ -106,10 +107,16 @@ def placed(ds: xr.Dataset, names: Sequence[Hashable]) -> xr.Dataset:
     """
     variables = ds.variables
     dims = {dim for name in names for dim in variables[name].dims}
+    # a field in units other than angles says nothing about places
     kept = dict.fromkeys(
         name
         for name, v in variables.items()
-        if set(v.dims) <= dims or {"grid_mapping_name", "healpix_nside"} & set(v.attrs)
+        if name in names
+        or {"grid_mapping_name", "healpix_nside"} & set(v.attrs)
+        or (
+            set(v.dims) <= dims
+            and (v.ndim < 2 or angle_of(str(v.attrs.get("units", ""))) is not None)
+        )
     )
     pending = list(kept)
     while pending:
