@@ -134,9 +134,8 @@ def test_values_at_points_are_those_of_the_cells_that_healpix_geo_finds():
 def test_conservative_weights_are_the_areas_of_the_ellipsoid():
     """Each band of latitudes has the share of the ellipsoid that the integral gives it."""
     edges = np.linspace(-90, 90, 10)
-    bands = LatLonGrid(
-        [180.0], (edges[1:] + edges[:-1]) / 2, lat_bounds=np.c_[edges[:-1], edges[1:]]
-    )
+    rows = np.stack([edges[:-1], edges[1:]], -1)
+    bands = LatLonGrid([180.0], rows.mean(axis=1), lon_bounds=[[0.0, 360.0]], lat_bounds=rows)
     grid = HealpixGrid(4, ellipsoid=WGS84)
     weights = regridding_weights(bands, grid, method="conservative")
     shares = weights.T @ grid.areas / (4 * np.pi)
