@@ -65,9 +65,9 @@ def at_all_times(name: str, variables: Mapping[str, xr.Variable]) -> xr.Variable
     first = variable.isel(dict.fromkeys(times, 0))
     if not bool(((variable == first) | (variable.isnull() & first.isnull())).all()):
         raise ValueError(
-            f"{name!r} must be the same everywhere along {times}, but it changes; choose one with "
-            f"ds.assign({name}=ds[{name!r}].isel({times[0]}=0)), or select the part that has one "
-            "grid"
+            f"{shortened(name)} must be the same everywhere along {times}, but it changes; choose "
+            f"one with ds.assign({name}=ds[{shortened(name)}].isel({times[0]}=0)), or select "
+            "the part that has one grid"
         )
     return first
 
