@@ -209,7 +209,7 @@ def test_levels_of_a_pyramid_that_cannot_be_are_refused(tmp_path, levels, messag
 def test_a_pyramid_needs_levels_and_a_zarr_name(tmp_path) -> None:
     with pytest.raises(ValueError, match="needs levels="):
         write_pyramid(storm_dataset(), tmp_path / "p.zarr")
-    with pytest.raises(ValueError, match=r"ends in '\.zarr'"):
+    with pytest.raises(ValueError, match=r"must end in '\.zarr'"):
         write_pyramid(field(HealpixGrid(1)), tmp_path / "p.nc")
 
 

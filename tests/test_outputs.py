@@ -114,6 +114,18 @@ def test_a_url_is_no_path_to_write(tmp_path, monkeypatch, data, mask, write, kin
     assert content(tmp_path) == before
 
 
+def test_a_place_is_refused_before_any_work(tmp_path, monkeypatch, data) -> None:
+    """Fields in memory are regridded at once: not where nothing can be written."""
+    monkeypatch.setattr("xsphere.regridding.functions.regridded", None)
+    monkeypatch.setattr("xsphere.blocks.writing.Plan", None)
+    loaded = storm_dataset(1)
+    for name in ("s3://bucket/x.zarr", "x.nc", ""):
+        with pytest.raises(ValueError, match="must"):
+            loaded.sphere.to_pyramid(name, levels=[1])
+        with pytest.raises(ValueError, match="must"):
+            loaded.sphere.to_zarr(name)
+
+
 def test_tilde_is_home_everywhere(run, tmp_path, monkeypatch, data, model) -> None:
     home = tmp_path / "home"
     monkeypatch.setenv("HOME", str(home))

@@ -90,6 +90,37 @@ def output_path(path: str | Path, *read: str | Path) -> Path:
     return place
 
 
+def zarr_path(path: str | Path, what: str = "the output") -> Path:
+    """The place of a Zarr store.
+
+    Parameters
+    ----------
+    path : str or Path
+        Ends in ``.zarr``.
+    what : str
+        What the path is of, for the error.
+
+    Returns
+    -------
+    Path
+        On this machine.
+
+    Raises
+    ------
+    ValueError
+        If the name has another ending, or as `xsphere.paths.local_path`.
+
+    Examples
+    --------
+    >>> zarr_path("fields.zarr").name
+    'fields.zarr'
+    """
+    place = local_path(path, what)
+    if place.suffix != ".zarr":
+        raise ValueError(f"the output must end in '.zarr', got {str(place)!r}")
+    return place
+
+
 def _check_apart(path: Path, read: Iterable[str | Path]) -> None:
     place = Path(os.path.realpath(path))
     for source in map(source_path, read):

@@ -8,6 +8,7 @@ import xarray as xr
 
 from xsphere.conventions import horizontal_grid
 from xsphere.grids import HealpixGrid
+from xsphere.outputs import check_output, zarr_path
 from xsphere.regridding import MissingPolicy, RegridMethod, Vectors, coarsen, to_healpix
 from xsphere.store import write_levels
 
@@ -70,7 +71,10 @@ def write_pyramid(
     >>> xr.open_zarr(write_pyramid(ds, path, levels=[4, 3, 2]), group="3").sizes["cells"]
     768
     """
+    place = zarr_path(path)
     ds = obj.to_dataset() if isinstance(obj, xr.DataArray) else obj
+    # before fields in memory are regridded
+    check_output(place, [ds], folder=True, overwrite=overwrite)
     grid = horizontal_grid(ds).grid
     chosen = _checked_levels(levels, grid if isinstance(grid, HealpixGrid) else None)
     options: dict[str, Any] = {
@@ -83,7 +87,9 @@ def write_pyramid(
     else:
         finest = to_healpix(ds, chosen[0], method=method, **options)
     coarser = {level: coarsen(finest, level, **options) for level in chosen[1:]}
-    return write_levels({chosen[0]: finest} | coarser, path, overwrite=overwrite, progress=progress)
+    return write_levels(
+        {chosen[0]: finest} | coarser, place, overwrite=overwrite, progress=progress
+    )
 
 
 def _checked_levels(levels: Iterable[int] | None, grid: HealpixGrid | None) -> list[int]:

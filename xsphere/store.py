@@ -16,7 +16,14 @@ from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
 from xsphere.notices import without_warnings
-from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output, unchanged
+from xsphere.outputs import (
+    OWN_GROUP,
+    OWN_MARK,
+    OWN_WORDS,
+    check_output,
+    unchanged,
+    zarr_path,
+)
 from xsphere.paths import local_path, source_path
 from xsphere.storable import storable
 
@@ -259,12 +266,9 @@ def write_levels(
     """
     import zarr
 
-    path = local_path(path)
-    if path.suffix != ".zarr" or not levels:
-        raise ValueError(
-            f"expected one level or more and an output that ends in '.zarr', got the levels "
-            f"{list(levels)} and {str(path)!r}"
-        )
+    path = zarr_path(path)
+    if not levels:
+        raise ValueError("expected one level or more, got none")
     check_output(path, levels.values(), folder=True, overwrite=overwrite)
     groups = {str(level): storable(with_title(ds)) for level, ds in levels.items()}
     with (

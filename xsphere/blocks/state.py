@@ -21,8 +21,7 @@ from xsphere.blocks.errors import StoreError
 from xsphere.blocks.layout import Layout
 from xsphere.blocks.ledger import LEDGER
 from xsphere.cache import content_key
-from xsphere.outputs import OWN_GROUP
-from xsphere.paths import local_path
+from xsphere.outputs import OWN_GROUP, zarr_path
 
 # of the bookkeeping: raise it when its fields change
 SCHEMA = 2
@@ -152,10 +151,7 @@ def store_path(path: str | Path) -> Path:
     >>> store_path("mask.zarr").is_absolute()
     True
     """
-    place = local_path(path, "a store of blocks, a folder that all workers share,")
-    if place.suffix != ".zarr":
-        raise ValueError(f"the output must end in '.zarr', got {str(place)!r}")
-    return place.absolute()
+    return zarr_path(path, "a store of blocks, a folder that all workers share,").absolute()
 
 
 def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:

@@ -252,7 +252,8 @@ def repair_store(
     """
     run = chosen_executor(workers, client)
     began = time.time()
-    plan, state = Plan(obj), open_state(store_path(path))
+    state = open_state(store_path(path))
+    plan = Plan(obj)
     if mended_source:
         state = with_mended_source(plan, state)
     check_same_description(plan, state)

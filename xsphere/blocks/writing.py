@@ -182,7 +182,8 @@ def write_blocks(
     if type(retries) is not int or retries < 0:
         raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
     began = time.time()
-    plan, place = Plan(obj), store_path(path)
+    place = store_path(path)
+    plan = Plan(obj)
     state = start_writing(
         plan, place, resume=resume, overwrite=overwrite, mended_source=mended_source
     )

@@ -101,6 +101,7 @@ def cache_regridded(
     >>> fields.identical(ds.sphere.to_healpix(3))
     True
     """
+    own = None if path is None else local_path(path, "path")
     rules = Rules(method=method, missing=missing)
     plan = regrid_plan(ds, level, variables, rules, vectors, missing_chunks, version)
     if plan is None:
@@ -109,8 +110,8 @@ def cache_regridded(
             "tells (data in memory beyond 1 GiB, or a store or tasks without times and sizes); "
             "write them to Zarr first, or say version='...' and change it when the data change"
         )
-    if path is not None:
-        return _filled(plan, _own_store(plan, local_path(path, "path"), max_bytes))
+    if own is not None:
+        return _filled(plan, _own_store(plan, own, max_bytes))
     if cache_dir() is None:
         raise ValueError(
             "the cache is off; give path= a folder for the fields, or set_options(cache_dir=...)"
