@@ -16,14 +16,7 @@ from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
 from xsphere.notices import without_warnings
-from xsphere.outputs import (
-    OWN_GROUP,
-    OWN_MARK,
-    OWN_WORDS,
-    check_output,
-    unchanged,
-    zarr_path,
-)
+from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output, unchanged, zarr_path
 from xsphere.paths import local_path, source_path
 from xsphere.storable import storable
 
