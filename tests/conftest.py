@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def cluster(all_workers: Any) -> Any:
     """A client of a cluster of two processes, with both of them: a test before may kill one."""
-    all_workers.wait_for_workers(2, timeout=600)
+    all_workers.wait_for_workers(2, timeout=1800)
     return all_workers
 
 

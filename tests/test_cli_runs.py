@@ -130,7 +130,7 @@ def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path, command
     wait_for(out, 2, run)
     run.send_signal(signal.SIGINT)
     (tmp_path / "go").touch()
-    _, errors = run.communicate(timeout=600)
+    _, errors = run.communicate(timeout=1800)
     assert run.returncode == 130, errors
     assert "again" in errors or "resume" in errors
     with pytest.raises(IncompleteStoreError):

@@ -238,7 +238,7 @@ def test_copies_share_matrices_and_pickles_work_elsewhere(tmp_path: Path) -> Non
         "    assert torch.equal(network(x), expected)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "network")]
-    subprocess.run(command, check=True, timeout=600)
+    subprocess.run(command, check=True, timeout=1800)
 
 
 def test_nothing_of_the_graph_is_in_the_state() -> None:
@@ -408,7 +408,7 @@ def test_data_parallel_training_has_the_same_gradients(
 
     expected = gradients(unet(), samples())
     store = distributed.FileStore(str(tmp_path / "store"), 1)
-    options: Any = {"rank": 0, "world_size": 1, "timeout": timedelta(seconds=600)}
+    options: Any = {"rank": 0, "world_size": 1, "timeout": timedelta(seconds=1800)}
     distributed.init_process_group("gloo", store=store, **options)
     try:
         wrapped = nn.parallel.DistributedDataParallel(unet())

@@ -515,7 +515,7 @@ print('all refused')
         check=False,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "all refused"), done.stderr
 

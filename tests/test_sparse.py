@@ -451,7 +451,7 @@ def test_threads_share_the_items(openmp: bool, monkeypatch: pytest.MonkeyPatch) 
         pytest.skip("torch has no OpenMP here that can be called")
     if not openmp:
         without_openmp(monkeypatch)
-    together = threading.Barrier(3, timeout=600)
+    together = threading.Barrier(3, timeout=1800)
     threads = set()
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int64)
@@ -474,7 +474,7 @@ def test_all_threads_are_done_when_one_fails(monkeypatch: pytest.MonkeyPatch) ->
     def loop(address: int) -> None:
         assert address == call.ctypes.data
         if threading.get_ident() == caller:
-            started.wait(600)
+            started.wait(1800)
             raise ZeroDivisionError
         started.set()
         time.sleep(0.1)
@@ -499,9 +499,9 @@ def test_processes_forked_after_work_can_work() -> None:
             target=lambda: theirs.send(convolve(basis, [x], weight).detach().numpy()), daemon=True
         )
         child.start()
-        assert ours.poll(600)
+        assert ours.poll(1800)
         np.testing.assert_array_equal(ours.recv(), expected)
-        child.join(600)
+        child.join(1800)
     assert child.exitcode == 0
 
 

@@ -60,7 +60,7 @@ def start_held(
 
 def wait_for(path: Path, n_blocks: int, process: Any) -> None:
     """Wait until so many blocks are there, or the process has ended."""
-    end = time.monotonic() + 600
+    end = time.monotonic() + 1800
     while n_done(path) < n_blocks and process.poll() is None and time.monotonic() < end:
         time.sleep(0.002)
 

@@ -48,7 +48,7 @@ print(write_blocks(result, sys.argv[1], workers=1, retries=2))
 """
     path = tmp_path / "p.zarr"
     process = start(code, path)
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=1800)
     assert process.returncode == 1
     assert "StoreWriteError: [Errno 27] block 2 (time 4 to 5) cannot be written to" in errors
     assert str(path) in errors

@@ -95,11 +95,11 @@ context = multiprocessing.get_context("fork")
 queue = context.Queue()
 process = context.Process(target=child, args=(queue,), daemon=True)
 process.start()
-assert queue.get(timeout=600) == expected, "another result"
-process.join(600)
+assert queue.get(timeout=1800) == expected, "another result"
+process.join(1800)
 assert process.exitcode == 0
 from torch.utils.data import DataLoader
-loader = DataLoader(Steps(), num_workers=2, multiprocessing_context="fork", timeout=600)
+loader = DataLoader(Steps(), num_workers=2, multiprocessing_context="fork", timeout=1800)
 assert b"".join(step.numpy().tobytes() for step in loader) == expected
 print("all the same")
 """
@@ -109,7 +109,7 @@ def test_28_forked_after_use_gives_the_same_and_never_hangs(tmp_path: Path) -> N
     stored(tmp_path / "x.zarr", 3)
     process = start(FORK, tmp_path / "x.zarr", tmp_path)
     try:
-        shown, errors = process.communicate(timeout=600)
+        shown, errors = process.communicate(timeout=1800)
     finally:
         process.kill()
     assert process.returncode == 0, errors

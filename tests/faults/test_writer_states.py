@@ -190,7 +190,7 @@ class Writer(RuleBasedStateMachine):
                 assert (values[steps] == 255).all()
 
 
-@time_limit(1200)
+@time_limit(3600)
 def test_whatever_is_done_the_ledger_is_right() -> None:
     run_state_machine_as_test(
         Writer,
