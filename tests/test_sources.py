@@ -712,6 +712,21 @@ def test_other_data_are_kept_as_they_are(tmp_path: Path) -> None:
     assert (checked(opened(tmp_path / "w.zarr")).word == "x").all()
 
 
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.nc"
+    noise = np.random.default_rng(0).random((4, 9000)).astype("f4")
+    ds = xr.Dataset({"t": (("time", "x"), noise)})
+    ds.to_netcdf(path, encoding={"t": {"zlib": True, "chunksizes": (1, 9000)}})
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    path.write_bytes(bytes(content))
+    with xr.open_dataset(path) as damaged:
+        strict = checked(damaged)
+        assert source_of(strict) == source_of(damaged)
+        with pytest.raises(CorruptChunkError, match=r"variable 't', t at .*a\.nc.*cannot be read"):
+            strict.t.load()
+
+
 def test_disks_and_networks_keep_their_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,11 +10,11 @@ import xarray as xr
 
 from xsphere.conventions.base import pandas_indexes
 from xsphere.notices import shortened, warn_user
-from xsphere.sources.contents import absent_chunk, zarr_metadata
+from xsphere.sources.contents import absent_chunk, file_of, zarr_metadata
 from xsphere.sources.errors import UnsafeSourceError
 from xsphere.sources.fingerprints import leaves_of, opened_leaf
-from xsphere.sources.strict_array import MissingChunks, StrictArray
-from xsphere.sources.wrappers import Leaf
+from xsphere.sources.strict_array import MissingChunks, NamedArray, StrictArray
+from xsphere.sources.wrappers import Leaf, leaf_of
 
 # Blosc cannot hold more, and a worker should not
 MAX_CHUNK_BYTES = 2**31
@@ -112,6 +112,11 @@ def checked(
         for name, leaf in leaves.items()
         if leaf.zarr_array.dtype.kind in "fiub"
     }
+    for name in chosen:
+        leaf = leaf_of(ds.variables[name])
+        path = None if leaf is None else file_of(leaf, ds.variables[name].encoding.get("source"))
+        if leaf is not None and path is not None and not isinstance(leaf.stored, NamedArray):
+            strict[name] = leaf.around(NamedArray(leaf.stored, str(name), str(path)))
     if missing_chunks != "fill":
         _warn_of_what_is_missing(ds, [name for name in chosen if name not in leaves])
     return ds.assign({name: ds[name].copy(data=data) for name, data in strict.items()})

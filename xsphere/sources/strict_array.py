@@ -168,6 +168,49 @@ class StrictArray(BackendArray):
         return ", ".join(parts)
 
 
+class NamedArray(BackendArray):
+    """A stored array of a file, whose errors name variable and file.
+
+    Parameters
+    ----------
+    stored : BackendArray
+        xarray's own.
+    variable : str
+        Its name.
+    path : str
+        Of the file.
+
+    Examples
+    --------
+    >>> issubclass(NamedArray, BackendArray)
+    True
+    """
+
+    def __init__(self, stored: Any, variable: str, path: str) -> None:
+        self.stored, self.variable, self.path = stored, variable, path
+        self.shape, self.dtype = stored.shape, stored.dtype
+        # by which the contents are told
+        self.datastore = getattr(stored, "datastore", None)
+        self.variable_name = getattr(stored, "variable_name", None)
+
+    def __dask_tokenize__(self) -> Any:
+        from dask.base import normalize_token
+
+        return normalize_token(self.stored)
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.stored[key]
+        except (RuntimeError, OSError) as error:
+            # what disks and networks say has a number
+            number = getattr(error, "errno", None)
+            if number is not None and number > 0:
+                raise
+            where = f"{self.variable_name or self.variable} at {key.tuple}"
+            reason = f"it cannot be read ({error}). Fetch or write the file again"
+            raise CorruptChunkError(self.variable, where, self.path, reason) from error
+
+
 _HELP = (
     "Zarr would read its fill value. If the store was written without chunks that hold nothing "
     "else, say missing_chunks='fill'; missing_chunks='invalid' makes its cells missing"
