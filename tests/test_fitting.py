@@ -387,3 +387,10 @@ def test_augmentation_leaves_its_sample_alone() -> None:
     augmented(grid, fields, target, winds=[(0, 1)], options=options, rng=rng)
     assert np.array_equal(fields, before[0])
     assert np.array_equal(target, before[1])
+
+
+def test_scores_of_classes_that_are_nowhere_are_none(tmp_path: Path) -> None:
+    ds = storm_dataset(n_times=4)
+    model = trained(ds, windy_labels(ds), validation=0.0, training={"epochs": 1})
+    assert model.spec.training["history"][0]["iou"] == {"background": None, "gale": None}
+    assert Model.load(model.save(tmp_path / "m.safetensors")) == model
