@@ -47,7 +47,7 @@ def test_flipped_bit_of_a_mask_is_an_error(tmp_path: Path, mask: xr.DataArray) -
     for position in range(0, len(content), max(1, len(content) // 20)):
         content[position] ^= 16
         chunk.write_bytes(content)
-        with pytest.raises((RuntimeError, ValueError), match="Zstd|Zstandard"):
+        with pytest.raises((RuntimeError, ValueError), match=r"Zstd|Zstandard"):
             open_lazily(path)["mask"].values  # noqa: B018
         content[position] ^= 16
 
