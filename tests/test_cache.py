@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,26 @@ def test_shared_entry_that_fails_is_tried_by_the_next() -> None:
         entries.fetch("x", make)
     assert entries.fetch("x", make) == entries.fetch("x", make) == 7
     assert len(tries) == 2
+
+
+def test_threads_that_wait_for_one_that_fails_try_themselves() -> None:
+    entries, begun, go = SharedEntries(2), threading.Event(), threading.Event()
+
+    def fail() -> int:
+        begun.set()
+        assert go.wait(60)
+        raise OSError("once")
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(entries.fetch, "x", fail)
+        assert begun.wait(60)
+        others = [pool.submit(entries.fetch, "x", lambda: 7) for _ in range(2)]
+        # so that they wait by then; where they do not, they make it at once
+        wait(others, timeout=0.1)
+        go.set()
+        assert [other.result(60) for other in others] == [7, 7]
+        with pytest.raises(OSError, match="once"):
+            first.result()
 
 
 def test_shared_entries_forget_the_oldest() -> None:

@@ -11,7 +11,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -258,16 +258,15 @@ class SharedEntries:
             if made_elsewhere is None:
                 made = self._making[key] = Future()
         if made_elsewhere is not None:
-            wait([made_elsewhere])
             # who failed was told so; this thread tries itself
-            failed = made_elsewhere.cancelled()
+            failed = made_elsewhere.exception() is not None
             return self.fetch(key, make) if failed else made_elsewhere.result()
         try:
             value = make()
-        except BaseException:
+        except BaseException as error:
             with self._lock:
                 del self._making[key]
-            made.cancel()
+            made.set_exception(error)
             raise
         with self._lock:
             self._values[key] = value

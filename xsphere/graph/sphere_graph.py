@@ -33,7 +33,7 @@ from xsphere.grids import Grid, HealpixGrid
 
 Weights = Literal["consistent", "gaussian", "perraudin2019", "khasanova2017"]
 # part of every key: raise it when a graph of the same options comes out otherwise
-GRAPH_FORMAT = 3
+GRAPH_FORMAT = 4
 _shared = SharedEntries(16)
 
 
