@@ -194,6 +194,13 @@ def test_xdggs_reads_the_ellipsoid_and_is_read(convention):
         assert horizontal_grid(alone.dggs.encode(written)).grid == grid, written
 
 
+def test_a_text_that_is_no_reference_system_is_refused():
+    stated = describe_healpix(field(HealpixGrid(1)), HealpixGrid(1))
+    stated["crs"].attrs["crs_wkt"] = "no such text"
+    with pytest.raises(ValueError, match="the ellipsoid that 'crs' states is none: Invalid"):
+        horizontal_grid(stated)
+
+
 def test_an_ellipsoid_without_a_name_is_kept(tmp_path):
     grid = HealpixGrid(1, ellipsoid=Ellipsoid(inverse_flattening=250.0, semi_major_axis=6.4e6))
     field(grid).drop_attrs(deep=False).to_netcdf(tmp_path / "x.nc")

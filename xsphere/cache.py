@@ -223,12 +223,8 @@ def cached_file(kind: str, key: str, name: str, content: bytes, *, about: str = 
         if path.is_file() and path.read_bytes() == content:
             return path
         put_aside(folder, "it has another content")
-    store_entry(folder, lambda beside: _write(beside / name, content), about)
+    store_entry(folder, lambda beside: (beside / name).write_bytes(content), about)
     return path
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def warn_unwritable(error: OSError) -> None:

@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.atomic import built_beside
-from xsphere.notices import warn_user
+from xsphere.notices import cut_text, warn_user
 
 MANIFEST = "manifest.json"
 FILES_AT_ONCE = 4
 # the longest of ours has a few hundred bytes
 LARGEST_MANIFEST = 2**20
-LONGEST_REASON = 300
 # of a file below the folder
 NAME = re.compile(r"(?!\.\.?/)[^/\\\0]+(/(?!\.\.?(/|$))[^/\\\0]+)*")
 T = TypeVar("T")
@@ -76,23 +75,7 @@ def read_entry(folder: Path, read: Callable[[dict[str, NDArray[Any]]], T]) -> T 
 
 
 def usable(folder: Path) -> bool:
-    """Whether there is a sound entry; one that is not sound is put aside.
-
-    Parameters
-    ----------
-    folder : Path
-        See `xsphere.cache.entry_path`.
-
-    Returns
-    -------
-    bool
-        All of its files are read, once a process as long as they do not change.
-
-    Examples
-    --------
-    >>> usable(Path("/nowhere"))
-    False
-    """
+    """Whether there is a sound entry, read whole once a process; one that is not is put aside."""
     with suppress(OSError):  # there is none, or something that cannot be looked into
         if _verified(folder, _stamp(folder)):
             return True
@@ -119,23 +102,7 @@ def _checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def sound(folder: Path) -> bool:
-    """Whether every file of an entry is there with its recorded checksum.
-
-    Parameters
-    ----------
-    folder : Path
-        See `xsphere.cache.entry_path`.
-
-    Returns
-    -------
-    bool
-        All of it is read to know.
-
-    Examples
-    --------
-    >>> sound(Path("/nowhere"))
-    False
-    """
+    """Whether every file of an entry is there with its recorded checksum; all is read."""
     try:
         recorded: dict[str, str] = manifest_of(folder)["sha256"]
         return _checksums(folder, recorded) == recorded
@@ -147,29 +114,7 @@ def sound(folder: Path) -> bool:
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    """The manifest of an entry: what it is about, and checksums by the names of its files.
-
-    Parameters
-    ----------
-    folder : Path
-        See `xsphere.cache.entry_path`.
-
-    Returns
-    -------
-    dict
-        With ``about`` and ``sha256``.
-
-    Raises
-    ------
-    Exception
-        Of many kinds, if there is none or it is damaged.
-
-    Examples
-    --------
-    >>> manifest_of(Path("/nowhere"))
-    Traceback (most recent call last):
-    ValueError: /nowhere/manifest.json is no manifest
-    """
+    """What an entry is about, and checksums by file; any error if it is damaged."""
     path = folder / MANIFEST
     # a pipe would be waited for, and nesting or length are not bounded by the reader
     if not path.is_file() or path.stat().st_size > LARGEST_MANIFEST:
@@ -195,19 +140,11 @@ def _verified(folder: Path, _stamp: tuple[tuple[str, int, int], ...]) -> bool:
 
 
 def put_aside(folder: Path, reason: str) -> None:
-    """Rename an entry that is of no use, with a warning.
-
-    Parameters
-    ----------
-    folder : Path
-        See `xsphere.cache.entry_path`.
-    reason : str
-        What is wrong with it.
-    """
+    """Rename an entry that is of no use, and warn of the reason."""
     aside = folder.with_name(f"{folder.name}.corrupt-{uuid.uuid4().hex[:8]}")
-    reason = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]} ..."
     warn_user(
-        f"cache entry {folder} is corrupt ({reason}); it is put aside as {aside.name} and rebuilt",
+        f"cache entry {folder} is corrupt ({cut_text(reason)}); it is put aside as {aside.name} "
+        "and rebuilt",
         CacheWarning,
     )
     try:
@@ -216,7 +153,7 @@ def put_aside(folder: Path, reason: str) -> None:
         return  # another process put it aside, or nothing can be written here
 
 
-def store_entry(folder: Path, write: Callable[[Path], None], about: str) -> None:
+def store_entry(folder: Path, write: Callable[[Path], object], about: str) -> None:
     """Make an entry, all of it or nothing; one that another process made first stays.
 
     Parameters

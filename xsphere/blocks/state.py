@@ -268,7 +268,12 @@ def set_status(state: State, status: str, **more: Any) -> State:
 
 def metadata_digests(path: Path) -> dict[str, str]:
     """SHA-256 of each file of metadata but that of the bookkeeping, by name within the store."""
-    files = (str(file.relative_to(path)) for file in path.rglob("zarr.json"))
+    # arrays lie in the store or in its own group; blocks lie deeper, and may be millions
+    files = (
+        str(f.relative_to(path))
+        for depth in ("", "*/", "*/*/")
+        for f in path.glob(f"{depth}zarr.json")
+    )
     return {
         name: hashlib.sha256((path / name).read_bytes()).hexdigest()
         for name in sorted(files)

@@ -50,7 +50,10 @@ def _by_name(words: Mapping[str, Any]) -> Figure | None:
         return None
     import pyproj
 
-    found = pyproj.CRS.from_user_input(text).ellipsoid
+    try:
+        found = pyproj.CRS.from_user_input(text).ellipsoid
+    except pyproj.exceptions.CRSError as error:
+        raise ValueError(shortened(error)) from error
     return None if found is None else Ellipsoid.named(found.name) or "sphere"
 
 

@@ -39,8 +39,8 @@ WELL_KNOWN = (
     float(np.finfo("f4").min),
 )
 _HUGE = 0.999e20
-# Values that stay in the processor's cache while they are looked at twice.
-_AT_ONCE = 2**15
+# Values that are looked at twice while they are in the cache of a processor.
+_AT_ONCE = 2**17
 
 # Part of every task's key: raise it when the same values are read in another way.
 VERSION = 1

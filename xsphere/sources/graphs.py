@@ -36,7 +36,8 @@ def leaf_as_opened(data: Any) -> Leaf | None:
     moves = _Moves(data.dask.layers)
     try:
         region = moves.region_of(data)
-    except _OtherError:
+    # a graph may be deeper than calls can be nested
+    except (_OtherError, RecursionError):
         return None
     leaf = moves.leaf
     assert leaf is not None
