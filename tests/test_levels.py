@@ -127,6 +127,11 @@ def test_a_pyramid_holds_every_level(tmp_path) -> None:
         decoded = xdggs.decode(read, name="cell_ids", convention="zarr")
         assert decoded.dggs.grid_info.level == level
         assert read.chunksizes["time"] == (1, 1, 1)
+    # NetCDF holds no nested attributes: without them the grid is still described
+    read.drop_attrs(deep=False).to_netcdf(tmp_path / "level.nc")
+    with xr.open_dataset(tmp_path / "level.nc") as saved:
+        xr.testing.assert_equal(saved, read)
+        assert horizontal_grid(saved).grid == HealpixGrid(1)
     layout = tree.attrs["multiscales"]["layout"]
     assert [entry["asset"] for entry in layout] == ["3", "2", "1"]
     assert [entry["transform"]["scale"] for entry in layout] == [[1.0], [2.0], [4.0]]

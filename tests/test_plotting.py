@@ -9,6 +9,7 @@ import dask.array
 import healpy
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -456,6 +457,8 @@ def test_titles_tell_the_scalar_coordinates():
     later = xr.date_range("2000-02-30", periods=1, calendar="360_day", use_cftime=True)
     field = field_on(HealpixGrid(1)).expand_dims(time=later)
     assert plot(field, pixels=10, coastlines=False).get_title() == "2000-02-30 00:00"
+    months = field.assign_coords(time=pd.period_range("2000-02", periods=1, freq="M"))
+    assert plot(months, pixels=10, coastlines=False).get_title() == "time = 2000-02"
 
 
 def test_limits_of_given_axes_are_kept():

@@ -51,7 +51,8 @@ def write_pyramid(
     -------
     Path
         Where it is. ``xr.open_zarr(path, group="6")`` reads a level, ``xr.open_datatree(path)``
-        all of them.
+        all of them. NetCDF cannot hold the nested attributes of the DGGS convention: save a level
+        with ``level.drop_attrs(deep=False).to_netcdf(...)``, which leaves it described by CF.
 
     Raises
     ------

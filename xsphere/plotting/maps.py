@@ -342,7 +342,8 @@ def _coordinate_label(coordinate: xr.DataArray) -> str:
     value = coordinate.values[()]
     if coordinate.dtype.kind == "M":
         return str(np.datetime_as_string(value, unit="m")).replace("T", " ")
-    if hasattr(value, "strftime"):  # cftime
+    # cftime; a month has no hour
+    if hasattr(value, "strftime") and not isinstance(value, pd.Period):
         return str(value.strftime("%Y-%m-%d %H:%M"))
     if coordinate.dtype.kind == "m":
         return f"{coordinate.name} = {value / np.timedelta64(1, 'h'):g} h"
