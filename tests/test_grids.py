@@ -88,6 +88,7 @@ def test_cells_have_what_every_grid_has(grid: Grid) -> None:
     np.testing.assert_allclose(grid.centres, lonlat_to_vectors(lon, lat), atol=1e-14)
     assert (grid.areas >= 0).all()
     assert grid.areas.sum() <= 4 * np.pi * (1 + 1e-9)
+    assert not isinstance(grid, LatLonGrid) or grid.largest_area == grid.areas.max()
     with pytest.raises(ValueError, match="read-only"):
         grid.centres[0] = 0.0
 

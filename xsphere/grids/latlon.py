@@ -295,13 +295,23 @@ class LatLonGrid(Grid):
     @cached_property
     def areas(self) -> NDArray[np.float64]:
         """Area of every cell in steradian, shape (n_cells,)."""
+        return frozen_array(np.outer(*self._sides).ravel())
+
+    @property
+    def largest_area(self) -> float:
+        """Area of the largest cell in steradian."""
+        height, width = self._sides
+        return float(height.max() * width.max())
+
+    @property
+    def _sides(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Heights of the rows, as areas by radian of longitude, and widths of the columns."""
         assert self.lon_bounds is not None
         assert self.lat_bounds is not None
         width = np.deg2rad(np.diff(self.lon_bounds, axis=-1))[:, 0]
         south, north = np.deg2rad(self.lat_bounds.T)
         # sin(n) - sin(s), without the cancellation near a pole
-        height = 2 * np.cos((north + south) / 2) * np.sin((north - south) / 2)
-        return frozen_array(np.outer(height, width).ravel())
+        return 2 * np.cos((north + south) / 2) * np.sin((north - south) / 2), width
 
     def cells_at(self, lon: ArrayLike, lat: ArrayLike) -> NDArray[np.int64]:
         """Position of the cell that holds each point.

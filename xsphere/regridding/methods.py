@@ -104,5 +104,5 @@ def _typical_area(grid: Grid) -> float:
         case HealpixGrid():
             return float(4 * np.pi / (12 * 4**grid.level))
         case LatLonGrid():
-            return float(grid.areas.max())
+            return grid.largest_area
     return float(grid.areas.mean())
