@@ -258,6 +258,8 @@ def check_flags(values: NDArray[Any], classes: Collection[float], name: Any) -> 
     --------
     >>> check_flags(np.array([0, 1, 255]), [0, 1], "mask")
     """
+    # few cells are other than background, which is soon seen
+    values = values[values != BACKGROUND]
     known = np.isin(values, [*classes, *_RESERVED])
     if values.dtype.kind == "f":
         known |= np.isnan(values)
