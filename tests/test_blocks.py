@@ -23,6 +23,7 @@ import xsphere
 from tests.toys import storm_dataset, storm_model
 from xsphere.blocks import (
     Block,
+    BlockFailure,
     BlocksFailed,
     IncompleteStoreError,
     InterruptedRun,
@@ -773,6 +774,14 @@ def test_values_that_are_no_classes_are_refused(tmp_path: Path, compute: Any, wo
         write_blocks(mask(compute), tmp_path / "m.zarr")
     assert 1 in [failure.index for failure in caught.value.failures]
     assert 1 in verify_store(tmp_path / "m.zarr").not_computed
+
+
+def test_errors_that_cannot_be_read_here_are_not_shown_as_bytes() -> None:
+    # what a client of dask gives for them
+    failure = BlockFailure(1, "block 1", Exception(b"\x80\x05 raw"))
+    text = str(BlocksFailed(Path("m.zarr"), [failure], 2))
+    assert "block 1: an error that this process cannot read" in text
+    assert "raw" not in text
 
 
 def test_integers_that_mean_not_computed_are_refused(tmp_path: Path) -> None:

@@ -313,6 +313,8 @@ def test_colour_bar_names_the_field_and_its_units():
         ),
         ({"standard_name": "wind_speed", "units": "m s**-1"}, "wind speed [m s$^{-1}$]"),
         ({"units": "1e-3"}, "field [1e-3]"),
+        ({"units": 1, "long_name": ["a"]}, "['a'] [1]"),
+        ({"units": "K" * 10**5}, f"field [{'K' * 50}...{'K' * 50}]"),
         ({}, "field"),
     ]
     for attrs, words in wanted:

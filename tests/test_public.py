@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pickle
 import pkgutil
 
 import pytest
@@ -62,3 +63,22 @@ def test_public_function_has_an_example(name: str) -> None:
 def test_every_module_says_what_it_is_for() -> None:
     for module in pkgutil.walk_packages(xsphere.__path__, "xsphere."):
         assert importlib.import_module(module.name).__doc__, f"{module.name} has no docstring"
+
+
+def errors_of(kind: type[BaseException]) -> list[type[BaseException]]:
+    return [c for child in kind.__subclasses__() for c in (child, *errors_of(child))]
+
+
+def test_errors_and_warnings_survive_the_way_from_a_worker() -> None:
+    for module in pkgutil.walk_packages(xsphere.__path__, "xsphere."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    own = {c for c in errors_of(BaseException) if c.__module__.startswith("xsphere.")}
+    assert len(own) > 20
+    for kind in own:
+        takes = inspect.signature(kind.__init__).parameters.values()
+        needed = [p for p in takes if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+        error = kind(*(p.name for p in needed[1:]) if needed else ("a message",))
+        copied = pickle.loads(pickle.dumps(error))
+        assert (type(copied), copied.args) == (kind, error.args)
+        assert vars(copied) == vars(error)

@@ -107,3 +107,24 @@ def test_stores_split_in_space_are_joined(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         xsphere.segment(ds, storm_model()), xsphere.segment(storm_dataset(), storm_model())
     )
+
+
+@pytest.mark.parametrize("name", ["PSL", "U850"])
+def test_variables_may_be_stored_in_other_chunks(tmp_path: Path, name: str) -> None:
+    ds = storm_dataset(n_times=4)
+    other = ds[name].chunk(time=4)
+    ds.chunk(time=2).assign({name: other}).to_zarr(tmp_path / "x.zarr", consolidated=False)
+    read = open_lazily(tmp_path / "x.zarr")
+    xr.testing.assert_equal(read.compute(), ds)
+    xr.testing.assert_allclose(xsphere.to_healpix(read, 1), xsphere.to_healpix(ds, 1))
+
+
+def test_what_is_said_of_a_file_is_short(tmp_path: Path) -> None:
+    folder = write_whole(storm_dataset().PSL, tmp_path / "x.zarr") / "PSL" / "zarr.json"
+    folder.write_text(folder.read_text().replace("float32", "float" * 10**5))
+    for entry in folder.parent.parent.glob("zarr.json"):
+        entry.unlink()
+        entry.write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    with pytest.raises(UnreadableFileError, match="cannot be read as a dataset") as caught:
+        open_lazily(folder.parent.parent)
+    assert len(str(caught.value)) < 1000

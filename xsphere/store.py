@@ -15,7 +15,7 @@ from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
 from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
-from xsphere.notices import without_warnings
+from xsphere.notices import shortened, without_warnings
 from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output, unchanged, zarr_path
 from xsphere.paths import local_path, source_path
 from xsphere.storable import storable
@@ -129,8 +129,8 @@ def _opened(path: str | Path, **options: Any) -> xr.Dataset:
     # every reader has its own kinds of error for a file that is not its own
     except Exception as error:
         raise UnreadableFileError(
-            f"{text!r} cannot be read as a dataset ({type(error).__name__}: {error}); NetCDF files "
-            "and Zarr stores can"
+            f"{text!r} cannot be read as a dataset ({type(error).__name__}: {shortened(error)}); "
+            "NetCDF files and Zarr stores can"
         ) from error
 
 
@@ -142,9 +142,11 @@ def _in_whole_maps(ds: xr.Dataset) -> xr.Dataset:
     n_cells = int(np.prod([ds.sizes[dim] for dim in dims]))
     block = max(1, BLOCK_BYTES // (4 * n_cells))
     sizes: dict[Any, int] = dict.fromkeys(dims, -1)
-    if "time" in ds.dims and "time" in ds.chunksizes:
+    # a dataset has no chunk sizes where those of its variables differ
+    stored = [n for v in ds.variables.values() for n in v.chunksizes.get("time", ())]
+    if stored:
         # merged up to a block, never split finer than stored
-        sizes["time"] = max(block, max(ds.chunksizes["time"], default=1))
+        sizes["time"] = max(block, *stored)
     return ds.chunk(sizes)
 
 

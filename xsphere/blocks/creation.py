@@ -25,6 +25,7 @@ from xsphere.blocks.state import (
     set_status,
 )
 from xsphere.cache import content_key
+from xsphere.notices import shortened
 from xsphere.outputs import OWN_GROUP, check_output
 from xsphere.store import whatever_the_format, with_title
 
@@ -259,7 +260,7 @@ def damaged_frame(state: State) -> dict[str, str]:
             raise
         # a missing array, a missing chunk or any complaint of a codec
         except Exception as error:
-            wrong[name] = f"it cannot be read ({type(error).__name__}: {error})"
+            wrong[name] = f"it cannot be read ({type(error).__name__}: {shortened(error)})"
             continue
         if found != expected:
             wrong[name] = f"it was written as {expected}, and is now {found}"

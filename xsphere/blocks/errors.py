@@ -128,6 +128,12 @@ class BlockFailure:
     error: Exception
 
     def __str__(self) -> str:
+        # what a client of dask gives where it cannot read the pickle of an error
+        if self.error.args and isinstance(self.error.args[0], bytes):
+            return (
+                f"{self.label}: an error that this process cannot read, as where a worker has "
+                "another version of a package; the log of the worker shows it"
+            )
         return f"{self.label}: {type(self.error).__name__}: {self.error}"
 
 

@@ -21,6 +21,7 @@ from xsphere.blocks.errors import StoreError
 from xsphere.blocks.layout import Layout
 from xsphere.blocks.ledger import LEDGER
 from xsphere.cache import content_key
+from xsphere.notices import shortened
 from xsphere.outputs import OWN_GROUP, zarr_path
 
 # of the bookkeeping: raise it when its fields change
@@ -208,8 +209,8 @@ def open_state(path: Path, mode: Literal["r", "r+"] = "r+") -> State:
     except Exception as error:
         raise StoreError(
             f"{path} is no store that was written block by block, or its metadata are damaged "
-            f"({type(error).__name__}: {error}); choose another path, or replace it with "
-            "overwrite=True"
+            f"({type(error).__name__}: {shortened(error)}); choose another path, or replace it "
+            "with overwrite=True"
         ) from error
     return State(path, group, attributes, layout, arrays)
 

@@ -43,6 +43,7 @@ from xsphere.blocks.writing import (
     partial_files,
     run_blocks,
 )
+from xsphere.notices import shortened
 
 # partial files of a live process are younger
 STALE_SECONDS = 3600
@@ -196,7 +197,7 @@ class _Reader:
             raise
         # each codec complains in its own words
         except Exception as error:
-            return f"{name}: it cannot be read ({type(error).__name__}: {error})"
+            return f"{name}: it cannot be read ({type(error).__name__}: {shortened(error)})"
         variable, start = self.variables[name], self.columns[name]
         entries = [checksum(values), *class_counts(values, variable)]
         if entries != row[start : start + len(entries)].tolist():

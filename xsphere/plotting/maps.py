@@ -17,7 +17,7 @@ from xsphere.conventions import INVALID, HorizontalGrid, classes_of, horizontal_
 from xsphere.conventions.masks import check_flags, flag_values, holds_classes
 from xsphere.conventions.values import check_unpacked, reading_of
 from xsphere.grids import Grid
-from xsphere.notices import shortened
+from xsphere.notices import cut_text, shortened
 from xsphere.plotting.drawing import (
     Raster,
     class_styles,
@@ -316,10 +316,13 @@ def _new_axes(n: int, grid: Grid, projection: Any, col_wrap: int | None) -> list
 
 
 def _field_label(da: xr.DataArray) -> str:
-    name = da.attrs.get("long_name") or readable(da.attrs.get("standard_name", ""))
-    name = name or ("" if da.name is None else str(da.name))
+    # attributes may be anything, and of any length
+    long_name, standard_name, text = (
+        cut_text(str(da.attrs.get(key, "")), 100) for key in ("long_name", "standard_name", "units")
+    )
+    name = long_name or readable(standard_name) or ("" if da.name is None else str(da.name))
     # m s-1 and m s**-1 as they are printed
-    units = re.sub(r"(?<!\d)([A-Za-z])\*{0,2}(-?\d+)", r"\1$^{\2}$", da.attrs.get("units", ""))
+    units = re.sub(r"(?<!\d)([A-Za-z])\*{0,2}(-?\d+)", r"\1$^{\2}$", text)
     return f"{name} [{units}]" if units else name
 
 
