@@ -16,7 +16,7 @@ from xsphere.grids import HealpixGrid
 from xsphere.pyramids import write_pyramid
 from xsphere.sources import cache_regridded
 from xsphere.sources.field_store import create_store
-from xsphere.store import write_whole
+from xsphere.store import write_levels, write_whole
 
 DAYS = pd.date_range("2001-01-01", periods=3, freq="D")
 # labels, and what they read back as (themselves if not given)
@@ -184,3 +184,20 @@ def test_what_open_zarr_gives_is_saved_as_netcdf(tmp_path: Path, how: str) -> No
         np.testing.assert_array_equal(again.label, ds.label)
         assert again.sphere.grid.grid == HealpixGrid(0)
         assert "mask" not in ds or again.mask.dtype == np.uint8
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_any_zarr_format_holds_is_written_in_ours(tmp_path: Path, zarr_format: Any) -> None:
+    hours = pd.date_range("2001-01-01", periods=2, freq="h")
+    fields = xr.Dataset({"t": (("time", "cells"), np.ones((2, 48)))}, {"time": hours})
+    grid = HealpixGrid(level=1)
+    described = describe_healpix(fields, grid).chunk(time=1)
+    described.to_zarr(tmp_path / "in.zarr", zarr_format=zarr_format, consolidated=False)
+    read = xr.open_zarr(tmp_path / "in.zarr", consolidated=False)
+    before = {name: dict(variable.encoding) for name, variable in read.variables.items()}
+    whole = write_whole(read.chunk(time=2), tmp_path / "whole.zarr")
+    levels = write_levels({1: read.chunk(time=2)}, tmp_path / "levels.zarr")
+    with xr.open_zarr(whole) as one, xr.open_zarr(levels, group="1") as other:
+        for written in (one, other):
+            xr.testing.assert_equal(written.t.load(), described.t.load())
+    assert before == {name: variable.encoding for name, variable in read.variables.items()}

@@ -15,6 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 # with the separator, so that a folder whose name goes on is not taken for it
 PACKAGE = str(Path(__file__).parent) + os.sep
 
@@ -25,6 +27,12 @@ class _Bounded(reprlib.Repr):
         self.maxstring = self.maxother = self.maxlong = 120
         self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 20
         self.maxdict, self.maxlevel = 10, 3
+
+    def repr1(self, x: Any, level: int) -> str:
+        """As of the base class; a number or date of numpy as the plain one that it is."""
+        if isinstance(x, np.generic):
+            return str(x) if x.dtype.kind in "biufcmM" else repr(x.item())
+        return super().repr1(x, level)
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         """As of the base class, in the order of the dict: sizes have one."""
@@ -55,6 +63,8 @@ def shortened(value: object) -> str:
     --------
     >>> shortened(["TMQ", 1.5]), shortened(ValueError("too long"))
     ("['TMQ', 1.5]", 'too long')
+    >>> shortened([np.float64(-87.5)])
+    '[-87.5]'
     >>> len(shortened("x" * 10**6)), shortened(list(range(100)))[-9:]
     (120, ' 19, ...]')
     """

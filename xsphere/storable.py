@@ -9,6 +9,17 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+# Of the file that was read; what Zarr 2 has there, Zarr 3 does not know.
+_LAYOUT = {
+    "chunks",
+    "compressor",
+    "compressors",
+    "filters",
+    "preferred_chunks",
+    "serializer",
+    "shards",
+}
+
 
 def storable(ds: xr.Dataset) -> xr.Dataset:
     """The dataset with coordinates and variables in memory as Zarr and NetCDF hold them.
@@ -22,7 +33,7 @@ def storable(ds: xr.Dataset) -> xr.Dataset:
     -------
     Dataset
         Times with a zone are in UTC, categories and nullable numbers are plain (missing numbers
-        NaN), texts are objects.
+        NaN), texts are objects. How the file that was read lays out its chunks is forgotten.
 
     Raises
     ------
@@ -42,7 +53,11 @@ def storable(ds: xr.Dataset) -> xr.Dataset:
     if problems:
         raise ValueError("these labels cannot be written: " + "; ".join(problems.values()))
     labels = {name: new for name, new in changed.items() if name in ds.coords}
-    return ds.assign_coords(labels).assign({n: v for n, v in changed.items() if n not in labels})
+    plain = ds.assign_coords(labels).assign({n: v for n, v in changed.items() if n not in labels})
+    for variable in plain.variables.values():
+        kept = variable.encoding.items()
+        variable.encoding = {key: value for key, value in kept if key not in _LAYOUT}
+    return plain
 
 
 def without_unstorable(ds: xr.Dataset) -> xr.Dataset:

@@ -18,6 +18,7 @@ from typing import Any
 from xsphere.blocks.errors import BlockFailure
 from xsphere.blocks.silence import Watch
 from xsphere.blocks.task import BlockResult, BlockTask, run_task
+from xsphere.notices import shortened
 from xsphere.threads import n_processors
 
 Outcome = BlockResult | BlockFailure
@@ -59,7 +60,7 @@ def chosen_executor(workers: int | None, client: Any) -> Executor:
     if workers is not None and client is not None:
         raise ValueError("expected workers (threads) or client (a cluster), got both; give one")
     if workers is not None and (type(workers) is not int or workers < 1):
-        raise ValueError(f"workers must be a positive integer, got {workers!r}")
+        raise ValueError(f"workers must be a positive integer, got {shortened(workers)}")
     if workers is None:
         client = client or _active_client()
     if client is None:

@@ -221,7 +221,7 @@ def _check_consistent(
     """Refuse bookkeeping that does not fit the arrays: by it, nothing need be missing."""
     step = layout.step
     if type(step) is not int or step < 1:
-        raise ValueError(f"blocks must have a length of 1 or more, got {step!r}")
+        raise ValueError(f"blocks must have a length of 1 or more, got {shortened(step)}")
     # counted before there is a list of them: numbers in a file may be absurd
     n_blocks = -(-layout.size // step) if any(math.prod(v.shape) for v in layout.variables) else 0
     if n_blocks > MAX_BLOCKS:

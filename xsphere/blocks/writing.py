@@ -28,6 +28,7 @@ from xsphere.blocks.layout import Block
 from xsphere.blocks.ledger import LEDGER, counts_by_class, done, on_devices, read_ledger
 from xsphere.blocks.progress import Show, Tally, shown
 from xsphere.blocks.state import State, set_status, store_path
+from xsphere.notices import shortened
 from xsphere.outputs import SourceChangedError
 
 # no process writes so long at one file without a sign of life
@@ -180,7 +181,7 @@ def write_blocks(
     """
     run = chosen_executor(workers, client)
     if type(retries) is not int or retries < 0:
-        raise ValueError(f"retries must be an integer of 0 or more, got {retries!r}")
+        raise ValueError(f"retries must be an integer of 0 or more, got {shortened(retries)}")
     began = time.time()
     place = store_path(path)
     plan = Plan(obj)

@@ -25,19 +25,11 @@ STORAGE_ATTRIBUTES = (
     "valid_max",
     "actual_range",
 )
-# Numbers that stand for missing wherever they are, declared or not: healpy's UNSEEN, CMIP, GRIB,
-# Ferret, CESM, netCDF, ROMS and the largest floats.
-WELL_KNOWN = (
-    -1.6375e30,
-    1e20,
-    9.999e20,
-    -1e34,
-    1e36,
-    9.969209968386869e36,
-    1e37,
-    float(np.finfo("f4").max),
-    float(np.finfo("f4").min),
-)
+# Numbers that stand for missing wherever they are, declared or not: CMIP and GrADS.
+WELL_KNOWN = (1e20, -1e20, 9.999e20)
+# So does any finite number from here on: no field reaches it, but healpy's UNSEEN, Ferret, CESM,
+# netCDF, ROMS, the largest floats and others do.
+LARGEST = 1e30
 _HUGE = 0.999e20
 # Values that are looked at twice while they are in the cache of a processor.
 _AT_ONCE = 2**17
@@ -287,6 +279,7 @@ def without_well_known(values: NDArray[Any]) -> NDArray[Any]:
     # as float32 has them, and as float64 has what was float32
     known = np.concatenate([np.array(WELL_KNOWN), np.array(WELL_KNOWN, "f4")])
     missing = np.isin(values, known.astype(values.dtype))
+    missing |= (np.abs(values) >= values.dtype.type(LARGEST)) & np.isfinite(values)
     return np.where(missing, values.dtype.type(np.nan), values) if missing.any() else values
 
 

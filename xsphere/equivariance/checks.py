@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xsphere.equivariance.operators import is_matrix
 from xsphere.grids import Grid, HealpixGrid
+from xsphere.notices import shortened
 
 METHODS = ("schur", "rotations", "turns")
 OUTPUTS = ("cells", "global")
@@ -41,7 +42,7 @@ def check_options(
     >>> check_options(method="schur", output="cells", counts=counts, seed=0, confidence=0.9)
     """
     problems = [
-        f"{name} must be one of {list(known)}, got {value!r}"
+        f"{name} must be one of {list(known)}, got {shortened(value)}"
         for name, value, known in (("method", method, METHODS), ("output", output, OUTPUTS))
         if value not in known
     ]
@@ -149,7 +150,7 @@ def check_possible(operator: Any, grid: Grid, *, method: str, output: str, n_cha
     if is_matrix(operator) and (n_channels != 1 or output != "cells"):
         raise ValueError(
             "operator must be a callable for several channels or an output without cells, got a "
-            f"matrix with n_channels={n_channels}, output={output!r}"
+            f"matrix with n_channels={n_channels}, output={shortened(output)}"
         )
     if method == "schur":
         if output == "global":

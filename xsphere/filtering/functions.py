@@ -18,6 +18,7 @@ from xsphere.filtering.node import FilterNode, MissingCells, factor_of_constants
 from xsphere.graph import SphereGraph
 from xsphere.graph.latlon_laplacian import has_latlon_laplacian
 from xsphere.grids import EARTH_RADIUS_KM, Grid, HealpixGrid
+from xsphere.notices import shortened
 
 # Neighbours of the default graph: twice the cost of 8, a third of the error.
 NEIGHBOURS = 20
@@ -161,7 +162,7 @@ def _spec(
     elif not isinstance(graph, SphereGraph):
         raise TypeError(f"graph must be a SphereGraph, got {graph!r}")
     elif k is not None:
-        raise ValueError(f"give k= or graph=, not both, got k={k!r} and {graph!r}")
+        raise ValueError(f"give k= or graph=, not both, got k={shortened(k)} and {graph!r}")
     elif graph.grid != grid:
         raise ValueError(
             f"graph must be of the grid of the data {grid!r}, got one of {graph.grid!r}; make it "
@@ -179,7 +180,9 @@ def _check_missing(missing: str, min_valid_fraction: float, kernel: Callable[[An
     if missing not in get_args(MissingCells):
         raise ValueError(f"missing must be one of {list(get_args(MissingCells))}, got {missing!r}")
     if not 0.0 <= min_valid_fraction <= 1.0:
-        raise ValueError(f"min_valid_fraction must be from 0 to 1, got {min_valid_fraction!r}")
+        raise ValueError(
+            f"min_valid_fraction must be from 0 to 1, got {shortened(min_valid_fraction)}"
+        )
     full = factor_of_constants(kernel)
     if missing == "renormalize" and not full > 0:
         raise ValueError(

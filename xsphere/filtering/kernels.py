@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.grids import EARTH_RADIUS_KM
+from xsphere.notices import shortened
 
 KernelName = Literal["heat", "tikhonov", "mexican_hat", "low_pass", "high_pass", "band_pass"]
 Eigenvalues = NDArray[np.float64]
@@ -127,14 +128,14 @@ class Kernel:
             meaning = {"scale": "kilometres", "degree": "of spherical harmonics"}[wanted]
             raise ValueError(
                 f"kernel {self.name!r} needs {wanted}= ({meaning}) and no {other}=, got "
-                f"scale={self.scale!r}, degree={self.degree!r}"
+                f"scale={shortened(self.scale)}, degree={shortened(self.degree)}"
             )
 
     def _check_values(self) -> None:
         for name in ("scale", "degree", "radius"):
             value = getattr(self, name)
             if value is not None and np.asarray(value).dtype.kind not in "fiu":
-                raise TypeError(f"{name} must be a number, got {value!r}")
+                raise TypeError(f"{name} must be a number, got {shortened(value)}")
         wanted = 2 if self.name == "band_pass" else 1
         problems = [
             f"{name} must be positive and finite, got {getattr(self, name)!r}"
@@ -143,7 +144,9 @@ class Kernel:
         ]
         if self.degree is not None and not self._are_degrees(wanted):
             what = "two rising degrees such as (10, 40)" if wanted == 2 else "a positive number"
-            problems.append(f"degree must be {what} for {self.name!r}, got {self.degree!r}")
+            problems.append(
+                f"degree must be {what} for {self.name!r}, got {shortened(self.degree)}"
+            )
         if isinstance(self.order, bool) or int(self.order) != self.order or self.order < 1:
             problems.append(f"order must be an integer of at least 1, got {self.order!r}")
         if problems:
@@ -167,7 +170,7 @@ def kernel_of(
         if scale is not None or degree is not None:
             raise ValueError(
                 "scale= and degree= belong to kernels by name; a function of l (l + 1) has its "
-                f"own, got scale={scale!r}, degree={degree!r}"
+                f"own, got scale={shortened(scale)}, degree={shortened(degree)}"
             )
         return kernel
     if not isinstance(kernel, str):

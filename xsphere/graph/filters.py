@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from xsphere.notices import warn_user
+from xsphere.notices import shortened, warn_user
 
 Function = Callable[[NDArray[np.float64]], ArrayLike]
 
@@ -203,7 +203,7 @@ def _check_options(
     if not 0 < tolerance < 1:
         problems.append(f"tolerance must lie between 0 and 1, got {tolerance!r}")
     problems += [
-        f"{name} must be a positive integer, got {value!r}"
+        f"{name} must be a positive integer, got {shortened(value)}"
         for name, value in (("n_terms", n_terms), ("max_terms", max_terms))
         if value is not None and (int(value) != value or value < 1)
     ]

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from xsphere.graph.links import healpix_nearest
 from xsphere.graph.ties import ROUNDING, TIE_TOLERANCE
 from xsphere.grids import Grid, HealpixGrid
+from xsphere.notices import shortened
 
 PAIRS_AT_ONCE = 1 << 20
 Nearest = tuple[NDArray[np.int32], NDArray[np.float64]]
@@ -56,7 +57,7 @@ def nearest_neighbours(grid: Grid, k: int) -> Nearest:
 def check_neighbour_count(grid: Grid, k: int) -> None:
     """Refuse a number of neighbours that the grid cannot have."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer):
-        raise TypeError(f"k must be an integer, got {k!r}")
+        raise TypeError(f"k must be an integer, got {shortened(k)}")
     if k < 1:
         raise ValueError(f"k must be at least 1 neighbour, got {k}")
     if k >= grid.n_cells:

@@ -30,6 +30,7 @@ from xsphere.graph.named import check_named, joined_cells, named_adjacency
 from xsphere.graph.neighbours import Nearest, check_neighbour_count
 from xsphere.graph.profiles import profiles_digest
 from xsphere.grids import Grid, HealpixGrid
+from xsphere.notices import shortened
 
 Weights = Literal["consistent", "gaussian", "perraudin2019", "khasanova2017"]
 # part of every key: raise it when a graph of the same options comes out otherwise
@@ -140,7 +141,9 @@ class SphereGraph:
         if self.kernel_width is not None:
             width = float(self.kernel_width)
             if not (np.isfinite(width) and width > 0):
-                raise ValueError(f"kernel_width must be positive and finite, got {width!r}")
+                raise ValueError(
+                    f"kernel_width must be positive and finite, got {shortened(width)}"
+                )
             object.__setattr__(self, "kernel_width", width)
 
     @property

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xsphere.grids.base import Grid, frozen_array, vectors_to_lonlat
 from xsphere.grids.ellipsoids import Ellipsoid
+from xsphere.notices import shortened
 
 IndexingScheme = Literal["nested", "ring"]
 MAX_LEVEL = 29
@@ -38,7 +39,9 @@ def level_from_nside(nside: int) -> int:
     6
     """
     if int(nside) != nside or nside < 1 or int(nside) & (int(nside) - 1) or nside > 2**MAX_LEVEL:
-        raise ValueError(f"nside must be a power of two from 1 to 2**{MAX_LEVEL}, got {nside!r}")
+        raise ValueError(
+            f"nside must be a power of two from 1 to 2**{MAX_LEVEL}, got {shortened(nside)}"
+        )
     return int(nside).bit_length() - 1
 
 
@@ -89,9 +92,9 @@ class HealpixGrid(Grid):
 
     def __post_init__(self) -> None:
         if isinstance(self.level, bool) or int(self.level) != self.level:
-            raise TypeError(f"level must be an integer, got {self.level!r}")
+            raise TypeError(f"level must be an integer, got {shortened(self.level)}")
         if not 0 <= self.level <= MAX_LEVEL:
-            raise ValueError(f"level must be from 0 to {MAX_LEVEL}, got {self.level!r}")
+            raise ValueError(f"level must be from 0 to {MAX_LEVEL}, got {shortened(self.level)}")
         if self.indexing_scheme not in ("nested", "ring"):
             raise ValueError(
                 f"indexing_scheme must be 'nested' or 'ring', got {self.indexing_scheme!r}"

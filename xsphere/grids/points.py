@@ -19,6 +19,7 @@ from xsphere.grids.base import (
 from xsphere.grids.corners import check_places, checked_corners
 from xsphere.grids.polygons import polygon_areas
 from xsphere.grids.reach import Spread, areas_within, nearest_within, spread_of
+from xsphere.notices import shortened
 
 # Polygons looked at for a place: of large and small ones the nearest centre may be the wrong one.
 NEAR_POLYGONS = 4
@@ -305,7 +306,9 @@ class PointGrid(Grid):
             return
         distance = float(self.max_distance)
         if not distance > 0:
-            raise ValueError(f"max_distance must be positive, in km, got {self.max_distance!r}")
+            raise ValueError(
+                f"max_distance must be positive, in km, got {shortened(self.max_distance)}"
+            )
         if self.lon_bounds is not None:
             raise ValueError(
                 f"max_distance is for points without cell bounds, got {distance:g} km for cells "

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.grids.base import vectors_to_lonlat
+from xsphere.notices import shortened
 
 Floats = NDArray[np.float64]
 Places = tuple[Floats, Floats]
@@ -48,7 +49,7 @@ def whole_number(name: str, value: Any, lowest: int, highest: int | None = None)
     3
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {shortened(value)}")
     if value < lowest or (highest is not None and value > highest):
         within = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
         raise ValueError(f"{name} must be {within}, got {value}")

@@ -82,11 +82,13 @@ class Variable:
                 f"got {shortened(texts)}"
             )
         if self.pressure is not None and self.pressure <= 0:
-            raise ValueError(f"pressure of {self.name} must be positive hPa, got {self.pressure!r}")
+            raise ValueError(
+                f"pressure of {self.name} must be positive hPa, got {shortened(self.pressure)}"
+            )
         if self.valid_range is not None and not self.valid_range[0] < self.valid_range[1]:
             raise ValueError(
                 f"valid_range of {self.name} must be the lowest and the highest value, got "
-                f"{self.valid_range!r}"
+                f"{shortened(self.valid_range)}"
             )
 
 
@@ -139,7 +141,7 @@ class Channel:
         if not self.std >= SMALLEST_STD:
             raise ValueError(
                 f"channel {shortened(self.name)} needs a finite mean and a positive std, got "
-                f"{self.mean!r} and {self.std!r}"
+                f"{shortened(self.mean)} and {shortened(self.std)}"
             )
 
     def values(self, grid: HealpixGrid, fields: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -205,7 +207,7 @@ class GraphSpec:
     def __post_init__(self) -> None:
         _check_types(self, "graph")
         if not 1 <= self.k <= 200:
-            raise ValueError(f"graph k must be from 1 to 200, got {self.k!r}")
+            raise ValueError(f"graph k must be from 1 to 200, got {shortened(self.k)}")
         if not all(1e-6 < width < 10 for width in self.kernel_widths):
             raise ValueError(
                 "graph kernel_widths must be radian from 1e-6 to 10, got "
@@ -296,7 +298,7 @@ class ModelSpec:
         if self.format != FORMAT:
             problems.append(f"format must be {FORMAT}, got {self.format!r}; update xsphere")
         if not 0 <= self.level <= MAX_LEVEL:
-            problems.append(f"level must be from 0 to {MAX_LEVEL}, got {self.level!r}")
+            problems.append(f"level must be from 0 to {MAX_LEVEL}, got {shortened(self.level)}")
         counts = (("channels", MAX_CHANNELS), ("variables", MAX_CHANNELS), ("classes", MAX_CLASSES))
         for name, most in counts:
             n = len(getattr(self, name))

@@ -16,6 +16,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.backends.common import BackendArray
 
+from xsphere.notices import shortened
+
 # beyond it, what is selected is not told index by index
 LONGEST_AXIS = 2**26
 
@@ -144,7 +146,7 @@ def plain(value: Any) -> Any:
     # what was made within a function, or has no name, may be another under the same name
     if hasattr(value, "__qualname__") and "<" not in value.__qualname__:
         return f"{value.__module__}.{value.__qualname__}"
-    raise UnknownError(f"cannot tell what {value!r} is from one process to another")
+    raise UnknownError(f"cannot tell what {shortened(value)} is from one process to another")
 
 
 def _plain_array(array: NDArray[Any]) -> list[Any]:

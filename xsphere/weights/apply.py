@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from xsphere.cache import SharedEntries
+from xsphere.notices import shortened
 
 Missing = Literal["renormalize", "propagate"]
 
@@ -139,7 +140,9 @@ def check_missing_policy(missing: str, min_valid_fraction: float) -> None:
     if missing not in get_args(Missing):
         raise ValueError(f"missing must be one of {list(get_args(Missing))}, got {missing!r}")
     if not 0.0 <= min_valid_fraction <= 1.0:
-        raise ValueError(f"min_valid_fraction must be from 0 to 1, got {min_valid_fraction!r}")
+        raise ValueError(
+            f"min_valid_fraction must be from 0 to 1, got {shortened(min_valid_fraction)}"
+        )
 
 
 def check_fit(n_source: int, fields: NDArray[Any], name: str, what: str) -> None:

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.grids.latlon import EDGE_TOLERANCE
+from xsphere.notices import shortened
 from xsphere.weights.assembly import canonical
 from xsphere.weights.spheres import on_one_sphere
 
@@ -98,9 +99,9 @@ def inverse_distance_weights(
     array([[0.667, 0.333, 0.   ]])
     """
     if isinstance(n_neighbours, bool) or int(n_neighbours) != n_neighbours or n_neighbours < 1:
-        raise ValueError(f"n_neighbours must be a positive integer, got {n_neighbours!r}")
+        raise ValueError(f"n_neighbours must be a positive integer, got {shortened(n_neighbours)}")
     if not 0 < power < np.inf:
-        raise ValueError(f"power must be positive and finite, got {power!r}")
+        raise ValueError(f"power must be positive and finite, got {shortened(power)}")
     source, target = on_one_sphere(source, target)
     first, cells_of_places = _places(source)
     places, distances = _nearest_places(source.centres[first], target.centres, int(n_neighbours))
