@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from xsphere.conventions.base import mappings_of, variables_of
-from xsphere.notices import shortened
+from xsphere.notices import cut_text, shortened
 
 # rows are parallels and columns meridians on these, though their coordinates are no degrees
 CYLINDRICAL = {"mercator", "lambert_cylindrical_equal_area"}
@@ -73,7 +73,7 @@ def projection_of(obj: xr.Dataset | xr.DataArray) -> Projection | None:
 def _kind(attrs: Mapping[Any, Any]) -> str | None:
     """Name of a grid mapping, by CF or by its text as well-known."""
     if "grid_mapping_name" in attrs:
-        return str(attrs["grid_mapping_name"])
+        return cut_text(str(attrs["grid_mapping_name"]), 120)
     text = attrs.get("crs_wkt", attrs.get("spatial_ref"))
     if not isinstance(text, str) or not text:
         return None
@@ -83,4 +83,8 @@ def _kind(attrs: Mapping[Any, Any]) -> str | None:
         crs = pyproj.CRS.from_user_input(text)
     except pyproj.exceptions.CRSError:
         return None
-    return "latitude_longitude" if crs.is_geographic and not crs.is_derived else str(crs.name)
+    return (
+        "latitude_longitude"
+        if crs.is_geographic and not crs.is_derived
+        else cut_text(str(crs.name), 120)
+    )
