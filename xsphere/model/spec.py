@@ -82,9 +82,7 @@ class Variable:
                 f"got {shortened(texts)}"
             )
         if self.pressure is not None and self.pressure <= 0:
-            raise ValueError(
-                f"pressure of {self.name} must be positive hPa, got {shortened(self.pressure)}"
-            )
+            raise ValueError(f"pressure of {self.name} must be positive hPa, got {self.pressure}")
         if self.valid_range is not None and not self.valid_range[0] < self.valid_range[1]:
             raise ValueError(
                 f"valid_range of {self.name} must be the lowest and the highest value, got "
