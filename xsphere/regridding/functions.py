@@ -85,7 +85,7 @@ def regrid(
     -----
     Besides NaN and infinities, missing are values that attributes declare (``_FillValue``,
     ``missing_value``, or beyond ``valid_range``), and in floats the numbers that always stand for
-    it: healpy's UNSEEN, 1e20 and others in `xsphere.conventions.values.WELL_KNOWN`.
+    it: 1e20, 9.999e20 and whatever reaches 1e30, such as healpy's UNSEEN.
 
     Directions such as ``wind_from_direction`` are regridded as unit vectors, other angles that go
     round by sine and cosine (see `xsphere.conventions.directions.angle_of`); the result is from 0
