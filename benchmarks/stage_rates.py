@@ -19,12 +19,13 @@ from archive import step_bytes
 from numpy.typing import NDArray
 
 import xsphere
+from xsphere.atomic import remove_whole
 from xsphere.conventions import describe_healpix
 from xsphere.grids import LatLonGrid
 from xsphere.model import Model
 from xsphere.segmentation import ModelHandle, SegmentNode
 from xsphere.sources import checked
-from xsphere.store import open_unread, remove_whole
+from xsphere.store import open_unread
 
 STAGES = ("decode", "regrid", "infer", "write")
 # masks are written so much faster than made that more of them must be

@@ -26,9 +26,11 @@ EDGE_TOLERANCE = 1e-9
 _POLES = {"none": (0.5, 0), "north": (0.0, 0), "both": (0.0, -1)}
 
 
-def _columns(n_lat: int, n_lon: int | None) -> NDArray[np.float64]:
+def _columns(n_lat: int, n_lon: int | None) -> dict[str, NDArray[np.float64]]:
+    """Columns all the way round, and the bounds of a single one, which nothing else tells."""
     n_columns = 2 * n_lat if n_lon is None else whole_number("n_lon", n_lon, 1)
-    return np.asarray(np.arange(n_columns) * (360.0 / n_columns))
+    bounds = {"lon_bounds": np.array([[-180.0, 180.0]])} if n_columns == 1 else {}
+    return {"lon": np.arange(n_columns) * (360.0 / n_columns), **bounds}
 
 
 def _contains(bounds: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -179,7 +181,7 @@ class LatLonGrid(Grid):
         lat = 90.0 - 180.0 * (np.arange(n_lat) + first) / (n_lat + n_steps)
         edges = np.concatenate([[90.0], (lat[:-1] + lat[1:]) / 2, [-90.0]])
         bounds = np.stack([edges[1:], edges[:-1]], -1)
-        return cls(_columns(n_lat, n_lon), lat, lat_bounds=bounds)
+        return cls(**_columns(n_lat, n_lon), lat=lat, lat_bounds=bounds)
 
     @classmethod
     def gaussian(cls, n_lat: int, n_lon: int | None = None) -> Self:
@@ -208,7 +210,7 @@ class LatLonGrid(Grid):
         LatLonGrid(32 x 64, lat 85.7606..-85.7606, lon 0..354.375)
         """
         lat = gaussian_latitudes(n_lat)
-        return cls(_columns(n_lat, n_lon), lat)
+        return cls(**_columns(n_lat, n_lon), lat=lat)
 
     def _bounds(self, name: str, given: ArrayLike | None) -> NDArray[np.float64] | None:
         """Edges that were given or follow from the centres, None for a single one without."""
