@@ -36,7 +36,7 @@ class Projection:
     kind: str
 
     def __str__(self) -> str:
-        return f"the grid mapping {shortened(self.name)} ({cut_text(self.kind)})"
+        return f"the grid mapping {shortened(self.name)} ({self.kind})"
 
     def advice(self) -> str:
         """What to do with data on it."""
