@@ -43,8 +43,7 @@ def mask_of(ds: xr.Dataset) -> xr.DataArray:
     if len(names) != 1:
         raise ValueError(
             "one variable with flag_meanings (a mask of integers) was expected, got "
-            f"{shortened(names)} among "
-            f"{shortened(list(ds.data_vars))}"
+            f"{shortened(names)} among {shortened(list(ds.data_vars))}"
         )
     return selected(ds, names[0])
 

@@ -192,7 +192,6 @@ def check_known_sizes(chunks: Mapping[Any, Mapping[Any, tuple[int, ...]]]) -> No
     if unknown:
         raise ValueError(
             f"sizes of chunks must be known, but those along {shortened(unknown)} are not, as "
-            "after dask "
-            "selected by values; compute them first: ds[name].data.compute_chunk_sizes(), or "
-            "select by positions or labels"
+            "after dask selected by values; compute them first: "
+            "ds[name].data.compute_chunk_sizes(), or select by positions or labels"
         )

@@ -89,8 +89,7 @@ def geographic_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | None:
         raise ValueError(
             f"expected 1-D latitude and longitude, got {shapes}: curvilinear grids are not "
             f"supported; treat the cells as points with obj.stack(points={shortened(dims)}), or "
-            "give 1-D "
-            "coordinates if the grid is rectilinear"
+            "give 1-D coordinates if the grid is rectilinear"
         )
     unlike = projection is not None and projection.kind not in {*CYLINDRICAL, LOST}
     if unlike and shapes[lat] != shapes[lon]:
@@ -202,8 +201,7 @@ def _only_match(axis: str, variables: Mapping[str, xr.Variable]) -> str | None:
         if len(names) > 1:
             raise ValueError(
                 f"expected one {axis}, got the candidates {shortened(names)}; drop the others "
-                "first, for "
-                f"example obj.drop_vars({names[1:]}), or select variables of one grid"
+                f"first, for example obj.drop_vars({names[1:]}), or select variables of one grid"
             )
         if names:
             return names[0]

@@ -35,9 +35,8 @@ def stated_figure(where: str, attrs: Mapping[Any, Any]) -> Figure | None:
     if by_name is not None and by_numbers is not None and not _alike(by_name, by_numbers):
         raise ValueError(
             f"expected one ellipsoid, but the attributes of {shortened(where)} contradict each "
-            "other: "
-            f"{shortened(by_name)} by name, {shortened(by_numbers)} by numbers; correct the wrong "
-            "one"
+            f"other: {shortened(by_name)} by name, {shortened(by_numbers)} by numbers; correct the "
+            "wrong one"
         )
     return by_name or by_numbers
 

@@ -76,9 +76,8 @@ def guessed_healpix_grid(obj: xr.Dataset | xr.DataArray) -> HorizontalGrid | Non
     grid = HealpixGrid(levels[obj.sizes[dims[0]]])
     warn_user(
         f"dimension {shortened(dims[0])} of {grid.n_cells} is taken for the whole HEALPix sphere "
-        "at level "
-        f"{grid.level}, nested; say so with xsphere.conventions.describe_healpix(obj, grid, "
-        f"dim={shortened(dims[0])})",
+        f"at level {grid.level}, nested; say so with xsphere.conventions.describe_healpix(obj, "
+        f"grid, dim={shortened(dims[0])})",
         GuessedGridWarning,
     )
     return HorizontalGrid(grid=grid, dims=(dims[0],), coords=())
@@ -90,19 +89,17 @@ def _refuse_lost_statements(obj: xr.Dataset | xr.DataArray, dim: str) -> None:
     if lost:
         raise ValueError(
             f"expected HEALPix metadata for the dimension {shortened(dim)}, but the data refer to "
-            "the grid "
-            f"mapping {lost}, which is not with them: a variable that is selected from a dataset "
-            "loses it where it has a dimension of its own; select from "
-            f"ds.squeeze({shortened(lost[0])}), "
-            "or label the data with xsphere.conventions.describe_healpix(obj, grid)"
+            f"the grid mapping {lost}, which is not with them: a variable that is selected from a "
+            "dataset loses it where it has a dimension of its own; select from "
+            f"ds.squeeze({shortened(lost[0])}), or label the data with "
+            "xsphere.conventions.describe_healpix(obj, grid)"
         )
     variables = variables_of(obj)
     index = _index_name(obj, variables)
     if index is not None and not np.array_equal(variables[index].values, np.arange(obj.sizes[dim])):
         raise ValueError(
             f"expected the HEALPix level and indexing_scheme of the cells that {shortened(index)} "
-            "numbers, "
-            "got neither; say them with xsphere.conventions.describe_healpix(obj, grid)"
+            "numbers, got neither; say them with xsphere.conventions.describe_healpix(obj, grid)"
         )
 
 
@@ -170,8 +167,7 @@ def _agreed(what: str, stated: Mapping[str, Any]) -> Any:
     if not known:
         raise ValueError(
             f"expected the HEALPix {what} in the attributes of {shortened(list(stated))}, got "
-            "none; set "
-            "refinement_level and indexing_scheme there"
+            "none; set refinement_level and indexing_scheme there"
         )
     if len(set(known.values())) > 1:
         raise ValueError(
@@ -197,8 +193,7 @@ def _index_name(obj: xr.Dataset | xr.DataArray, variables: Mapping[str, xr.Varia
         if len(names) > 1:
             raise ValueError(
                 f"expected one coordinate of HEALPix cell ids, got {shortened(names)}; drop the "
-                "others "
-                f"first, for example obj.drop_vars({names[1:]})"
+                f"others first, for example obj.drop_vars({names[1:]})"
             )
         if names:
             return names[0]

@@ -141,8 +141,7 @@ def classes_of(mask: xr.DataArray) -> dict[int, str]:
     if absent:
         raise ValueError(
             f"mask {shortened(mask.name)} must have the attributes flag_values and flag_meanings, "
-            "but "
-            f"{shortened(absent)} is missing; set them with "
+            f"but {shortened(absent)} is missing; set them with "
             "mask.assign_attrs(mask_attributes(classes))"
         )
     values = np.atleast_1d(mask.attrs["flag_values"])
@@ -150,8 +149,7 @@ def classes_of(mask: xr.DataArray) -> dict[int, str]:
     if len(values) != len(meanings):
         raise ValueError(
             f"mask {shortened(mask.name)} must have one of flag_meanings for each of flag_values, "
-            "got "
-            f"{len(meanings)} for {len(values)}"
+            f"got {len(meanings)} for {len(values)}"
         )
     return {int(value): meaning for value, meaning in zip(values, meanings, strict=True)}
 
@@ -231,9 +229,8 @@ def check_no_classes(values: NDArray[Any], classes: Collection[int], name: str) 
     if found.size and found.max() > 1 and np.isin(found, list(classes)).all():
         raise ValueError(
             f"all values of {shortened(name)} are flag_values, but their type {values.dtype} is "
-            "not that of "
-            "classes: classes cannot be averaged. To keep classes, call .fillna(254) and "
-            ".astype('uint8') first; of counts or other numbers, delete attrs['flag_values']"
+            "not that of classes: classes cannot be averaged. To keep classes, call .fillna(254) "
+            "and .astype('uint8') first; of counts or other numbers, delete attrs['flag_values']"
         )
 
 
@@ -267,9 +264,8 @@ def check_flags(values: NDArray[Any], classes: Collection[float], name: Any) -> 
         others = np.unique(values[~known])[:5].tolist()
         raise ValueError(
             f"mask {shortened(name)} must hold 0 or its flag_values {shortened(sorted(classes))}, "
-            f"got also {shortened(others)}; "
-            "arithmetic keeps attributes: where they do not hold, delete attrs['flag_values'] and "
-            "attrs['flag_meanings']"
+            f"got also {shortened(others)}; arithmetic keeps attributes: where they do not hold, "
+            "delete attrs['flag_values'] and attrs['flag_meanings']"
         )
 
 

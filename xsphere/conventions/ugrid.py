@@ -55,8 +55,7 @@ def _only_location(obj: xr.Dataset | xr.DataArray, meshes: list[str]) -> tuple[s
     if location not in _GRIDS:
         raise ValueError(
             f"location of variables on a mesh must be 'face' or 'node', got {shortened(location)} "
-            "for "
-            f"{places[mesh, location]}; take the mean of the faces or nodes beside each edge "
+            f"for {places[mesh, location]}; take the mean of the faces or nodes beside each edge "
             "first, or treat the edges as points with coordinates lat and lon"
         )
     return mesh, location
@@ -98,8 +97,7 @@ def _places(
     if lonlat is None:
         raise ValueError(
             f"{key} must name a longitude and a latitude by standard_name or units, got "
-            f"{shortened(names)}, "
-            f"of which {shortened(sorted(found))} are present"
+            f"{shortened(names)}, of which {shortened(sorted(found))} are present"
         )
     return *lonlat, str(next(iter(found.values())).dims[0])
 
@@ -112,8 +110,7 @@ def _faces(
     if name not in variables:
         raise ValueError(
             f"face_node_connectivity must name a variable of the dataset, got {shortened(name)}; "
-            "keep it "
-            "with the data, or drop the mesh to treat the faces as points"
+            "keep it with the data, or drop the mesh to treat the faces as points"
         )
     connectivity = at_all_times(name, variables)
     dim = str(related(topology, "face_dimension") or connectivity.dims[0])
@@ -128,9 +125,8 @@ def _faces(
     if outside.any():
         raise ValueError(
             f"{shortened(name)} must hold numbers of nodes from {start} to {start + n_nodes - 1}, "
-            "got "
-            f"{int(outside.sum())} others, such as {stored[outside][0]}; set its start_index, or "
-            "_FillValue for the corners that faces do not have"
+            f"got {int(outside.sum())} others, such as {stored[outside][0]}; set its start_index, "
+            "or _FillValue for the corners that faces do not have"
         )
     return np.where(absent, -1, faces), dim
 

@@ -157,8 +157,7 @@ def describe_healpix(
     if obj.sizes.get(dim) != grid.n_cells:
         raise ValueError(
             f"expected a dimension {shortened(dim)} of {grid.n_cells} cells for {grid}, got "
-            "dimensions "
-            f"{shortened(dict(obj.sizes))}"
+            f"dimensions {shortened(dict(obj.sizes))}"
         )
     described = obj.assign_coords(healpix_coords(grid, dim=dim))
     if isinstance(described, xr.DataArray):

@@ -244,15 +244,13 @@ def _components(
         raise ValueError(
             f"{wish}() needs the names of both components, u=<eastward> and v=<northward>, got "
             f"u={shortened(u)}, v={shortened(v)}; among the fields {shortened(list(variables))} "
-            "there is no "
-            f"{' and no '.join(missing)}"
+            f"there is no {' and no '.join(missing)}"
         )
     east, north = variables[u], variables[v]
     if dict(east.sizes) != dict(north.sizes):
         raise ValueError(
             f"components of a wind must have the same dimensions, got {shortened(u)} "
-            f"{shortened(dict(east.sizes))} and "
-            f"{shortened(v)} {shortened(dict(north.sizes))}"
+            f"{shortened(dict(east.sizes))} and {shortened(v)} {shortened(dict(north.sizes))}"
         )
     return east, north
 

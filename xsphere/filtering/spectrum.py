@@ -99,14 +99,12 @@ def _whole_sphere(grid: Grid, missing: str) -> HealpixGrid:
     if not isinstance(grid, HealpixGrid):
         raise ValueError(  # noqa: TRY004 - the object is right, its grid is not
             f"power_spectrum() is for fields on HEALPix, got {shortened(grid)}; call to_healpix() "
-            "first, "
-            "at a level with cells no larger than those of the data"
+            "first, at a level with cells no larger than those of the data"
         )
     if missing == "propagate" and not grid.is_global:
         raise ValueError(
-            f"power_spectrum() needs the whole sphere, got {grid.n_cells} of "
-            f"{12 * 4**grid.level} cells at level {grid.level}; missing='pseudo' gives the "
-            "pseudo-spectrum of a part"
+            f"power_spectrum() needs the whole sphere, got {grid.n_cells} of {12 * 4**grid.level} "
+            f"cells at level {grid.level}; missing='pseudo' gives the pseudo-spectrum of a part"
         )
     return grid
 

@@ -50,8 +50,7 @@ def class_names(labels: xr.DataArray) -> tuple[str, ...]:
         if dim not in labels.coords:
             raise ValueError(
                 f"labels have the dimension {shortened(dim)} but no names along it; assign them "
-                "with "
-                f".assign_coords({dim}=[...])"
+                f"with .assign_coords({dim}=[...])"
             )
         names = [str(value) for value in labels[dim].values]
         return tuple(name for name in names if name != "background")

@@ -110,8 +110,7 @@ def _conversion(array: xr.DataArray, variable: Variable) -> tuple[float, float]:
     if units is None:
         raise InputsError(
             f"{shortened(array.name)} has no units attribute; {shortened(variable.units)} or what "
-            "converts to it is "
-            "needed"
+            "converts to it is needed"
         )
     if not np.issubdtype(array.dtype, np.number):
         raise InputsError(f"{shortened(array.name)} must be numeric, got dtype {array.dtype}")

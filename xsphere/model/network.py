@@ -81,8 +81,7 @@ def check_memory(spec: ModelSpec) -> None:
             f"the model {shortened(spec.name)} (level {spec.level}, k={spec.graph.k}) would need "
             f"about {needed / 2**30:.1f} GiB for its graphs, weights and one sample, more than the "
             f"{most / 2**30:.1f} GiB allowed; if you trust it and have the memory, raise the limit "
-            f"with xsphere.set_options(max_model_bytes={2 * needed:.0e}) or "
-            "XSPHERE_MAX_MODEL_BYTES"
+            f"with xsphere.set_options(max_model_bytes={2 * needed:.0e}) or XSPHERE_MAX_MODEL_BYTES"
         )
 
 

@@ -128,8 +128,7 @@ class Channel:
         if self.kind not in n_sources:
             raise ValueError(
                 f"channel {shortened(self.name)} is of the unknown kind {shortened(self.kind)}; "
-                "kinds are "
-                f"{sorted(n_sources)}"
+                f"kinds are {sorted(n_sources)}"
             )
         if len(self.sources) != n_sources[self.kind]:
             raise ValueError(

@@ -62,8 +62,7 @@ def _check_same_grid(found: Grid, expected: Grid) -> None:
             remedy = "xsphere.regrid(fields, xsphere.horizontal_grid(mask).grid)"
     raise ValueError(
         f"fields must be on the grid of mask, {shortened(expected)}, got {shortened(found)}; "
-        "regrid them first with "
-        f"{remedy}"
+        f"regrid them first with {remedy}"
     )
 
 

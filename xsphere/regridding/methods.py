@@ -50,8 +50,7 @@ def definite_methods(
     if averaged:
         raise ValueError(
             f"flags cannot be averaged, but method {shortened(method)} was asked for variables "
-            f"{averaged} "
-            "with flag_values; use method='auto' or 'mode'"
+            f"{averaged} with flag_values; use method='auto' or 'mode'"
         )
     if method == "bilinear" and isinstance(source, PointGrid):
         raise ValueError(

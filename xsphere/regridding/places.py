@@ -155,15 +155,13 @@ def equiangular(resolution: float) -> LatLonGrid:
     if isinstance(resolution, bool) or not isinstance(resolution, numbers.Real):
         raise TypeError(
             f"resolution must be one number of degrees, got {shortened(resolution)}; for cells of "
-            "another "
-            "height than width give like=LatLonGrid(lon, lat)"
+            "another height than width give like=LatLonGrid(lon, lat)"
         )
     n_lat = round(180.0 / resolution) if resolution > 0 else 0
     if n_lat < 1 or abs(n_lat * resolution - 180.0) > 1e-6:
         raise ValueError(
             f"resolution must divide 180 degrees, got {shortened(resolution)}; for other grids "
-            "give "
-            "like=LatLonGrid(lon, lat)"
+            "give like=LatLonGrid(lon, lat)"
         )
     step = 180.0 / n_lat
     middles = (np.arange(2 * n_lat, dtype=np.float64) + 0.5) * step

@@ -120,16 +120,14 @@ def _checked(variables: Mapping[Any, xr.DataArray], vectors: Pairs) -> list[tupl
     ]
     problems += [
         f"{shortened(east)} has dimensions {shortened(dict(variables[east].sizes))}, "
-        f"{shortened(north)} "
-        f"{shortened(dict(variables[north].sizes))}"
+        f"{shortened(north)} {shortened(dict(variables[north].sizes))}"
         for east, north in pairs
         if {east, north} <= set(variables)
         and dict(variables[east].sizes) != dict(variables[north].sizes)
     ]
     problems += [
         f"{shortened(east)} is in {shortened(variables[east].attrs['units'])}, {shortened(north)} "
-        "in "
-        f"{shortened(variables[north].attrs['units'])}, which do not convert"
+        f"in {shortened(variables[north].attrs['units'])}, which do not convert"
         for east, north in pairs
         if {east, north} <= set(variables)
         and units_factor(variables[east], variables[north]) is None

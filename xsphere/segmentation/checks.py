@@ -67,9 +67,8 @@ def check_sizes(matches: Sequence[MatchedVariable]) -> None:
     if empty:
         raise ValueError(
             f"there is nothing to segment: the dimensions {shortened(sorted(empty))} have length 0 "
-            "(in "
-            f"{shortened(sorted(map(str, empty.values())))}); check the selection that made the "
-            "dataset"
+            f"(in {shortened(sorted(map(str, empty.values())))}); check the selection that made "
+            "the dataset"
         )
 
 
@@ -85,8 +84,7 @@ def check_values(matches: Sequence[MatchedVariable]) -> None:
     if empty:
         raise ValueError(
             f"the fields {shortened(empty)} have no finite value, so there is nothing to segment; "
-            "check the "
-            "file and how missing values were decoded"
+            "check the file and how missing values were decoded"
         )
 
 

@@ -126,8 +126,7 @@ def _chosen(
     if unknown:
         raise ValueError(
             f"there are no variables {shortened(unknown)} with the dimensions {horizontal.dims}; "
-            "the dataset "
-            f"has {shortened(present)}"
+            f"the dataset has {shortened(present)}"
         )
     left_out = [name for name in present if name not in variables]
     return ds.drop_vars(left_out), [name for name in present if name in variables]

@@ -131,13 +131,10 @@ def _warn_of_what_is_missing(ds: xr.Dataset, names: Sequence[Any]) -> None:
             if key is not None:
                 warn_user(
                     f"variable {shortened(name)} was computed with since it was opened, and chunks "
-                    "are not "
-                    f"in its store (such as {shortened(key)}): where it is computed from these, it "
-                    "is "
-                    f"computed from the fill value {shortened(array.fill_value)}. Give the path or "
-                    "the "
-                    "dataset as it was opened to have them refused or marked as invalid, or say "
-                    "missing_chunks='fill'",
+                    f"are not in its store (such as {shortened(key)}): where it is computed from "
+                    f"these, it is computed from the fill value {shortened(array.fill_value)}. "
+                    "Give the path or the dataset as it was opened to have them refused or marked "
+                    "as invalid, or say missing_chunks='fill'",
                     UncheckedChunksWarning,
                 )
                 break
