@@ -1,4 +1,4 @@
-"""What is slow to start and thus shared: a cluster, another interpreter."""
+"""Share what is slow to start, a cluster and another interpreter, and the command."""
 
 import json
 import os
@@ -92,3 +92,22 @@ def elsewhere() -> Iterator[Callable[..., str]]:
 
     yield run
     process.communicate()
+
+
+@pytest.fixture
+def in_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command as of a shell, in this process."""
+    from xsphere.cli import main
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["xsphere", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return subprocess.CompletedProcess(sys.argv, code, *capsys.readouterr())
+
+    return run

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pandas as pd
 import pytest
@@ -10,21 +12,14 @@ import xarray as xr
 
 import xsphere
 from tests.toys import storm_dataset, storm_model
-from xsphere.cli import main
 from xsphere.weights import regridding_weights
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def run(in_shell: Callable[..., CompletedProcess[str]]):
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["xsphere", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        done = in_shell(*arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return call
 

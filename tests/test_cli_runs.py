@@ -4,9 +4,6 @@ import contextlib
 import copy
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ from tests.faults.runs import COMMAND, start_held, wait_for
 from tests.toys import storm_dataset, storm_model
 from xsphere import clusters
 from xsphere.blocks import IncompleteStoreError, open_mask, verify_store
-from xsphere.cli import main
 from xsphere.clusters import workforce
 
 
@@ -35,45 +31,27 @@ def model(tmp_path: Path) -> Path:
     return storm_model().save(tmp_path / "model.safetensors")
 
 
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command as of a shell, in this process."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        monkeypatch.setattr(sys, "argv", ["xsphere", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return subprocess.CompletedProcess(sys.argv, code, *capsys.readouterr())
-
-    return run
-
-
 def test_segment_resumes_verifies_and_repairs(
-    tmp_path: Path, data: Path, model: Path, command: Any
+    tmp_path: Path, data: Path, model: Path, in_shell: Any
 ) -> None:
     out = tmp_path / "mask.zarr"
     options = ("--model", model, "--block-size", 2)
-    first = command("segment", data, out, *options)
+    first = in_shell("segment", data, out, *options)
     assert first.returncode == 0, first.stderr
     assert "3 of them computed now" in first.stdout
     assert "background" in first.stdout
     expected = xsphere.segment(storm_dataset(n_times=6), model).values
     np.testing.assert_array_equal(open_mask(out).values, expected)
-    again = command("segment", data, out, *options)
+    again = in_shell("segment", data, out, *options)
     assert "all there before" in again.stdout
 
     chunk = out / "mask" / "c" / "1" / "0"
     content = chunk.read_bytes()
     chunk.write_bytes(content[: len(content) // 2])
-    found = command("verify", out)
+    found = in_shell("verify", out)
     assert found.returncode == 1
     assert "cannot be read" in found.stdout
-    mended = command("verify", out, "--repair", data, *options)
+    mended = in_shell("verify", out, "--repair", data, *options)
     assert mended.returncode == 0, mended.stderr
     assert "1 of them computed now" in mended.stdout
     assert verify_store(out).ok
@@ -81,40 +59,40 @@ def test_segment_resumes_verifies_and_repairs(
 
 
 def test_another_run_is_refused_with_what_differs(
-    tmp_path: Path, data: Path, model: Path, command: Any
+    tmp_path: Path, data: Path, model: Path, in_shell: Any
 ) -> None:
     out = tmp_path / "mask.zarr"
-    assert command("segment", data, out, "--model", model).returncode == 0
+    assert in_shell("segment", data, out, "--model", model).returncode == 0
     other = storm_model(seed=1).save(tmp_path / "other.safetensors")
-    refused = command("segment", data, out, "--model", other)
+    refused = in_shell("segment", data, out, "--model", other)
     assert refused.returncode == 1
     assert "model" in refused.stderr
     assert "overwrite" in refused.stderr
     assert "Traceback" not in refused.stderr
-    replaced = command("segment", data, out, "--model", other, "--overwrite")
+    replaced = in_shell("segment", data, out, "--model", other, "--overwrite")
     assert replaced.returncode == 0, replaced.stderr
 
 
 def test_an_edited_source_is_another_run(
-    tmp_path: Path, data: Path, model: Path, command: Any
+    tmp_path: Path, data: Path, model: Path, in_shell: Any
 ) -> None:
     out = tmp_path / "mask.zarr"
-    assert command("segment", data, out, "--model", model).returncode == 0
+    assert in_shell("segment", data, out, "--model", model).returncode == 0
     edited = xr.open_zarr(data, consolidated=False, chunks=None)[["PSL"]].load() + 1
     edited.PSL.attrs = storm_dataset().PSL.attrs
     edited[["PSL"]].drop_vars(["time", "lat", "lon"]).to_zarr(data, mode="r+", consolidated=False)
-    refused = command("segment", data, out, "--model", model)
+    refused = in_shell("segment", data, out, "--model", model)
     assert refused.returncode == 1
     assert "source" in refused.stderr
 
 
 @pytest.mark.slow
 def test_processes_give_the_same_bytes(
-    tmp_path: Path, data: Path, model: Path, command: Any
+    tmp_path: Path, data: Path, model: Path, in_shell: Any
 ) -> None:
     options = ("--model", model, "--block-size", 2)
-    assert command("segment", data, tmp_path / "a.zarr", *options).returncode == 0
-    run = command("segment", data, tmp_path / "b.zarr", *options, "--workers", 1)
+    assert in_shell("segment", data, tmp_path / "a.zarr", *options).returncode == 0
+    run = in_shell("segment", data, tmp_path / "b.zarr", *options, "--workers", 1)
     assert run.returncode == 0, run.stderr
     for chunk in sorted((tmp_path / "a.zarr" / "mask" / "c").rglob("*")):
         if chunk.is_file():
@@ -122,7 +100,7 @@ def test_processes_give_the_same_bytes(
             assert twin.read_bytes() == chunk.read_bytes()
 
 
-def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path, command: Any) -> None:
+def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path, in_shell: Any) -> None:
     data, out = tmp_path / "long.zarr", tmp_path / "mask.zarr"
     storm_dataset(n_times=40).to_zarr(data, consolidated=False)
     arguments = ["segment", data, out, "--model", model, "--block-size", 1]
@@ -135,7 +113,7 @@ def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path, command
     assert "again" in errors or "resume" in errors
     with pytest.raises(IncompleteStoreError):
         open_mask(out)
-    done = command(*arguments)
+    done = in_shell(*arguments)
     assert done.returncode == 0, done.stderr
     assert open_mask(out).sizes["time"] == 40
 
@@ -200,54 +178,56 @@ def test_nothing_of_the_command_listens_to_other_machines() -> None:
 
 
 def test_missing_chunks_are_an_error_or_invalid_input(
-    tmp_path: Path, model: Path, command: Any
+    tmp_path: Path, model: Path, in_shell: Any
 ) -> None:
     data, out = tmp_path / "parts.zarr", tmp_path / "mask.zarr"
     storm_dataset(n_times=4).chunk(time=2).to_zarr(data, consolidated=False)
     shutil.rmtree(data / "PSL" / "c" / "0")
-    refused = command("segment", data, out, "--model", model)
+    refused = in_shell("segment", data, out, "--model", model)
     assert refused.returncode == 1
     assert "PSL" in refused.stderr
     assert "missing_chunks" in refused.stderr
-    told = command("segment", data, out, "--model", model, "--missing-chunks", "invalid")
+    told = in_shell("segment", data, out, "--model", model, "--missing-chunks", "invalid")
     # another run than the one that began there
     assert told.returncode == 1
     assert "missing_chunks" in told.stderr
     options = ("--missing-chunks", "invalid", "--overwrite")
-    done = command("segment", data, out, "--model", model, *options)
+    done = in_shell("segment", data, out, "--model", model, *options)
     assert done.returncode == 0, done.stderr
     invalid = (open_mask(out) == 254).all("cells")
     np.testing.assert_array_equal(invalid, [True, True, False, False])
 
 
 def test_options_of_devices_are_checked_before_any_work(
-    tmp_path: Path, data: Path, model: Path, command: Any
+    tmp_path: Path, data: Path, model: Path, in_shell: Any
 ) -> None:
     options = ("--device", "abacus", "--precision", "float8")
-    refused = command("segment", data, tmp_path / "mask.zarr", "--model", model, *options)
+    refused = in_shell("segment", data, tmp_path / "mask.zarr", "--model", model, *options)
     assert refused.returncode == 1
     assert "abacus" in refused.stderr
     assert "float8" in refused.stderr
     assert not (tmp_path / "mask.zarr").exists()
 
 
-def test_a_plan_is_made_and_compared(tmp_path: Path, data: Path, model: Path, command: Any) -> None:
+def test_a_plan_is_made_and_compared(
+    tmp_path: Path, data: Path, model: Path, in_shell: Any
+) -> None:
     options = ("--model", model, "--block-size", 2)
-    planned = command("plan", data, *options, "--workers", 2, "--rate", "infer=10")
+    planned = in_shell("plan", data, *options, "--workers", 2, "--rate", "infer=10")
     assert planned.returncode == 0, planned.stderr
     assert "6 in 3 blocks of 2, 3 tasks" in planned.stdout
     assert "<- asked for" in planned.stdout
-    counted = command("plan", data, *options, "--no-trial")
+    counted = in_shell("plan", data, *options, "--no-trial")
     assert "asked for" not in counted.stdout
     assert "3 blocks of 2" in counted.stdout
-    wrong = command("plan", data, *options, "--rate", "infer")
+    wrong = in_shell("plan", data, *options, "--rate", "infer")
     assert "--rate must be a stage and maps a second" in wrong.stderr
     out = tmp_path / "mask.zarr"
-    run = command("segment", data, out, *options, "--compare")
+    run = in_shell("segment", data, out, *options, "--compare")
     assert run.returncode == 0, run.stderr
     assert "planned   achieved" in run.stdout
     assert "3 of them computed now" in run.stdout
-    refused = command("segment", data, tmp_path / "mask.nc", *options, "--compare")
+    refused = in_shell("segment", data, tmp_path / "mask.nc", *options, "--compare")
     assert "--compare is for an OUT that ends in .zarr" in refused.stderr
 
 

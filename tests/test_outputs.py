@@ -1,7 +1,8 @@
 """No output replaces what is read, or what is not ours; no URL becomes a folder."""
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import xarray as xr
 import xsphere
 from tests.toys import storm_dataset, storm_model
 from xsphere.blocks import StoreError, open_mask, write_blocks
-from xsphere.cli import main
 from xsphere.plotting.curves import write_curves
 from xsphere.store import open_lazily, open_unread, write_whole
 
@@ -19,17 +19,14 @@ URL = "s3://bucket/x"
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+def run(
+    monkeypatch: pytest.MonkeyPatch, in_shell: Callable[..., CompletedProcess[str]], tmp_path: Path
+):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["xsphere", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, capsys.readouterr().err
+        done = in_shell(*arguments)
+        return done.returncode, done.stderr
 
     return call
 
