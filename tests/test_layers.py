@@ -58,6 +58,7 @@ SIDEWAYS = {
     ("store", "storable"),
     ("outputs", "sources"),
     ("store", "outputs"),
+    ("store", "sources"),
     ("sources", "regridding"),
     ("planning", "segmentation"),
     ("accessor", "__init__"),

@@ -9,10 +9,7 @@ import xarray as xr
 
 from xsphere.atomic import check_free
 from xsphere.paths import local_path, source_path
-from xsphere.sources import SourceChangedError, unchanged
-from xsphere.sources.reads import contents_read, places_read
-
-__all__ = ["SourceChangedError", "check_output", "contents_read", "output_path", "unchanged"]
+from xsphere.sources.reads import places_read
 
 # what stores of ours have: a group of this name, or an attribute, which says so in words
 OWN_GROUP, OWN_MARK, OWN_WORDS = "_xsphere", "xsphere", "written by xsphere"

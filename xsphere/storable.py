@@ -52,17 +52,23 @@ def storable(ds: xr.Dataset) -> xr.Dataset:
     changed, problems = _converted(ds)
     if problems:
         raise ValueError("these labels cannot be written: " + "; ".join(problems.values()))
+    return _with_converted(ds, changed)
+
+
+def without_unstorable(ds: xr.Dataset) -> xr.Dataset:
+    """As `storable`, where what cannot be written is not worth an error."""
+    changed, problems = _converted(ds)
+    return _with_converted(ds.drop_vars(problems), changed)
+
+
+def _with_converted(ds: xr.Dataset, changed: Mapping[Any, xr.Variable]) -> xr.Dataset:
+    """The dataset with converted variables, without the layout of the file that was read."""
     labels = {name: new for name, new in changed.items() if name in ds.coords}
     plain = ds.assign_coords(labels).assign({n: v for n, v in changed.items() if n not in labels})
     for variable in plain.variables.values():
         kept = variable.encoding.items()
         variable.encoding = {key: value for key, value in kept if key not in _LAYOUT}
     return plain
-
-
-def without_unstorable(ds: xr.Dataset) -> xr.Dataset:
-    """As `storable`, where what cannot be written is not worth an error."""
-    return storable(ds.drop_vars(_converted(ds)[1]))
 
 
 def _converted(ds: xr.Dataset) -> tuple[dict[Any, xr.Variable], dict[Any, str]]:

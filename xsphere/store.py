@@ -16,8 +16,9 @@ from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
 from xsphere.notices import shortened, without_warnings
-from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output, unchanged, zarr_path
+from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output, zarr_path
 from xsphere.paths import local_path, source_path
+from xsphere.sources import unchanged
 from xsphere.storable import storable
 
 # what a task holds at a time, per variable

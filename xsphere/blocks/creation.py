@@ -250,7 +250,7 @@ def _sourceless(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def damaged_frame(state: State) -> dict[str, str]:
-    """What is wrong with all but the blocks and their ledger, by variable or file of metadata."""
+    """Damage outside the blocks and their ledger, by variable or metadata file."""
     wrong = damaged_metadata(state)
     for name, expected in state.description["written whole"].items():
         try:

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.blocks.layout import Layout
-from xsphere.outputs import contents_read
+from xsphere.sources.reads import contents_read
 
 RUN = "xsphere_run"
 # letters of a value in a message

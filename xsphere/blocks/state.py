@@ -283,7 +283,7 @@ def metadata_digests(path: Path) -> dict[str, str]:
 
 
 def damaged_metadata(state: State) -> dict[str, str]:
-    """What is wrong with files of metadata, by name."""
+    """Damaged or missing metadata files, by name, with the reason."""
     found = metadata_digests(state.path)
     expected: Mapping[str, str] = state.attributes["metadata"]
     return {

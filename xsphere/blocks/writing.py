@@ -29,7 +29,7 @@ from xsphere.blocks.ledger import LEDGER, counts_by_class, done, on_devices, rea
 from xsphere.blocks.progress import Show, Tally, shown
 from xsphere.blocks.state import State, set_status, store_path
 from xsphere.notices import shortened
-from xsphere.outputs import SourceChangedError
+from xsphere.sources import SourceChangedError
 
 # no process writes so long at one file without a sign of life
 WRITING_SECONDS = 60

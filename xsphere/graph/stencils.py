@@ -103,14 +103,14 @@ class _Runs(NamedTuple):
 
     @classmethod
     def of(cls, joined: NDArray[np.bool_]) -> "_Runs":
-        """Of an axis, from whether each member and the next touch."""
+        """Runs along an axis; `joined` says whether each member touches the next."""
         run = np.concatenate([[0], np.cumsum(~joined)])
         first = np.searchsorted(run, run)
         return cls(first, np.bincount(run)[run], np.arange(run.size) - first)
 
     @classmethod
     def of_circle(cls, joined: NDArray[np.bool_]) -> "_Runs":
-        """Of a circle, whose last flag is of the last member and the first."""
+        """Runs around a circle; the last flag joins the last member to the first."""
         n, turn = joined.size, int(np.argmin(joined)) + 1
         if joined.all():
             return cls.of(joined[:-1])
