@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-slow lint bounds bench clean
+.PHONY: demo test test-slow lint bounds bench house clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -44,6 +44,10 @@ lint: $(VENV)/.developing
 
 bench: $(VENV)/.developing
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# lines, module changes, private parts of others: figures to read
+house: $(VENV)/.developing
+	$(BIN)/python .ci/house.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest .lowest.txt .newest.txt demo-output
