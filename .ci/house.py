@@ -20,7 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-ROOT = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent).resolve()
+GIVEN = sys.argv[1:2] if __name__ == "__main__" else []
+ROOT = Path(*GIVEN or [Path(__file__).parent.parent]).resolve()
 PACKAGE = ROOT / "xsphere"
 HOUSE = {"blocks", "opening", "outputs", "planning", "segmentation", "sources", "storable", "store"}
 FOREIGN = {"dask", "distributed", "numba", "torch", "xarray", "zarr"}
@@ -108,48 +109,60 @@ def main_jobs() -> dict[str, Changes]:
 
 def private_uses() -> Counter[str]:
     """Private attributes of others and their private modules, by file, outside `compat`."""
+    modules = trees()
+    package = OPEN | {name for tree in modules.values() for name in own_names(tree)}
     found: Counter[str] = Counter()
-    for path, tree in trees().items():
-        own = OPEN | {name for node in ast.walk(tree) if (name := own_name(node))}
-        name = str(path.relative_to(PACKAGE))
-        for node in ast.walk(tree):
-            found[name] += is_private_attribute(node, own) or is_private_import(node)
+    for path, tree in modules.items():
+        own = OPEN | own_names(tree)
+        n_uses = sum(is_private(node, own, package) for node in ast.walk(tree))
+        found[str(path.relative_to(PACKAGE))] = n_uses
     found.pop("compat.py", None)
     return +found
 
 
-def own_name(node: ast.AST) -> str:
-    """The name that a statement gives to something of this module's own."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return node.name
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-        return node.target.id
-    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-        return node.attr
-    return ""
-
-
-def is_private_attribute(node: ast.AST, own: set[str]) -> bool:
-    """Whether a node reads a private attribute that is not this module's own."""
+def own_names(tree: ast.AST) -> set[str]:
+    """The names that are given in a module."""
+    nodes = list(ast.walk(tree))
     return (
-        isinstance(node, ast.Attribute)
-        and node.attr.startswith("_")
-        and not node.attr.endswith("_")
-        and node.attr not in own
-        and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
+        {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        | {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_stored(node)}
+        | {node.id for node in nodes if isinstance(node, ast.Name) and is_stored(node)}
     )
 
 
-def is_private_import(node: ast.AST) -> bool:
-    """Whether a node imports a private module of a library, such as ``xarray.core.indexing``."""
-    names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-    return any(
-        name.split(".")[0] in FOREIGN
-        and any(part == "core" or part.startswith("_") for part in name.split(".")[1:])
-        for name in names
-    )
+def is_stored(node: ast.Attribute | ast.Name) -> bool:
+    """Whether a statement sets it."""
+    return isinstance(node.ctx, ast.Store)
+
+
+def is_private(node: ast.AST, own: set[str], package: set[str]) -> bool:
+    """Whether a node uses a private attribute or module of another library.
+
+    An attribute that its own module names is the module's; one of `self`, the package's.
+    """
+    match node:
+        case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+            return is_hidden(name) and name not in package
+        case ast.Attribute(attr=name):
+            return is_hidden(name) and name not in own
+        case ast.Call(func=ast.Name(id="getattr" | "hasattr"), args=[_, ast.Constant(value=name)]):
+            return is_hidden(str(name)) and name not in own
+        case ast.ImportFrom(module=str(module)):
+            return is_hidden_module(module)
+        case ast.Import(names=names):
+            return any(is_hidden_module(alias.name) for alias in names)
+    return False
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is private, and none of the language's own."""
+    return name.startswith("_") and not name.endswith("__")
+
+
+def is_hidden_module(name: str) -> bool:
+    """Whether a module of a library is private, such as ``xarray.core.indexing``."""
+    library, *parts = name.split(".")
+    return library in FOREIGN and any(part == "core" or is_hidden(part) for part in parts)
 
 
 def imports() -> set[tuple[str, str]]:

@@ -5,19 +5,16 @@
 import hashlib
 import inspect
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import numba
-from numba.core import sigutils
-from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.ccallback import CFunc
 
 from xsphere.atomic import write_file
+from xsphere.compat import c_function, keep_machine_code
 from xsphere.entries import CacheWarning
 from xsphere.notices import warn_user
 
@@ -61,7 +58,7 @@ def compiled_for_c(function: Callable[..., None]) -> Any:
 
     Returns
     -------
-    numba.core.ccallback.CFunc
+    CFunc
         With the address of the machine code, and a function of ctypes that calls it. It must be
         kept, for the machine code to stay.
 
@@ -72,61 +69,49 @@ def compiled_for_c(function: Callable[..., None]) -> Any:
     True
     """
     integers = ", ".join(["int64"] * len(inspect.signature(function).parameters))
-    signature: Any = sigutils.normalize_signature(f"void({integers})")
-    # as `numba.cfunc` does, which would use files without checksums
-    machine_code: Any = CFunc(function, signature, locals={}, options=ERROR_MODEL)
+    machine_code = c_function(function, f"void({integers})", ERROR_MODEL)
     _kept(machine_code, function).compile()
     return machine_code
 
 
 def _kept(machine_code: Any, function: Callable[..., Any]) -> Any:
     """Have machine code read from files and written to them, where there is a place for them."""
+    # what a function builds on may stand in another file than its own
+    stamp = _sources(Path(inspect.getfile(function)).parent)
     with suppress(RuntimeError):  # neither the package's folder nor a user's can be written
-        machine_code._cache = _Cache(function)
+        keep_machine_code(machine_code, function, stamp, _Files())
     return machine_code
 
 
-class _Cache(FunctionCache):
-    """Numba's cache of a function, in files that are checked."""
+class _Files:
+    """Files of machine code that end with a checksum.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        # numba's own stamp is that of one file: what a function builds on may stand in another
-        stamp = _sources(Path(inspect.getfile(function)).parent)
-        self._cache_file = _CheckedFiles(self._cache_path, self._impl.filename_base, stamp)
-
-
-class _CheckedFiles(IndexDataCacheFile):
-    """Files of machine code that end with a checksum; damaged ones count as absent.
-
-    Numba's own would raise an error at every call, or run what has become of the machine code.
+    Of damaged ones, numba would raise an error at every call, or run what has become of the code.
     """
 
-    def save(self, key: Any, data: Any) -> None:
-        """Keep machine code; where that is impossible, it is compiled in each process."""
+    def is_sound(self, path: Path) -> bool:
+        """Whether a file is as it was written."""
         try:
-            super().save(key, data)
-        except OSError as error:
-            warn_user(
-                f"machine code cannot be kept in {self._cache_path} ({error}); it is compiled in "
-                "every process. NUMBA_CACHE_DIR chooses another folder",
-                CacheWarning,
-            )
+            # a pipe would be waited for
+            content = path.read_bytes() if path.is_file() else b""
+        except OSError:
+            return False
+        return content[-DIGEST_BYTES:] == _checksum(content[:-DIGEST_BYTES])
 
-    def _load_index(self) -> Any:
-        return super()._load_index() if _is_sound(Path(self._index_path)) else {}
-
-    def _load_data(self, name: str) -> Any:
-        return super()._load_data(name) if _is_sound(Path(self._data_path(name))) else None
-
-    @contextmanager
-    def _open_for_write(self, filepath: str) -> Iterator[BytesIO]:
-        place, content = Path(filepath), BytesIO()
-        yield content
-        if place.is_dir():
-            place.rename(f"{place}.corrupt-{uuid.uuid4().hex[:8]}")
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file; what is in its place and is none goes aside."""
+        if path.is_dir():
+            path.rename(f"{path}.corrupt-{uuid.uuid4().hex[:8]}")
         # behind the end, where numba does not look
-        write_file(place, content.getvalue() + _checksum(content.getvalue()))
+        write_file(path, content + _checksum(content))
+
+    def warn(self, folder: str, error: OSError) -> None:
+        """Say that machine code is compiled in each process."""
+        warn_user(
+            f"machine code cannot be kept in {folder} ({error}); it is compiled in every process. "
+            "NUMBA_CACHE_DIR chooses another folder",
+            CacheWarning,
+        )
 
 
 @cache
@@ -134,15 +119,6 @@ def _sources(folder: Path) -> str:
     """Digest of the code in a folder."""
     digests = (_checksum(path.read_bytes()) for path in sorted(folder.glob("*.py")))
     return _checksum(b"".join(digests)).hex()
-
-
-def _is_sound(path: Path) -> bool:
-    try:
-        # a pipe would be waited for
-        content = path.read_bytes() if path.is_file() else b""
-    except OSError:
-        return False
-    return content[-DIGEST_BYTES:] == _checksum(content[:-DIGEST_BYTES])
 
 
 def _checksum(content: bytes) -> bytes:

@@ -205,7 +205,8 @@ class BoundedV3(BytesBytesCodec):
         return int(self.inner.compute_encoded_size(input_byte_length, chunk_spec))
 
     async def _encode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
-        return await self.inner._encode_single(chunk_bytes, chunk_spec)
+        (encoded,) = await self.inner.encode([(chunk_bytes, chunk_spec)])
+        return encoded
 
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
         dtype = chunk_spec.dtype.to_native_dtype()

@@ -13,10 +13,13 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
 from numba.extending import intrinsic
 
+from xsphere.compat import code_generation
 from xsphere.compiled import compiled
+
+cgutils = code_generation()
 
 # Fields side by side: two registers of the widest kind hold their sums.
 LANES = 16

@@ -6,11 +6,13 @@ Imports numba: import it inside functions.
 from typing import Any
 
 from llvmlite import ir
-from numba import carray
-from numba.core import cgutils, types
+from numba import carray, types
 from numba.extending import intrinsic
 
+from xsphere.compat import code_generation
 from xsphere.compiled import compiled
+
+cgutils = code_generation()
 
 
 @intrinsic

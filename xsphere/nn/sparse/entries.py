@@ -23,7 +23,7 @@ def loop(name: str) -> Any:
 
     Returns
     -------
-    numba.core.ccallback.CFunc
+    CFunc
         Takes the address of a call.
     """
     return compiled_for_c(getattr(loops, name))
@@ -42,7 +42,7 @@ def kernel(name: str, dtype: torch.dtype) -> Any:
 
     Returns
     -------
-    numba.core.ccallback.CFunc
+    CFunc
         Takes 64-bit integers.
     """
     return compiled_for_c(getattr(rows, f"{name}_{str(dtype).removeprefix('torch.')}"))

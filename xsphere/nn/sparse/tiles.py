@@ -12,9 +12,10 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
 from numba.extending import intrinsic
 
+from xsphere.compat import code_generation
 from xsphere.nn.sparse.vectors import (
     INDEX,
     SUM,
@@ -26,6 +27,8 @@ from xsphere.nn.sparse.vectors import (
     stepping,
     store,
 )
+
+cgutils = code_generation()
 
 # accumulators of a tile must fit the registers: 32 of 16 floats, or 16 of 8
 WIDE_REGISTERS = bool(llvm.get_host_cpu_features().get("avx512f", False))

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba import types
 from numba.extending import intrinsic
+
+from xsphere.compat import code_generation
+
+cgutils = code_generation()
 
 INDEX = ir.IntType(64)
 # (width of a vector, vectors side by side, neighbours at a time): wide sums first, then the rest;

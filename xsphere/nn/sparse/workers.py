@@ -35,7 +35,7 @@ def share_out(loop: Any, call: NDArray[np.int64], n_threads: int) -> None:
 
     Parameters
     ----------
-    loop : numba.core.ccallback.CFunc
+    loop : CFunc
         One of `xsphere.nn.sparse.entries`.
     call : array of int64
         What it takes, which begins with the number of the next item.

@@ -1,0 +1,81 @@
+"""Private parts of other libraries: all that xsphere uses of them, each with its reason.
+
+A release of theirs may change any of it. No other module uses one; it imports each library where it
+is used, so that nothing heavy comes with it.
+"""
+
+# mypy: allow-untyped-calls
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol
+
+
+def code_generation() -> Any:
+    """Numba's helpers for writing LLVM code: intrinsics are documented, these are not."""
+    from numba.core import cgutils
+
+    return cgutils
+
+
+def c_function(function: Callable[..., None], signature: str, options: dict[str, Any]) -> Any:
+    """A function for C, not compiled yet: `numba.cfunc` compiles before a cache can be given."""
+    from numba.core import sigutils
+    from numba.core.ccallback import CFunc
+
+    normal: Any = sigutils.normalize_signature(signature)
+    return CFunc(function, normal, locals={}, options=options)
+
+
+class CheckedFiles(Protocol):
+    """How files of machine code are checked and written."""
+
+    def is_sound(self, path: Path) -> bool:
+        """Whether a file may be read."""
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+
+    def warn(self, folder: str, error: OSError) -> None:
+        """Say that files cannot be written."""
+
+
+def keep_machine_code(
+    machine_code: Any, function: Callable[..., Any], stamp: str, files: CheckedFiles
+) -> None:
+    """Let machine code be read from checked files: numba's own are believed as they are.
+
+    `stamp` stands for the sources: numba's own is that of one file. Raises `RuntimeError` where
+    numba finds no folder for them.
+    """
+    from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+    class Files(IndexDataCacheFile):
+        """Damaged files count as absent."""
+
+        def save(self, key: Any, data: Any) -> None:
+            """Keep machine code where that is possible."""
+            try:
+                super().save(key, data)
+            except OSError as error:
+                files.warn(kept._cache_path, error)
+
+        def _load_index(self) -> Any:
+            sound = files.is_sound(Path(self._index_path))
+            return super()._load_index() if sound else {}
+
+        def _load_data(self, name: str) -> Any:
+            sound = files.is_sound(Path(self._data_path(name)))
+            return super()._load_data(name) if sound else None
+
+        @contextmanager
+        def _open_for_write(self, filepath: str) -> Iterator[BytesIO]:
+            content = BytesIO()
+            yield content
+            files.write(Path(filepath), content.getvalue())
+
+    kept: Any = FunctionCache(function)
+    kept._cache_file = Files(kept._cache_path, kept._impl.filename_base, stamp)
+    machine_code._cache = kept
