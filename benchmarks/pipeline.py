@@ -31,12 +31,12 @@ from typing import Any
 
 import numpy as np
 from archive import COMPRESSORS, LAYOUTS, stored_share, untrained, write_archive
+from dask.system import CPU_COUNT
 from paper import print_scale
 from stage_rates import STAGES, Cost, Pipeline, best
 
 import xsphere
 from xsphere.clusters import cluster
-from xsphere.threads import n_processors
 
 SECTIONS = ("stages", "scaling", "straightforward", "memory", "graph", "paper")
 # grid, level and variables where only the number of steps matters
@@ -307,7 +307,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--steps", type=int, help="of the archive; by default a block for each worker"
     )
     parser.add_argument("--block", type=int, default=16, help="steps in a task")
-    parser.add_argument("--workers", type=int, default=n_processors(), help="threads, processes")
+    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="threads, processes")
     parser.add_argument("--repeat", type=int, default=2, help="rounds; the least time counts")
     parser.add_argument("--loop-steps", type=int, default=4, help="of the straightforward way")
     parser.add_argument("--deepsphere", type=Path, help="checkout of deepsphere-pytorch")

@@ -96,19 +96,3 @@ def test_printing_computes_nothing_and_never_fails() -> None:
             assert "Has" in html
     assert "HealpixGrid(level=3" in repr(guessed.sphere)
     assert "lat, lon are not computed yet" in repr(lazy.sphere)
-
-
-@pytest.mark.parametrize("action", ["default", "error"])
-def test_an_error_of_ours_does_not_break_the_import_of_xarray(
-    action: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import sys
-    import warnings
-
-    monkeypatch.setitem(sys.modules, "xsphere.accessor", None)
-    monkeypatch.delattr(xsphere, "accessor", raising=False)
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter(action)  # type: ignore[arg-type]
-        xsphere._register_accessors(xr)
-    messages = [str(warning.message) for warning in seen]
-    assert messages == [] if action == "error" else "lack .sphere" in messages[0]

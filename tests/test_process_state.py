@@ -1,9 +1,11 @@
 """A good guest: nothing that belongs to the whole process is changed, whatever threads do."""
 
 import ast
+import copy
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -13,6 +15,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import dask
 import dask.array as da
 import numba
 import numpy as np
@@ -57,6 +60,16 @@ CHANGES: dict[str, set[str]] = {
     "set_start_method": set(),
     "setrecursionlimit": set(),
     "setlocale": set(),
+    "malloc_trim": set(),
+    "when_imported": set(),
+    "register_post_import_hook": set(),
+    "settrace": set(),
+    "setprofile": set(),
+    "setswitchinterval": set(),
+    "set_event_loop_policy": set(),
+    "register_at_fork": set(),
+    "set_flush_denormal": set(),
+    "set_float32_matmul_precision": set(),
     "signal": {"cli"},
 }
 
@@ -199,6 +212,10 @@ def test_common_use_leaves_the_process_as_it_was() -> None:
             torch.is_grad_enabled(),
             [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
             xr.get_options(),
+            copy.deepcopy(dask.config.config),
+            list(sys.meta_path),
+            sys.getswitchinterval(),
+            torch.get_float32_matmul_precision(),
             threading.excepthook,
             sys.excepthook,
         ]
@@ -210,6 +227,51 @@ def test_common_use_leaves_the_process_as_it_was() -> None:
         list(pool.map(lambda _: mask.compute(scheduler="threads"), range(3)))
     ds.sphere.to_healpix(level=2).compute()
     assert state() == before
+
+
+def test_threads_at_work_are_not_seen_by_others(three_threads: int, tmp_path: Path) -> None:
+    """What others in the process find while threads of this library work, all the time."""
+
+    def seen() -> tuple[Any, ...]:
+        return (
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.get_default_dtype(),
+            np.geterr()["divide"],
+            os.environ.get("OMP_NUM_THREADS"),
+            dask.config.get("scheduler", None),
+            signal.getsignal(signal.SIGTERM),
+        )
+
+    def work(number: int) -> None:
+        ds = storm_dataset(n_times=6, seed=number).chunk(time=2)
+        mask = xsphere.segment(ds, storm_model(level=2))
+        mask.sphere.to_zarr(tmp_path / f"{number}.zarr")
+        ds.sphere.to_healpix(level=2).compute(scheduler="threads")
+
+    before, found = in_new_thread(seen), set()
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(work, number) for number in range(3)]
+        while not all(job.done() for job in jobs):
+            found.add(in_new_thread(seen))
+        for job in jobs:
+            job.result()
+    assert found == {before}
+    assert in_new_thread(seen) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_processors_are_those_that_the_process_was_given() -> None:
+    # dask counts them, cgroups of containers and jobs included
+    code = """
+import os, threading
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from xsphere.clusters import workforce
+from xsphere.threads import in_parts
+assert workforce({})["threads_per_worker"] == 1
+assert len(set(in_parts(lambda rows: threading.get_ident(), n_rows=9, at_once=1))) == 1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_no_module_changes_the_process() -> None:

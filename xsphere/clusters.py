@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from xsphere.threads import n_processors
-
 SETTINGS = {
     # of each task that was ever run, Dask would keep a hundred thousand lines
     "distributed.admin.low-level-log-length": 1000,
@@ -97,8 +95,10 @@ def workforce(options: Mapping[str, Any]) -> dict[str, Any]:
     >>> workforce({})["workers"]
     1
     """
+    from dask.system import CPU_COUNT
+
     client = options.get("client")
     if client is None:
-        return {"workers": 1, "threads_per_worker": n_processors()}
+        return {"workers": 1, "threads_per_worker": CPU_COUNT}
     threads = client.nthreads().values()
     return {"workers": max(1, len(threads)), "threads_per_worker": min(threads, default=1)}

@@ -1,30 +1,11 @@
 """Work shared between the processors that this process was given."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 ROWS_AT_ONCE = 1 << 16
-
-
-def n_processors() -> int:
-    """Processors that this process may use: what a job was given, where that is known.
-
-    Returns
-    -------
-    int
-        At least 1.
-
-    Examples
-    --------
-    >>> n_processors() >= 1
-    True
-    """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def in_parts(work: Callable[[slice], T], n_rows: int, at_once: int | None = None) -> list[T]:
@@ -50,7 +31,9 @@ def in_parts(work: Callable[[slice], T], n_rows: int, at_once: int | None = None
     >>> in_parts(lambda rows: rows.stop - rows.start, n_rows=5, at_once=2)
     [2, 2, 1]
     """
+    from dask.system import CPU_COUNT
+
     at_once = at_once or ROWS_AT_ONCE
     parts = [slice(first, min(first + at_once, n_rows)) for first in range(0, n_rows, at_once)]
-    with ThreadPoolExecutor(n_processors()) as pool:
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
         return list(pool.map(work, parts))

@@ -15,11 +15,12 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
+from dask.system import CPU_COUNT
+
 from xsphere.blocks.errors import BlockFailure
 from xsphere.blocks.silence import Watch
 from xsphere.blocks.task import BlockResult, BlockTask, run_task
 from xsphere.notices import shortened
-from xsphere.threads import n_processors
 
 Outcome = BlockResult | BlockFailure
 Outcomes = Generator[Outcome, None, None]
@@ -64,7 +65,7 @@ def chosen_executor(workers: int | None, client: Any) -> Executor:
     if workers is None:
         client = client or _active_client()
     if client is None:
-        return partial(in_threads, workers=workers or n_processors())
+        return partial(in_threads, workers=workers or CPU_COUNT)
     if client.asynchronous:
         raise ValueError(
             f"client must not be asynchronous, got {client!r}; make it with asynchronous=False"
