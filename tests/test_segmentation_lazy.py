@@ -24,9 +24,9 @@ from tests.stores import counted
 from tests.toys import storm_dataset, storm_model
 from xsphere.grids import HealpixGrid, LatLonGrid
 from xsphere.model import Model
-from xsphere.segmentation import ChunksWarning, ModelHandle, SegmentNode, segment
+from xsphere.segmentation import ChunksWarning, ModelHandle, SegmentNode, job, segment
 from xsphere.segmentation import layout as layouts
-from xsphere.segmentation.direct import DirectSource, is_unread
+from xsphere.segmentation.jobs import Segmentation, bare, is_unread
 from xsphere.segmentation.layout import Layout
 from xsphere.sources import MissingChunkError
 from xsphere.store import UnreadableFileError, open_unread
@@ -116,6 +116,27 @@ def test_labels_are_those_of_data_in_memory(
     # they were read from elsewhere, and are the same in all else
     assert result.attrs.pop("xsphere_run") != expected.attrs.pop("xsphere_run")
     xr.testing.assert_identical(result.compute(), expected)
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 3}, {"time": (1, 4, 2), "member": 1}])
+def test_a_job_is_what_its_result_is_made_of(model: Model, tmp_path: Path, chunks: Any) -> None:
+    members = xr.concat([storm_dataset(n_times=7, seed=s) for s in range(2)], "member")
+    path = stored(members.transpose("time", "member", "lat", "lon"), tmp_path / "x.zarr")
+    options: dict[str, Any] = {"output": "probability", "grid": "source"}
+    ds = open_unread(path) if chunks is None else members.transpose("time", ...).chunk(chunks)
+    found = job(ds, model, **options)
+    assert (found.n_steps, found.n_samples) == (7, 14)
+    assert (found.is_unread, found.is_chunked) == (chunks is None, chunks is not None)
+    lazy = found.lazy()
+    xr.testing.assert_identical(lazy, segment(ds, model, **options))
+    assert lazy.chunks is not None
+    assert tuple(part.stop - part.start for part in found.blocks) == lazy.chunks[0]
+    want = lazy.compute()
+    for index, part in enumerate(found.blocks):
+        np.testing.assert_array_equal(found.block(index), want[part])
+    part = found.steps(slice(2, 6))
+    assert part.n_steps == 4
+    xr.testing.assert_identical(part.lazy().compute(), want[2:6])
 
 
 @pytest.mark.parametrize("kind", ["str", "Path", "netcdf", "cached", "uncached"])
@@ -217,8 +238,11 @@ def test_nothing_of_a_block_is_kept(
     )
     arrays = [ds[name] for name in NAMES]
     node = SegmentNode(ModelHandle.of(model), ds.sphere.grid.grid, ((1.0, 0.0),) * 3)
-    source = DirectSource.of(arrays, Layout.of(arrays, ("lat", "lon"), node, 2), node)
-    read, values = DirectSource._read, []
+    layout = Layout.of(arrays, ("lat", "lon"), node, 2)
+    source = Segmentation(
+        node=node, variables=tuple(bare(a.variable) for a in arrays), layout=layout
+    )
+    read, values = Segmentation._read, []
 
     def remembered(*arguments: Any) -> Any:
         found = whole = read(*arguments)
@@ -227,7 +251,7 @@ def test_nothing_of_a_block_is_kept(
         values.append(weakref.ref(whole))
         return found
 
-    monkeypatch.setattr(DirectSource, "_read", remembered)
+    monkeypatch.setattr(Segmentation, "_read", remembered)
     for index in range(5):
         source.block(index)
     gc.collect()

@@ -3,16 +3,16 @@
 import ctypes
 from typing import Any
 
-from xsphere.segmentation.direct import DirectSource
+from xsphere.segmentation.jobs import Segmentation
 
 
 def dask_setup(worker: Any) -> None:
     """Dask calls this in a worker: importing the module, as pytest does, changes nothing."""
-    block = DirectSource.block
+    block = Segmentation.block
 
-    def deadly(self: DirectSource, index: int) -> Any:
+    def deadly(self: Segmentation, index: int) -> Any:
         if index == 1:
             ctypes.string_at(0)
         return block(self, index)
 
-    DirectSource.block = deadly  # type: ignore[method-assign]
+    Segmentation.block = deadly  # type: ignore[method-assign]

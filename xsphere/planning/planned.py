@@ -23,7 +23,7 @@ from xsphere.planning.volumes import Volume, volume
 from xsphere.planning.work import Work
 from xsphere.segmentation import segment
 from xsphere.segmentation.checks import dataset_of
-from xsphere.segmentation.direct import is_unread
+from xsphere.segmentation.jobs import is_unread
 from xsphere.sources import places_of
 
 STAGES = ("read", "regrid", "infer", "compute", "write")

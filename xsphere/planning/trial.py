@@ -17,7 +17,7 @@ from xsphere.planning.memory import resident_bytes
 from xsphere.planning.volumes import Volume, volume
 from xsphere.planning.work import Work
 from xsphere.segmentation import SegmentNode
-from xsphere.segmentation.direct import DirectSource
+from xsphere.segmentation.jobs import Segmentation
 from xsphere.stages import timed
 
 # of a network, beyond which fewer steps are tried
@@ -134,7 +134,7 @@ def _timed(work: Any) -> tuple[dict[str, float], NDArray[Any]]:
     return {**stages, "compute": max(0.0, total - sum(stages.values()))}, values
 
 
-def _narrowed(source: DirectSource, steps: slice) -> DirectSource:
+def _narrowed(source: Segmentation, steps: slice) -> Segmentation:
     """A source of some steps, which are its only part."""
     layout = source.layout
     if layout.first is None:

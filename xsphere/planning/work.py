@@ -13,7 +13,7 @@ from xsphere.blocks.creation import Plan as WritingPlan
 from xsphere.blocks.graphs import BlockGraphs
 from xsphere.blocks.layout import Block
 from xsphere.segmentation import SegmentNode
-from xsphere.segmentation.direct import DirectSource
+from xsphere.segmentation.jobs import Segmentation
 
 # blocks whose tasks are counted; of more, some stand for all
 MOST_BLOCKS = 64
@@ -89,9 +89,9 @@ class Work:
         return round(len(self.blocks) * sum(counts) / len(counts))
 
     @cached_property
-    def source(self) -> DirectSource | None:
+    def source(self) -> Segmentation | None:
         """What reads the blocks, if each is one task from the store to the result."""
-        return next(self._found(DirectSource), None)
+        return next(self._found(Segmentation), None)
 
     @cached_property
     def node(self) -> SegmentNode:

@@ -3,7 +3,8 @@
 from xsphere.segmentation.checks import OutputGrid
 from xsphere.segmentation.devices import DeviceMemoryError, DeviceWarning
 from xsphere.segmentation.inference import Inference, Precision
-from xsphere.segmentation.labelled import segment
+from xsphere.segmentation.jobs import Segmentation
+from xsphere.segmentation.labelled import job, segment
 from xsphere.segmentation.layout import ChunksWarning
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
 from xsphere.segmentation.plausibility import UnlikelyInputWarning
@@ -18,6 +19,8 @@ __all__ = [
     "OutputGrid",
     "Precision",
     "SegmentNode",
+    "Segmentation",
     "UnlikelyInputWarning",
+    "job",
     "segment",
 ]

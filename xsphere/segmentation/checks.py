@@ -1,6 +1,7 @@
 """What is refused before any work: options, grids, sizes and values that make no sense."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,40 +11,74 @@ import xarray as xr
 from xsphere.conventions.values import reading_of
 from xsphere.model.inputs import MatchedVariable
 from xsphere.notices import shortened
-from xsphere.segmentation.direct import is_unread
 from xsphere.segmentation.inference import Inference, Precision
+from xsphere.segmentation.jobs import is_unread
 from xsphere.segmentation.node import Output
+from xsphere.sources import MissingChunks
 from xsphere.store import open_unread
 
 OutputGrid = Literal["healpix", "source"]
 
 
-def check_options(output: str, grid: str, block_size: int | None, inference: Inference) -> None:
-    """Refuse options that are none; all that is wrong is said at once."""
-    problems = []
-    if output not in get_args(Output):
-        problems.append(f"output must be 'mask' or 'probability', got {shortened(output)}")
-    if grid not in get_args(OutputGrid):
-        problems.append(f"grid must be 'healpix' or 'source', got {shortened(grid)}")
-    sizes = {"batch_size": inference.batch_size}
-    if block_size is not None:
-        sizes["block_size"] = block_size
-    problems += [
-        f"{name} must be a positive integer, got {shortened(size)}"
-        for name, size in sizes.items()
-        if type(size) is not int or size < 1
-    ]
-    if inference.precision not in get_args(Precision):
-        problems.append(
-            f"precision must be one of {list(get_args(Precision))}, got {inference.precision!r}"
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `segment` may be asked for, as it explains; what is wrong is said at once.
+
+    Parameters
+    ----------
+    output, grid, block_size, batch_size, device, precision, allow_cpu_fallback, missing_chunks
+        As for `xsphere.segment`.
+
+    Examples
+    --------
+    >>> Options(batch_size=4).inference.batch_size
+    4
+    """
+
+    output: Output = "mask"
+    grid: OutputGrid = "healpix"
+    block_size: int | None = None
+    batch_size: int = 8
+    device: str | None = None
+    precision: Precision = "float32"
+    allow_cpu_fallback: bool = False
+    missing_chunks: MissingChunks = "raise"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.output not in get_args(Output):
+            problems.append(f"output must be 'mask' or 'probability', got {shortened(self.output)}")
+        if self.grid not in get_args(OutputGrid):
+            problems.append(f"grid must be 'healpix' or 'source', got {shortened(self.grid)}")
+        sizes = {"batch_size": self.batch_size}
+        if self.block_size is not None:
+            sizes["block_size"] = self.block_size
+        problems += [
+            f"{name} must be a positive integer, got {shortened(size)}"
+            for name, size in sizes.items()
+            if type(size) is not int or size < 1
+        ]
+        if self.precision not in get_args(Precision):
+            problems.append(
+                f"precision must be one of {list(get_args(Precision))}, got {self.precision!r}"
+            )
+        if not _is_device(self.device):
+            problems.append(
+                f"device must be a torch device such as 'cuda', 'cuda:1' or 'cpu', got "
+                f"{shortened(self.device)}"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @property
+    def inference(self) -> Inference:
+        """How the network is run."""
+        return Inference(
+            batch_size=self.batch_size,
+            device=self.device,
+            precision=self.precision,
+            allow_cpu_fallback=self.allow_cpu_fallback,
         )
-    if not _is_device(inference.device):
-        problems.append(
-            f"device must be a torch device such as 'cuda', 'cuda:1' or 'cpu', got "
-            f"{shortened(inference.device)}"
-        )
-    if problems:
-        raise ValueError("; ".join(problems))
 
 
 def _is_device(name: str | None) -> bool:

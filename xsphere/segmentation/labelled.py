@@ -4,7 +4,9 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, describe_healpix, mask_attributes
@@ -15,17 +17,16 @@ from xsphere.model import Model
 from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.notices import OncePerRun
 from xsphere.segmentation.checks import (
+    Options,
     OutputGrid,
-    check_options,
     check_sizes,
     check_values,
     dataset_of,
 )
-from xsphere.segmentation.direct import is_unread
-from xsphere.segmentation.inference import Inference, Precision
-from xsphere.segmentation.layout import regular_block
+from xsphere.segmentation.inference import Precision
+from xsphere.segmentation.jobs import Segmentation, bare, chunked_alike, is_unread
+from xsphere.segmentation.layout import Layout, regular_block
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
-from xsphere.segmentation.paths import Inputs, segmented
 from xsphere.segmentation.record import RunRecord, known_source, run_record
 from xsphere.sources import MissingChunks, as_opened, checked, kept_inputs
 
@@ -146,15 +147,52 @@ def segment(
     >>> bool((lazy == mask).all())
     True
     """
-    inference = Inference(
+    return job(
+        ds,
+        model,
+        output=output,
+        grid=grid,
+        block_size=block_size,
         batch_size=batch_size,
         device=device,
         precision=precision,
         allow_cpu_fallback=allow_cpu_fallback,
-    )
-    check_options(output, grid, block_size, inference)
-    ds = dataset_of(ds)
-    model = Model.load(model)
+        missing_chunks=missing_chunks,
+    ).lazy()
+
+
+def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) -> Segmentation:
+    """The job that `segment` renders: inputs found and checked, nothing of them read.
+
+    Parameters
+    ----------
+    ds : Dataset, str or Path
+        As for `segment`.
+    model : str, Path or Model
+        As for `segment`.
+    **options
+        As for `segment`.
+
+    Returns
+    -------
+    Segmentation
+        ``job(ds, model).lazy()`` is what ``segment(ds, model)`` gives.
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError
+        As for `segment`.
+
+    Examples
+    --------
+    >>> from xsphere.sample import SAMPLE
+    >>> job(SAMPLE, "tc-ar").template.sizes["cells"]
+    12288
+    """
+    from dask.base import tokenize
+
+    chosen = Options(**options)
+    ds, model = dataset_of(ds), Model.load(model)
     matches = matched_variables(ds, model.spec)
     names = [match.array.name for match in matches]
     horizontal = common_grid(ds, names)
@@ -163,31 +201,97 @@ def segment(
     check_values(matches)
     source = known_source(ds, names)
     run = OncePerRun()
-    kept = kept_inputs(ds, model.spec, matches, missing_chunks=missing_chunks, run=run)
-    arrays, block = _strict(ds, model, matches, horizontal, missing_chunks)
+    policy = chosen.missing_chunks
+    kept = kept_inputs(ds, model.spec, matches, missing_chunks=policy, run=run)
+    arrays, block = _strict(ds, model, matches, horizontal, policy)
     readings, conversions = _readings(matches, model.spec.vectors)
     node = SegmentNode(
         ModelHandle.of(model),
         horizontal.grid,
         conversions,
-        output=output,
-        target=horizontal.grid if grid == "source" else None,
-        inference=inference,
+        output=chosen.output,
+        target=horizontal.grid if chosen.grid == "source" else None,
+        inference=chosen.inference,
         parallel=_may_use_all_cores(arrays),
         readings=readings,
         run=run,
     )
-    inputs = Inputs(
-        arrays=arrays,
-        core=horizontal.dims,
-        block=block,
-        kept=None if kept is None else [match.array for match in kept],
-        source=source,
-    )
-    result = segmented(node, inputs, block_size)
-    result = _labelled(result, ds, model, horizontal, output=output, grid=grid)
-    record = run_record(node, names, source, missing_chunks)
-    return result.assign_attrs(xsphere_run=RunRecord.of(record, ds, names))
+    fields = None if kept is None else [match.array for match in kept]
+    found = _cut(node, arrays, fields, horizontal.dims, block, chosen.block_size)
+    record = RunRecord.of(run_record(node, names, source, policy), ds, names)
+    template = _labelled(
+        _template(node, arrays, horizontal.dims),
+        ds,
+        model,
+        horizontal,
+        output=chosen.output,
+        grid=chosen.grid,
+    ).assign_attrs(xsphere_run=record)
+    token = tokenize(source, kept is None, [array.variable._data for array in arrays])
+    return replace(found, template=template, token=token)
+
+
+def _cut(
+    node: SegmentNode,
+    arrays: list[xr.DataArray],
+    kept: list[xr.DataArray] | None,
+    core: tuple[Any, ...],
+    block: int | None,
+    block_size: int | None,
+) -> Segmentation:
+    """A job without labels: what is read and in which blocks."""
+    lazy = any(array.chunks is not None or is_unread(array) for array in arrays)
+    chunked = block is not None or any(array.chunks is not None for array in arrays)
+    if block_size is not None and (chunked or not lazy):
+        raise ValueError(
+            f"block_size={block_size} is for datasets that are neither chunked nor in memory; "
+            "give the path of a store, or choose chunks with ds.chunk(time=...)"
+        )
+    if not lazy:
+        layout = Layout.whole(arrays, core)
+        return Segmentation(node=node, variables=_variables(arrays), layout=layout)
+    layout = Layout.of(arrays, core, node, block or block_size)
+    # the same blocks, so that a run can go on whether there is a cache or not
+    if all(is_unread(array) for array in (*arrays, *(kept or ()))):
+        if kept is not None:
+            arrays, node = kept, _from_model_grid(node)
+            layout = Layout.of(arrays, ("cells",), node, layout.block)
+        variables = tuple(bare(array.variable) for array in arrays)
+        return Segmentation(node=node, variables=variables, layout=layout)
+    alike = chunked_alike(arrays, layout)
+    if kept is not None:
+        alike = [
+            field.variable.chunk(
+                {dim: variable.chunksizes.get(dim, -1) for dim in field.dims},
+                # a kept field knows when it was made; its tasks are named by what they are of
+                token=f"kept-{variable.data.name}",
+            )
+            for field, variable in zip(kept, alike, strict=True)
+        ]
+        node, layout = _from_model_grid(node), replace(layout, core=("cells",))
+    return Segmentation(node=node, variables=tuple(alike), layout=layout)
+
+
+def _variables(arrays: Sequence[xr.DataArray]) -> tuple[xr.Variable, ...]:
+    return tuple(array.variable for array in arrays)
+
+
+def _from_model_grid(node: SegmentNode) -> SegmentNode:
+    """What is done to kept fields: on the model's grid, and without values beyond their ranges."""
+    return replace(node, source=node.model.grid, readings=(), bounded=False)
+
+
+def _template(
+    node: SegmentNode, arrays: Sequence[xr.DataArray], core: tuple[Any, ...]
+) -> xr.DataArray:
+    """Labels along the leading dimensions, around values of no size."""
+    labels = [array.coords.to_dataset().drop_dims(core, errors="ignore") for array in arrays]
+    merged = xr.merge(labels, join="exact", compat="minimal", combine_attrs="drop")
+    made = list(core) if node.target is not None else ["cells"]
+    leading = dict(Layout.whole(arrays, core).leading)
+    dims = [*leading, *(["class"] if node.output == "probability" else []), *made]
+    values = np.broadcast_to(np.zeros((), node.dtype), (*leading.values(), *node.shape))
+    return xr.DataArray(values, merged.coords, dims)
 
 
 def _readings(

@@ -82,14 +82,10 @@ class Layout:
             Whatever the variables, the order of their leading dimensions is that in which they
             are met first.
         """
-        leading = {
-            str(dim): size
-            for array in arrays
-            for dim, size in array.sizes.items()
-            if dim not in core
-        }
-        if not leading:
-            return cls(leading=(), core=core, block=1, read=1)
+        whole = cls.whole(arrays, core)
+        if not whole.leading:
+            return whole
+        leading = dict(whole.leading)
         first, *others = leading
         chunk = _common_chunk(arrays, first)
         n_others = math.prod(leading[dim] for dim in others)
@@ -101,6 +97,18 @@ class Layout:
         wanted = -(-max(node.inference.batch_size, together) // n_others)
         read = _read(arrays, first, min(chunk, block), wanted)
         return cls(leading=tuple(leading.items()), core=core, block=block, read=min(read, block))
+
+    @classmethod
+    def whole(cls, arrays: Sequence[xr.DataArray], core: tuple[str, ...]) -> "Layout":
+        """Layout of variables that are one block."""
+        leading = {
+            str(dim): size
+            for array in arrays
+            for dim, size in array.sizes.items()
+            if dim not in core
+        }
+        n_steps = next(iter(leading.values()), 1)
+        return cls(leading=tuple(leading.items()), core=core, block=n_steps, read=n_steps)
 
     @property
     def dims(self) -> tuple[str, ...]:
