@@ -261,11 +261,13 @@ def _cut(
     alike = chunked_alike(arrays, layout)
     if kept is not None:
         alike = [
-            field.variable.chunk(
+            xr.DataArray(field.variable)
+            .chunk(
                 {dim: variable.chunksizes.get(dim, -1) for dim in field.dims},
                 # a kept field knows when it was made; its tasks are named by what they are of
                 token=f"kept-{variable.data.name}",
             )
+            .variable
             for field, variable in zip(kept, alike, strict=True)
         ]
         node, layout = _from_model_grid(node), replace(layout, core=("cells",))
