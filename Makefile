@@ -20,11 +20,14 @@ $(VENV)/.developing: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/xsphere demo --out demo-output
 
+# the quick tier: each assertion in at least one cheap form
 test: $(VENV)/.developing
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not slow"
 
+# the tier `slow`, and the random examples of Hypothesis in their full number
 test-slow: $(VENV)/.developing
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m slow
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "slow or hypothesis" \
+		--hypothesis-profile thorough
 
 # the oldest versions that pyproject.toml allows, then the newest, each layer once
 bounds:

@@ -18,10 +18,15 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["XSPHERE_CACHE_DIR"], ignore_errors=True)
 
 # the same examples in every run; machines are shared, so time proves nothing
-settings.register_profile(
-    "xsphere", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("xsphere")
+for name, max_examples in (("quick", 25), ("thorough", 100)):
+    settings.register_profile(
+        name,
+        max_examples=max_examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile("quick")
 
 
 @pytest.fixture

@@ -1,25 +1,34 @@
 """Share what is slow to start, a cluster and another interpreter, and the command."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import dask
 import pytest
 
+from tests.tiers import leave_combinations
+
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of the cluster to one process of pytest-xdist: there is one cluster then."""
+    """Start once what tests share: one process of pytest-xdist runs them all.
+
+    Leave most combinations of parameters to the slow tier.
+    """
+    leave_combinations(items)
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+        for shared in ("cluster", "elsewhere", "processes"):
+            if shared in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture
@@ -91,7 +100,15 @@ def elsewhere() -> Iterator[Callable[..., str]]:
         return str(told)
 
     yield run
+    process.kill()
     process.communicate()
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[dict[str, Any]]:
+    """Options for Dask to compute in another process, one for all tests."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield {"scheduler": "processes", "pool": pool}
 
 
 @pytest.fixture

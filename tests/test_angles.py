@@ -4,10 +4,11 @@ import dask.array
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import xsphere
+from tests.tiers import examples
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.conventions.directions import Angle, angle_of
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid, lonlat_to_vectors, tangent_vectors
@@ -67,7 +68,7 @@ def test_a_flow_across_the_poles_keeps_its_direction(method) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(METHODS), st.sampled_from([360.0, 2 * np.pi]))
-@settings(max_examples=10, deadline=None)
+@examples(10)
 def test_phases_go_by_sine_and_cosine(seed, method, turn) -> None:
     source, target = HealpixGrid(2), HealpixGrid(1)
     values = np.random.default_rng(seed).uniform(-turn, 2 * turn, source.n_cells)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import xsphere
+from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model, storm_spec
 from xsphere.conventions import INVALID
 from xsphere.fitting import fit
@@ -192,7 +193,7 @@ def test_the_bundled_model_has_bounds() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i2", "i4", "u2"])
-@settings(max_examples=25)
+@examples(25)
 @given(data=st.data())
 def test_beyond_is_what_lies_outside(dtype: str, data: st.DataObject) -> None:
     kind = np.dtype(dtype)

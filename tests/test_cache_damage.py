@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
 from xsphere.cache import CacheWarning, cache_dir
 from xsphere.cli import app
@@ -147,7 +148,7 @@ DAMAGES: tuple[Callable[[Path], Any], ...] = (
 
 
 @pytest.mark.filterwarnings("ignore::xsphere.entries.CacheWarning")
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@examples(60, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(sorted(RESULTS)),
     number=st.integers(0, 10**6),

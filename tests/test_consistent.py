@@ -8,11 +8,12 @@ from pathlib import Path
 import healpy
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from scipy.special import factorial, lpmv
 
+from tests.tiers import examples
 from xsphere.cache import SharedEntries
 from xsphere.config import set_options
 from xsphere.equivariance import equivariance_error
@@ -554,7 +555,7 @@ class TestSpectrum:
             assert graph.lambda_max <= 20
 
     @given(seed=st.integers(0, 2**32 - 1), k=st.integers(5, 41), n=st.integers(2, 400))
-    @settings(max_examples=30)
+    @examples(30)
     def test_of_parts_too(self, seed: int, k: int, n: int) -> None:
         rng = np.random.default_rng(seed)
         grid = HealpixGrid(3)

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -221,7 +220,7 @@ def test_bits_depend_neither_on_threads_nor_on_the_batch(
             )
 
 
-def test_copies_share_matrices_and_pickles_work_elsewhere(tmp_path: Path) -> None:
+def test_copies_share_matrices_and_pickles_work_elsewhere(tmp_path: Path, elsewhere: Any) -> None:
     network = unet(DIRECTIONAL).eval()
     other = copy.deepcopy(network)
     for one, copied in zip(network.modules(), other.modules(), strict=True):
@@ -237,8 +236,7 @@ def test_copies_share_matrices_and_pickles_work_elsewhere(tmp_path: Path) -> Non
         "with torch.no_grad():\n"
         "    assert torch.equal(network(x), expected)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "network")]
-    subprocess.run(command, check=True, timeout=1800)
+    elsewhere(code, tmp_path / "network")
 
 
 def test_nothing_of_the_graph_is_in_the_state() -> None:
@@ -323,6 +321,8 @@ def test_normalisations_are_asked_again_themselves() -> None:
     assert _Counted.calls == 2
 
 
+# that the other is compiled as well, test_compiled_checkpointing_counts_once asserts
+@pytest.mark.quick("layout1")
 @pytest.mark.parametrize("layout", [LAYOUT, DIRECTIONAL])
 def test_compiled_networks_are_the_networks(layout: UNetLayout) -> None:
     torch.compiler.reset()

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from scipy import sparse
 from torch import Tensor, nn
 
+from tests.tiers import examples
 from xsphere.nn import ChebConv, ConvBlock, SparseOperator, SphereUNet, UNetLayout, pool
 from xsphere.nn.deepsphere import (
     DeepsphereUNet,
@@ -174,7 +175,7 @@ def assert_close(found: Tensor, expected: Array, tolerance: float = 2e-5) -> Non
     assert error <= tolerance * np.abs(expected).max()
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(
     kernel_size=st.integers(1, 5),
     sizes=st.lists(st.integers(1, 9), min_size=2, max_size=2, unique=True),

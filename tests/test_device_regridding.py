@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.nn.fields import FieldRegridder
@@ -37,7 +38,7 @@ def holed(rng: np.random.Generator, n_cells: int, share: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("source", "method"), SOURCES)
-@settings(max_examples=10)
+@examples(10)
 @given(seed=st.integers(0, 2**16), share=st.floats(0.0, 1.0))
 def test_fields_are_those_of_the_cpu(source: Grid, method: Method, seed: int, share: float) -> None:
     field = holed(np.random.default_rng(seed), source.n_cells, share)

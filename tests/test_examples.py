@@ -14,6 +14,8 @@ from scipy import sparse
 
 from xsphere import HealpixGrid, PointGrid, SphereGraph
 
+# one process of pytest-xdist runs the example once
+pytestmark = pytest.mark.xdist_group("examples")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from dask.base import tokenize
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import xsphere
+from tests.tiers import examples
 from xsphere.conventions import describe_healpix, horizontal_grid
 from xsphere.filtering import Kernel, divergence, filter, gradient, power_spectrum, vorticity
 from xsphere.filtering.node import DerivativeNode, FilterNode, SpectrumNode
@@ -372,10 +373,7 @@ def test_nothing_is_computed_and_no_matrix_built_while_building(monkeypatch):
             assert result.chunks[0] == (2, 2, 1)
 
 
-@settings(
-    max_examples=5,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@examples(5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     chunks=st.lists(st.integers(1, 3), min_size=2, max_size=5).filter(lambda c: sum(c) == 5),
     scheduler=st.sampled_from(["synchronous", "threads"]),
@@ -391,9 +389,9 @@ def test_any_chunking_gives_the_same_bits(chunks, scheduler):
         assert found.values.tobytes() == eager[name].values.tobytes(), name
 
 
-def test_dask_processes_give_the_same_bits():
+def test_dask_processes_give_the_same_bits(processes):
     eager, lazy = all_of(field()), all_of(chunked(field(), 3, 2))
-    with dask.config.set(scheduler="processes", num_workers=1):
+    with dask.config.set(processes):
         found = dask.compute(lazy)[0]
     for name, result in found.items():
         assert result.values.tobytes() == eager[name].values.tobytes(), name

@@ -4,12 +4,13 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.polynomial import chebyshev
 from scipy import sparse
 from scipy.special import sph_harm_y
 
+from tests.tiers import examples
 from xsphere.cache import cache_dir
 from xsphere.graph import (
     SphereGraph,
@@ -71,7 +72,7 @@ def test_the_error_is_within_the_tolerance_and_no_term_is_idle(name, tolerance):
     assert np.abs(full[found.size - 1 :]).sum() > 0.9 * tolerance * largest
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.floats(0.1, 1e5))
 def test_polynomials_come_back(terms, lambda_max):
     terms = np.array([*terms, 1.0])
@@ -146,7 +147,7 @@ def test_a_filter_is_the_function_of_each_eigenvalue(name):
     np.testing.assert_allclose(found, fields @ exact.real.T, atol=1e-9)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(1, 40), st.integers(0, 39), st.sampled_from(["f4", "f8"]))
 def test_a_field_does_not_depend_on_its_company(n_fields, which, dtype):
     which = min(which, n_fields - 1)

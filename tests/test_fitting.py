@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from tests.toys import storm_dataset
 from xsphere.fitting import fit
 from xsphere.grids import HealpixGrid
@@ -317,7 +318,7 @@ unit_vectors = st.integers(0, 10**6).map(
 )
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(unit_vectors, st.floats(0.3, 3.0))
 def test_zoom_is_undone_by_its_inverse(centre: np.ndarray, factor: float) -> None:
     points = HealpixGrid(1).centres

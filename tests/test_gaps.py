@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
 from xsphere import (
     events,
@@ -130,7 +131,7 @@ def test_a_step_is_a_gap_if_it_is_unlike_those_near_it(steps: Any, gaps: list[in
         assert found[:: -1 if turned else 1].nonzero()[0].tolist() == gaps
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(gapped_grids(), st.integers(0, 9))
 def test_cells_end_half_a_step_beyond_their_centres(found: Any, seed: int) -> None:
     grid, _ = found
@@ -186,7 +187,7 @@ def test_a_grid_without_a_row_is_not_global() -> None:
 # --- weights
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(gapped_grids())
 def test_every_method_leaves_out_what_no_cell_holds(found: Any) -> None:
     source, _ = found
@@ -204,7 +205,7 @@ def test_every_method_leaves_out_what_no_cell_holds(found: Any) -> None:
     assert pieces.sum() * area == pytest.approx(source.areas.sum(), rel=1e-9)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(gapped_grids())
 def test_no_value_comes_from_beyond_a_gap(found: Any) -> None:
     source, parts = found
@@ -245,7 +246,7 @@ def test_a_part_of_healpix_ends_for_every_method() -> None:
 # --- graphs and derivatives
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(gapped_grids())
 def test_cells_touch_within_parts_alone(found: Any) -> None:
     grid, parts = found
@@ -268,7 +269,7 @@ def test_cells_touch_within_parts_alone(found: Any) -> None:
         np.testing.assert_array_equal(beside, edge)
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(gapped_grids())
 def test_derivatives_and_filters_do_not_bridge_gaps(found: Any) -> None:
     grid, parts = found
@@ -419,7 +420,7 @@ STATIONS = xr.DataArray(
 )
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(
     st.lists(st.tuples(st.floats(-180, 180), st.floats(-90, 90)), min_size=1, max_size=9),
     st.floats(50, 8000),
@@ -538,7 +539,7 @@ def test_scattered_points_have_no_gaps(n: int) -> None:
 
 
 @example(n=4, size=1.0)
-@settings(max_examples=30)
+@examples(30)
 @given(st.integers(1, 40), st.floats(0.5, 30.0))
 def test_points_of_a_region_are_never_the_globe(n: int, size: float) -> None:
     rng = np.random.default_rng(n)

@@ -8,12 +8,13 @@ from itertools import pairwise
 import healpy
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import SphericalVoronoi
 
+from tests.tiers import examples
 from xsphere.config import set_options
 from xsphere.graph import (
     SphereGraph,
@@ -89,7 +90,7 @@ def random_alm(lmax: int) -> np.ndarray:
 
 class TestNearestNeighbours:
     @given(seed=seeds, n_cells=st.integers(3, 60), data=st.data())
-    @settings(max_examples=25, deadline=None)
+    @examples(25)
     def test_equal_brute_force(self, seed: int, n_cells: int, data: st.DataObject) -> None:
         k = data.draw(st.integers(1, n_cells - 1))
         grid = random_points(seed, n_cells)
@@ -126,7 +127,7 @@ class TestNearestNeighbours:
         assert list(ids[61]) == [60, 0]
 
     @given(seed=seeds)
-    @settings(max_examples=10, deadline=None)
+    @examples(10)
     def test_permuting_points_permutes_the_neighbours(self, seed: int) -> None:
         grid = random_points(seed, 50)
         order = np.random.default_rng(seed).permutation(50)
@@ -334,7 +335,7 @@ class TestSphereGraph:
             assert np.isinf(distances[row][~kept]).all()
 
     @given(seed=seeds)
-    @settings(max_examples=5, deadline=None)
+    @examples(5)
     def test_permuting_points_permutes_the_graph(self, seed: int) -> None:
         grid = random_points(seed, 60)
         order = np.random.default_rng(seed).permutation(60)
@@ -569,7 +570,7 @@ class TestAdjacency:
         assert adjacency(LatLonGrid(np.arange(5) * 72.0, [0.0], lat_bounds=[[-90, 90]])).sum() == 20
 
     @given(seed=seeds, n_cells=st.integers(12, 60))
-    @settings(max_examples=15, deadline=None)
+    @examples(15)
     def test_points_touch_where_voronoi_cells_share_an_edge(self, seed: int, n_cells: int) -> None:
         grid = random_points(seed, n_cells)
         voronoi = SphericalVoronoi(grid.centres, threshold=1e-12)

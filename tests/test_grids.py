@@ -6,10 +6,11 @@ from typing import Any
 import healpy
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.tiers import examples
 from xsphere.grids import (
     Grid,
     HealpixGrid,
@@ -79,7 +80,6 @@ def test_longitude_never_rounds_up_to_a_whole_turn(y: float) -> None:
     assert vectors_to_lonlat([1.0, y, 0.0])[0] == 0.0
 
 
-@settings(deadline=None)
 @given(grids)
 def test_cells_have_what_every_grid_has(grid: Grid) -> None:
     assert grid.n_cells == np.prod(grid.shape)
@@ -93,7 +93,6 @@ def test_cells_have_what_every_grid_has(grid: Grid) -> None:
         grid.centres[0] = 0.0
 
 
-@settings(deadline=None)
 @given(st.one_of(healpix_grids(), lat_lon_grids()))
 @example(LatLonGrid(np.linspace(0, 360, 13), np.linspace(90, -90, 7)))
 @example(LatLonGrid(np.linspace(180, -180, 13), np.linspace(-90, 90, 8)))
@@ -106,7 +105,6 @@ def test_centres_are_inside_their_cells(grid: Any) -> None:
     np.testing.assert_array_equal(found, expected.ravel())
 
 
-@settings(deadline=None)
 @given(grids, grids)
 def test_grids_are_equal_when_their_content_is(one: Grid, other: Grid) -> None:
     copy = pickle.loads(pickle.dumps(one))  # of our own making
@@ -197,7 +195,6 @@ def test_the_whole_sphere_has_one_spelling() -> None:
     assert repr(shuffled) == "HealpixGrid(level=1, nested, 48 cells)"
 
 
-@settings(deadline=None)
 @given(lat_lon_grids(), st.lists(st.tuples(longitudes, latitudes), min_size=1, max_size=30))
 def test_boxes_hold_their_points(grid: LatLonGrid, points: Any) -> None:
     lon, lat = np.array(points).T
@@ -318,7 +315,6 @@ def test_a_repeated_column_has_no_area_whatever_its_bounds(sign: int) -> None:
     assert LatLonGrid(lon, [45.0, -45.0], lon_bounds=halves).areas.sum() == pytest.approx(4 * np.pi)
 
 
-@settings(deadline=None)
 @given(st.integers(4, 60), st.integers(0, 99))
 def test_areas_of_points_fill_the_sphere(n_points: int, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -332,7 +328,7 @@ def test_areas_of_points_fill_the_sphere(n_points: int, seed: int) -> None:
     assert doubled.areas[0] == doubled.areas[-1] == pytest.approx(grid.areas[0] / 2, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(point_grids())
 @example(PointGrid([0.0, 10.0, 100.0, 170.0], [0.0, 0.0, 0.0, 0.0]))
 @example(PointGrid([0, -1.5, 0, 328.5], [-5.960464477539063e-08, -40.9, 0, 1.587]))
@@ -396,7 +392,6 @@ def test_polygons_are_part_of_the_grid() -> None:
     assert pickle.loads(pickle.dumps(bare)).lon_bounds is None
 
 
-@settings(deadline=None)
 @given(longitudes, latitudes, st.floats(0.01, 60), st.integers(3, 8), st.integers(0, 99))
 def test_centroids_are_means_over_the_polygon(
     lon: float, lat: float, radius: float, n: int, seed: int

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from tests.toys import storm_dataset, storm_spec
 from xsphere.model.inputs import InputsError, matched_variables
 from xsphere.model.units import UnitsError, unit_conversion
@@ -287,7 +288,7 @@ def test_hostile_units_are_refused_and_quoted_in_short(text: str) -> None:
         assert len(str(caught.value)) < 500
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.text(alphabet="0123456789*^()/. -+eEmskgPad%µ°", max_size=120))
 def test_any_text_is_units_or_refused(text: str) -> None:
     try:

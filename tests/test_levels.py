@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import xdggs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import xsphere
+from tests.tiers import examples
 from tests.toys import storm_dataset
 from xsphere.conventions import classes_of, describe_healpix, horizontal_grid, mask_attributes
 from xsphere.grids import HealpixGrid
@@ -27,7 +28,7 @@ def field(grid: HealpixGrid, n_times: int = 3, seed: int = 0, **attrs: object) -
 
 
 @given(st.integers(0, 3), st.integers(0, 3), st.sampled_from(["nested", "ring"]))
-@settings(max_examples=20)
+@examples(20)
 def test_a_coarse_cell_is_the_mean_of_its_children(level: int, steps: int, scheme: str) -> None:
     import healpy
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from tests.toys import storm_model, storm_spec
 from xsphere.config import set_options
 from xsphere.model import (
@@ -193,7 +194,7 @@ def test_newer_format_is_refused(file: Path) -> None:
         Model.load(edited_spec(file, format=2))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data())
 def test_any_flipped_bit_is_noticed(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -323,7 +324,7 @@ OURS = re.compile(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.data())
 def test_any_specification_is_sound_or_refused_in_our_words(data: st.DataObject) -> None:
     spec = json.loads(json.dumps(SPEC))

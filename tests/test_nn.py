@@ -5,11 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
 from tests.dense import dense_product
+from tests.tiers import examples
 from xsphere.graph import SphereGraph
 from xsphere.grids import HealpixGrid
 from xsphere.nn import (
@@ -38,7 +39,7 @@ def random_matrix(shape: tuple[int, int], seed: int = 0, density: float = 0.3) -
     return sparse.csr_array(sparse.random_array(shape, density=density, rng=rng))
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(1, 4))
 def test_operator_is_the_matrix_product(n: int, m: int, batch: int, channels: int) -> None:
     matrix = random_matrix((n, m), seed=n * 10 + m)

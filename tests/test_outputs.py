@@ -1,5 +1,6 @@
 """No output replaces what is read, or what is not ours; no URL becomes a folder."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -36,19 +37,25 @@ def model(tmp_path: Path) -> Path:
     return storm_model().save(tmp_path / "model.safetensors")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data and a mask of it, made once and copied into the folder of each test."""
+    folder, ds = tmp_path_factory.mktemp("made"), storm_dataset(2).chunk(time=1)
+    ds.to_zarr(folder / "data.zarr", consolidated=False)
+    write_blocks(xsphere.segment(ds, storm_model()), folder / "mask.zarr", workers=1)
+    return folder
+
+
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    path = tmp_path / "in" / "data.zarr"
-    storm_dataset(2).chunk(time=1).to_zarr(path, consolidated=False)
+def data(tmp_path: Path, made: Path) -> Path:
+    path = shutil.copytree(made / "data.zarr", tmp_path / "in" / "data.zarr")
     (tmp_path / "in" / "notes.txt").write_text("precious")
     return path
 
 
 @pytest.fixture
-def mask(tmp_path: Path) -> Path:
-    result = xsphere.segment(storm_dataset(2).chunk(time=1), storm_model())
-    write_blocks(result, tmp_path / "in" / "mask.zarr", workers=1)
-    return tmp_path / "in" / "mask.zarr"
+def mask(tmp_path: Path, made: Path) -> Path:
+    return shutil.copytree(made / "mask.zarr", tmp_path / "in" / "mask.zarr")
 
 
 def content(folder: Path) -> dict[str, Any]:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from tests.stores import counted
+from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model, storm_spec
 from xsphere.blocks import WriteReport, write_blocks
 from xsphere.model import Model
@@ -87,7 +88,7 @@ def made(**changes: Any) -> Plan:
 # what is counted
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     n=st.integers(3, 9),
     steps=st.integers(1, 5),
@@ -257,7 +258,7 @@ def test_without_a_trial_nothing_is_read_or_computed(model: Model, tmp_path: Pat
     assert not seen
 
 
-@settings(max_examples=6, deadline=None)
+@examples(6)
 @given(steps=st.integers(1, 4), block=st.sampled_from([None, 2, 5]), batch=st.integers(1, 3))
 def test_a_trial_reads_what_it_says(
     tmp_path_factory: pytest.TempPathFactory, steps: int, block: int | None, batch: int

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.test_polygons import TILINGS, cube, from_vectors, inside, octahedron, voronoi
+from tests.tiers import examples
 from xsphere.conventions import horizontal_grid
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid, lonlat_to_vectors
 from xsphere.weights import conservative_weights, shares_areas
@@ -40,7 +41,7 @@ def test_means_are_kept_both_ways(source: str, target: str) -> None:
     check_tilings(TILINGS[source], TILINGS[target])
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.integers(8, 60), st.integers(8, 60), st.integers(0, 10**6))
 def test_means_are_kept_between_any_voronoi_cells(n: int, m: int, seed: int) -> None:
     # small cells far between large ones lose digits to their own corners

@@ -7,12 +7,13 @@ import healpy
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import SphericalVoronoi
 
+from tests.tiers import examples
 from xsphere.conventions import horizontal_grid
 from xsphere.grids import (
     Grid,
@@ -144,7 +145,7 @@ def test_octants_are_whole_and_half_base_cells() -> None:
     np.testing.assert_allclose(found, [[0.0, 0.25, 0.25, 1.0]] * 8, atol=1e-9)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.integers(4, 40), st.integers(0, 10**6), st.integers(0, 4))
 def test_any_voronoi_cells_fill_every_cell(n_cells: int, seed: int, level: int) -> None:
     grid, areas = voronoi(n_cells + 4, seed)
@@ -175,7 +176,7 @@ def area_of_ring(radius: float, n: int) -> float:
     return float(2 * n * half - (n - 2) * np.pi)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     st.floats(-180, 360),
     st.sampled_from([-90.0, -89.9, -60.0, -41.8, -5.0, 0.0, 20.0, 41.8, 70.0, 89.99, 90.0]),

@@ -3,9 +3,10 @@
 import healpy
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid, coarsened_points
 from xsphere.weights import conservative_weights, pooling_matrix, unpooling_matrix
 
@@ -123,7 +124,7 @@ def test_points_stand_for_their_voronoi_polygons() -> None:
 
 
 @given(st.integers(4, 80), st.integers(0, 10**6))
-@settings(max_examples=15)
+@examples(15)
 def test_any_stations_can_be_pooled(n_cells: int, seed: int) -> None:
     fine = PointGrid.random(80, seed)
     coarse = coarsened_points(fine, n_cells, seed=seed)

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid
 from xsphere.regions import events, events_to_csv
@@ -179,7 +180,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("name", FLOODS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_events_are_those_of_a_flood_fill(name, data):
     grid, neighbours = FLOODS[name]
     values = np.array(
@@ -220,7 +221,7 @@ def test_events_are_those_of_a_flood_fill(name, data):
 
 
 @given(seed=st.integers(0, 2**32 - 1), min_area=st.floats(0, 3e7))
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @example(seed=0, min_area=0.0)
 def test_order_areas_and_lower_bound(seed, min_area):
     rng = np.random.default_rng(seed)

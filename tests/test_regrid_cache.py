@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from xsphere.cache import CacheWarning
 from xsphere.config import set_options
 from xsphere.housekeeping import cache_entries, clear_cache, damaged_entries, entries_text
@@ -321,7 +322,7 @@ def test_what_changes_after_the_dataset_was_made_is_not_kept(
     assert not block_files(own_cache, "t")
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(st.permutations(["u", "v", "t", "land"]), st.integers(1, 4))
 def test_entries_serve_any_choice_of_variables(
     tmp_path_factory: pytest.TempPathFactory, order: list[str], n: int

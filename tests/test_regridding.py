@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 from dask.base import tokenize
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from xsphere.conventions import (
     INVALID,
     NOT_COMPUTED,
@@ -609,11 +610,7 @@ def test_a_graph_has_one_task_a_block_beside_the_source():
     assert len(dict(optimized.dask)) <= len(dict(before.dask)) + 5
 
 
-@settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@examples(15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     chunks=st.lists(st.integers(1, 3), min_size=3, max_size=7).filter(lambda c: sum(c) == N_TIME),
     level_chunk=st.integers(1, 2),
@@ -704,10 +701,10 @@ def test_a_node_travels_without_weights_and_keeps_its_key():
     assert len(pickle.dumps(node)) < 4000
 
 
-def test_dask_processes_give_the_same():
+def test_dask_processes_give_the_same(processes):
     source = field().chunk(time=4)
     lazy = to_healpix(source, 1)
-    with dask.config.set(scheduler="processes", num_workers=1):
+    with dask.config.set(processes):
         np.testing.assert_array_equal(lazy.compute(), to_healpix(field(), 1))
 
 

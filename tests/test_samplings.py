@@ -8,11 +8,12 @@ import healpy
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial import SphericalVoronoi, cKDTree
 
+from tests.tiers import examples
 from xsphere.grids import (
     HealpixGrid,
     LatLonGrid,
@@ -126,7 +127,7 @@ def test_cubed_sphere_faces_meet_in_equal_corners() -> None:
 
 
 @given(st.integers(1, 3000))
-@settings(max_examples=20)
+@examples(20)
 def test_fibonacci_is_one_point_in_every_zone_of_equal_area(n: int) -> None:
     grid = PointGrid.fibonacci(n)
     zones = np.floor((1 - grid.centres[:, 2]) * n / 2 + 1e-9).astype(int)
@@ -277,7 +278,7 @@ def test_points_without_polygons_are_refused(grid: PointGrid, problem: str) -> N
 
 
 @given(st.floats(0.0, 2e-7), st.integers(2, 5))
-@settings(max_examples=25)
+@examples(25)
 def test_points_that_share_a_place_are_found_however_coordinates_round(y: float, n: int) -> None:
     # 6 cm apart in a row, and one 600 km off
     lon = np.rad2deg(y + np.append(1e-8 * np.arange(n), 0.1))
@@ -292,7 +293,7 @@ def test_points_that_share_a_place_are_found_however_coordinates_round(y: float,
 
 
 @given(st.integers(1, 60), st.integers(0, 5))
-@settings(max_examples=25)
+@examples(25)
 def test_coarsened_points_are_as_far_apart_as_from_the_rest(n_cells: int, seed: int) -> None:
     grid = PointGrid.random(60, seed=9)
     coarse = coarsened_points(grid, n_cells, seed=seed)

@@ -6,7 +6,7 @@ from typing import Any
 import healpy
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
@@ -25,6 +25,7 @@ from tests.test_weights import (
     vortex,
     with_poles,
 )
+from tests.tiers import examples
 from xsphere.grids import (
     Grid,
     HealpixGrid,
@@ -139,6 +140,7 @@ def test_pieces_add_up_to_the_conservative_weights(pair: tuple[Grid, Grid]) -> N
     assert np.isin(weights.sources, columns[weights.targets < n_target]).all()
 
 
+@pytest.mark.quick("irregular", "polar", "era5", "seam", "cyclic", "box", "huge", "tiny", "desc")
 @pytest.mark.parametrize("name", [*LATLON, *REGIONAL])
 def test_centroids_of_boxes_are_means_of_their_points(name: str) -> None:
     grid = {**LATLON, **REGIONAL}[name]
@@ -189,7 +191,7 @@ def test_constant_stays(pair: tuple[Grid, Grid]) -> None:
 
 
 @every_pair
-@settings(max_examples=8)
+@examples(8)
 @given(seed=st.integers(0, 99), kind=st.sampled_from(["noise", "bits", "board", "spike"]))
 def test_no_new_extremes(pair: tuple[Grid, Grid], seed: int, kind: str) -> None:
     n_cells = pair[0].n_cells
@@ -206,7 +208,7 @@ def test_no_new_extremes(pair: tuple[Grid, Grid], seed: int, kind: str) -> None:
     assert result.max() <= values.max() + eps
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(grid=lat_lon_grids(), to_cells=st.booleans(), seed=st.integers(0, 99))
 def test_any_grid_keeps_integral_and_range(grid: LatLonGrid, to_cells: bool, seed: int) -> None:
     source, target = (grid, HealpixGrid(1)) if to_cells else (HealpixGrid(1), grid)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from dask.base import tokenize
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import xsphere
+from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
 from xsphere.model import Model
 from xsphere.nn.training import TrainingOptions
@@ -217,7 +218,7 @@ def test_what_would_have_other_bits_is_not_used(model: Model, reason: str, tmp_p
         assert kept_inputs(chunked, model.spec, matches) is not None
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(st.data())
 def test_kept_fields_can_be_indexed_like_any_other(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

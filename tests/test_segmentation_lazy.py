@@ -15,12 +15,13 @@ import pytest
 import xarray as xr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from xarray.backends import BackendArray
 from xarray.core.indexing import LazilyIndexedArray
 
 from tests.stores import counted
+from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
 from xsphere.grids import HealpixGrid, LatLonGrid
 from xsphere.model import Model
@@ -80,7 +81,7 @@ def real_tasks(array: xr.DataArray) -> int:
     return sum(type(task).__name__ == "Task" for task in graph.values())
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(
     block_size=st.sampled_from([None, 1, 3, 7]), steps=st.integers(1, 5), batch=st.integers(1, 4)
 )

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numcodecs import Blosc
 from zarr.codecs import BloscCodec, ZstdCodec
 
+from tests.tiers import examples
 from xsphere.sources import (
     CorruptChunkError,
     MissingChunkError,
@@ -403,7 +404,7 @@ def test_stores_in_memory_and_zip_files(tmp_path: Path) -> None:
         assert contents(xr.open_zarr(zipped, chunks=None, consolidated=False)) != before
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(
     start=st.integers(0, 7),
     stop=st.integers(1, 8),

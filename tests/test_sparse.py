@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from scipy import sparse
 from torch import Tensor
 
 from tests.dense import dense_convolution, dense_gradients, dense_product, dense_terms
+from tests.tiers import examples
 from xsphere.graph import SphereGraph
 from xsphere.grids import HealpixGrid
 from xsphere.nn.sparse import blocks as block_module
@@ -173,10 +174,7 @@ def test_both_orders_of_work_are_chosen() -> None:
     assert not cpu._has_products_first(bases["gathered"], 8, 8)
 
 
-@settings(
-    max_examples=40,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     n_parents=st.integers(1, 9),
     n_terms=st.integers(2, 5),

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from zarr.storage import LocalStore
 
+from tests.tiers import examples
 from xsphere.blocks import (
     IncompleteStoreError,
     OtherRunError,
@@ -69,9 +70,7 @@ def notices(path: Path) -> bool:
         return True
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_bit_changes_unnoticed(whole: Path, tmp_path: Path, data: Any) -> None:
     path = tmp_path / "m.zarr"

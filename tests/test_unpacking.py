@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zarr import codecs as v3
 
+from tests.tiers import examples
 from xsphere.blocks import verify_store, write_blocks
 from xsphere.sources import CorruptChunkError, checked
 from xsphere.store import UnreadableFileError, open_lazily, open_unread
@@ -135,7 +136,7 @@ def test_damaged_chunks_are_named_whatever_the_codec(
         checked(opened(path)).t.load()
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     name=st.sampled_from(sorted(PACKED)),
     content=st.binary(min_size=1, max_size=300),

@@ -6,10 +6,11 @@ import dask.array
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import xsphere
+from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.conventions.masks import check_no_classes, holds_classes
@@ -354,7 +355,7 @@ def test_a_range_that_holds_for_nothing_is_told() -> None:
     size=st.sampled_from([1, 100, 2**15 + 3]),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=30)
+@examples(30)
 def test_numbers_that_always_stand_for_missing(value, dtype, size, data) -> None:
     at = data.draw(st.integers(0, size - 1))
     values = np.full(size, 3.0, dtype)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 from dask._task_spec import Alias
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiers import examples
 from xsphere.grids import (
     Grid,
     HealpixGrid,
@@ -227,7 +228,7 @@ def test_stations_get_winds() -> None:
         np.testing.assert_allclose(result[name], truth, atol=0.01)
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(chunk=st.integers(1, 3), other=st.integers(1, 3))
 def test_lazy_winds_have_the_same_bits(chunk: int, other: int) -> None:
     ds = winds()

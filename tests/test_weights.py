@@ -8,11 +8,12 @@ from typing import Any
 import healpy
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
 
+from tests.tiers import examples
 from xsphere.config import set_options
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid, lonlat_to_vectors
 from xsphere.weights import (
@@ -190,7 +191,7 @@ def test_conservative_weights_are_a_partition(name: str, level: int) -> None:
         np.testing.assert_allclose(target.areas @ matrix, source.areas, rtol=1e-9, atol=1e-16)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(lat_lon_grids(), lat_lon_grids(), st.integers(0, 4))
 @example(LATLON["huge-boxes"], LATLON["one-box"], 0)
 def test_any_global_grids_share_all_area(a: LatLonGrid, b: LatLonGrid, level: int) -> None:
@@ -218,7 +219,7 @@ def test_rows_sum_to_the_part_that_a_region_covers(name: str) -> None:
     np.testing.assert_allclose(areas, region.areas, rtol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(lat_lon_grids(periodic=False), st.integers(0, 3))
 def test_weights_of_a_part_are_those_of_the_whole(region: LatLonGrid, level: int) -> None:
     n_sphere = 12 * 4**level
@@ -316,7 +317,7 @@ def test_errors_fall_with_the_order_of_the_method(method: str, order: float) -> 
     assert np.abs(orders - order).max() < 0.2
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(lat_lon_grids(), st.sampled_from(sorted(METHODS)), st.integers(0, 3))
 def test_range_is_never_exceeded(grid: LatLonGrid, method: str, level: int) -> None:
     for source, target in ((grid, HealpixGrid(level)), (HealpixGrid(level), grid)):
@@ -698,7 +699,7 @@ def test_application_refuses_what_does_not_fit() -> None:
         apply_mode(matrix, np.zeros(48, np.uint8), classes=[1, 256], fill=-1)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([np.uint8, np.int16, np.int64]))
 def test_mode_is_the_class_of_largest_overlap(seed: int, dtype: Any) -> None:
     matrix = conservative_weights(REGIONAL["box"], HealpixGrid(3))

@@ -81,10 +81,12 @@ def test_01_command_killed_at_random_moments_until_it_is_done(tmp_path: Path) ->
     np.testing.assert_array_equal(open_mask(out), expected)
 
 
-def test_01_writer_killed_again_and_again_until_done(tmp_path: Path) -> None:
+@pytest.mark.quick("2")
+@pytest.mark.parametrize("n_kills", [2, 5])
+def test_01_writer_killed_again_and_again_until_done(tmp_path: Path, n_kills: int) -> None:
     path, chance, done = tmp_path / "m.zarr", seeded(3), [0]
-    for _ in range(3):
-        done.append(done[-1] + chance.randint(2, 6))
+    for _ in range(n_kills):
+        done.append(done[-1] + chance.randint(2, 5))
         process = start_held(THIRTY, path, first=done[-1])
         wait_for(path, done[-1], process)
         process.send_signal(signal.SIGKILL)
@@ -171,10 +173,8 @@ def die_while_writing(folder: Path, chunk: str) -> None:
     Path.replace = deadly  # type: ignore[assignment,method-assign]
 
 
-SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in ("reading", "inferring")]
-
-
-@pytest.mark.parametrize("moment", [*SLOW, "writing", "between two writes"])
+@pytest.mark.quick("writing")
+@pytest.mark.parametrize("moment", ["reading", "inferring", "writing", "between two writes"])
 def test_02_worker_killed_while(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -203,6 +203,7 @@ def test_02_worker_killed_while(
             assert (out / chunk_file.relative_to(alone)).read_bytes() == chunk_file.read_bytes()
 
 
+@pytest.mark.slow
 def test_02_killed_worker_does_no_harm(tmp_path: Path, cluster: Any) -> None:
     path = tmp_path / "m.zarr"
     write_blocks(mask(Deadly(tmp_path, 7), 12, 1), path, client=cluster)
@@ -295,6 +296,7 @@ def test_03_errors_of_blocks_come_back_from_a_cluster(tmp_path: Path, cluster: A
     assert verify_store(path).ok
 
 
+@pytest.mark.quick("15")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_30_stopped_by_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     path = tmp_path / "m.zarr"

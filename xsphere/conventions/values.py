@@ -43,8 +43,13 @@ class ValidRangeWarning(UserWarning):
 
     Examples
     --------
-    >>> issubclass(ValidRangeWarning, UserWarning)
-    True
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as told:
+    ...     warnings.simplefilter("always")
+    ...     Reading(name="t", low=200.0, high=350.0)(np.array([10.0, 20.0]))
+    array([nan, nan])
+    >>> print(str(told[0].message).split(":")[0])
+    no value of 't' is within its valid range, 200 to 350
     """
 
 

@@ -84,6 +84,15 @@ class SourceChangedError(ValueError):
 
     Examples
     --------
-    >>> issubclass(SourceChangedError, ValueError)
-    True
+    >>> from tempfile import TemporaryDirectory
+    >>> import xarray as xr
+    >>> from xsphere.sources.reads import unchanged
+    >>> from xsphere.store import open_unread
+    >>> ds = xr.Dataset({"t": ("x", [1.0, 2.0])})
+    >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     _ = ds.to_zarr(folder, consolidated=False)
+    ...     with unchanged(open_unread(folder)):
+    ...         _ = (ds + 1).to_zarr(folder, mode="w", consolidated=False)
+    Traceback (most recent call last):
+    xsphere.sources.errors.SourceChangedError: [...] changed while it was read, ...
     """

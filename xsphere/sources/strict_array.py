@@ -182,8 +182,15 @@ class NamedArray(BackendArray):
 
     Examples
     --------
-    >>> issubclass(NamedArray, BackendArray)
-    True
+    >>> class Truncated(BackendArray):
+    ...     shape, dtype = (2,), np.dtype("f4")
+    ...
+    ...     def __getitem__(self, key):
+    ...         raise RuntimeError("file is truncated")
+    >>> from xarray.core.indexing import BasicIndexer
+    >>> NamedArray(Truncated(), "t", "a.nc")[BasicIndexer((slice(2),))]  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    xsphere.sources.errors.CorruptChunkError: variable 't', ... cannot be read (file is truncated)...
     """
 
     def __init__(self, stored: Any, variable: str, path: str) -> None:
