@@ -190,7 +190,7 @@ class NamedArray(BackendArray):
     >>> from xarray.core.indexing import BasicIndexer
     >>> NamedArray(Truncated(), "t", "a.nc")[BasicIndexer((slice(2),))]  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    xsphere.sources.errors.CorruptChunkError: variable 't', ... cannot be read (file is truncated)...
+    xsphere.sources.errors.CorruptChunkError: ... it cannot be read (file is truncated)...
     """
 
     def __init__(self, stored: Any, variable: str, path: str) -> None:
