@@ -500,6 +500,7 @@ class TestLaplacian:
         assert (change < 0.01 * without.matrix.diagonal()).all()
         assert together.n_changed < without.n_changed + 10
 
+    @pytest.mark.quick("8-0.012")
     @pytest.mark.parametrize(("k", "aim"), [(8, 0.012), (20, 0.0027), (40, 0.001)])
     def test_errors_at_nside_32(self, k: int, aim: float) -> None:
         grid, degrees = HealpixGrid(5), np.arange(5, 91)

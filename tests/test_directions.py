@@ -238,6 +238,7 @@ def test_a_turn_about_another_axis_turns_the_directions() -> None:
     np.testing.assert_allclose(after[4], before[4], atol=1e-8)
 
 
+@pytest.mark.quick("8")
 @pytest.mark.parametrize("k", [8, 20])
 def test_entries_are_of_one_size_at_all_levels(k: int) -> None:
     norms = [

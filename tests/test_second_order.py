@@ -157,6 +157,7 @@ def test_centroids_of_cells_are_means_of_their_points(level: int) -> None:
     assert np.abs(cell_centroids(grid) - sampled).max() < 4e-4 / 2**level
 
 
+@pytest.mark.quick("irregular", "polar")
 @pytest.mark.parametrize("name", ["era5-like", "irregular", "polar", "gaussian"])
 def test_offsets_lead_to_the_middle_of_the_overlap(name: str) -> None:
     grid, healpix = {**LATLON, **REGIONAL}[name], HealpixGrid(2)

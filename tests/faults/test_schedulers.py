@@ -17,6 +17,7 @@ from xsphere.blocks.silence import SilentWorkerWarning, Watch
 from xsphere.segmentation import segment
 
 
+@pytest.mark.slow
 def test_27_cluster_writes_the_same_bytes(tmp_path: Path, cluster: Any) -> None:
     report = write_blocks(mask(n=30, block=2), tmp_path / "c.zarr", client=cluster)
     assert report.written == 15
