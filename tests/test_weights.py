@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import healpy
 import numpy as np
@@ -13,15 +13,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import sparse
 
+import xsphere
 from tests.tiers import examples
 from xsphere.config import set_options
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid, lonlat_to_vectors
 from xsphere.weights import (
+    FieldMethod,
+    RegridMethod,
     apply_mode,
     apply_weights,
     bilinear_weights,
     conservative_weights,
+    method_table,
     nearest_weights,
+    regrid_fields,
     regridding_weights,
 )
 
@@ -485,7 +490,7 @@ def test_methods_say_what_they_cannot_do() -> None:
     for source, target in ((points, HealpixGrid(0)), (HealpixGrid(0), points)):
         with pytest.raises(ValueError, match=r"without bounds; give .*'nearest'"):
             conservative_weights(source, target)
-    with pytest.raises(ValueError, match=r"one of \['nearest', .*'inverse_distance'\], got"):
+    with pytest.raises(ValueError, match=r"one of \['conservative', .*'inverse_distance'\], got"):
         regridding_weights(HealpixGrid(0), HealpixGrid(0), method="cubic")  # type: ignore[arg-type]
 
 
@@ -748,3 +753,34 @@ def test_compiling_leaves_the_options_of_numba_alone() -> None:
     with pytest.raises(numba.TypingError):
         compiled(function)("no number")
     assert before == numba.config.SLP_VECTORIZE
+
+
+def test_methods_have_one_entry_each():
+    assert set(get_args(RegridMethod)) == {"auto", *method_table.METHODS}
+    assert set(get_args(FieldMethod)) == {
+        name for name, entry in method_table.METHODS.items() if entry.weights is not None
+    }
+    for name, entry in method_table.METHODS.items():
+        assert f'``"{name}"`` {entry.summary.split()[0]}' in " ".join(
+            str(xsphere.regrid.__doc__).split()
+        )
+
+
+@pytest.mark.parametrize("method", get_args(FieldMethod))
+def test_every_method_keeps_constants_and_what_its_entry_says(method):
+    source, target = equiangular(10.0), HealpixGrid(2)
+    entry = method_table.METHODS[method]
+    field = np.random.default_rng(0).standard_normal(source.n_cells)
+    ones, made = (
+        regrid_fields(values, source, target, method=method)
+        for values in (np.ones(source.n_cells), field)
+    )
+    np.testing.assert_allclose(ones, 1.0, rtol=1e-12)
+    assert made.min() >= field.min()
+    assert made.max() <= field.max()
+    assert entry.keeps_values == np.isin(made, field).all()
+    kept = np.isclose((made * target.areas).sum(), (field * source.areas).sum(), rtol=1e-9)
+    assert kept == (entry.cell_methods == "mean")
+    if not entry.is_matrix:
+        with pytest.raises(ValueError, match="are no matrix"):
+            regridding_weights(source, target, method=method)

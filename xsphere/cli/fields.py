@@ -47,7 +47,7 @@ def regrid(
     method: Annotated[
         str,
         typer.Option(
-            help="auto, conservative, conservative2, bilinear, nearest, inverse_distance or mode."
+            help="auto, conservative, bilinear, nearest, mode and others: a wrong name lists them."
         ),
     ] = "auto",
     ellipsoid: Annotated[

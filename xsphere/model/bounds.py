@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from xsphere.grids import Grid
 from xsphere.model.units import UnitsError, unit_conversion
 from xsphere.notices import OncePerRun, shortened, warn_user
-from xsphere.weights import FieldMethod, regrid_fields
+from xsphere.weights import METHODS, FieldMethod, regrid_fields
 
 Bounds = tuple[float, float]
 
@@ -261,6 +261,6 @@ def touched_cells(
     if source == target:
         return where
     # cells with no source at all are NaN, which is not more than 0
-    linear: FieldMethod = "conservative" if method == "conservative2" else method
+    linear: FieldMethod = method if METHODS[method].is_matrix else "conservative"
     share = regrid_fields(where.astype(np.float32), source, target, method=linear)
     return np.asarray(share > 0.0)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from xsphere.cache import SharedEntries
 from xsphere.grids import Grid
 from xsphere.nn.operator import SparseOperator
-from xsphere.weights import Method, regridding_weights
+from xsphere.weights import FieldMethod, regridding_weights
 from xsphere.weights.apply import PART_TOLERANCE
 from xsphere.weights.vectors import local_frame
 
@@ -25,8 +25,8 @@ class FieldRegridder(nn.Module):
     ----------
     source, target : Grid
         Cells from and to which values go.
-    method : {"nearest", "bilinear", "conservative", "inverse_distance"}
-        See `regridding_weights`.
+    method : str
+        One whose weights are a matrix, see `regridding_weights`.
     min_valid_fraction : float
         Part of a target cell that must have values.
 
@@ -43,7 +43,7 @@ class FieldRegridder(nn.Module):
     """
 
     def __init__(
-        self, source: Grid, target: Grid, *, method: Method, min_valid_fraction: float = 0.5
+        self, source: Grid, target: Grid, *, method: FieldMethod, min_valid_fraction: float = 0.5
     ) -> None:
         super().__init__()
         matrix = regridding_weights(source, target, method=method)
@@ -99,14 +99,16 @@ class FieldRegridder(nn.Module):
         return first, second
 
     @classmethod
-    def shared(cls, source: Grid, target: Grid, *, method: Method, device: str) -> "FieldRegridder":
+    def shared(
+        cls, source: Grid, target: Grid, *, method: FieldMethod, device: str
+    ) -> "FieldRegridder":
         """The one regridder between two grids that this process has on a device.
 
         Parameters
         ----------
         source, target : Grid
             Grids.
-        method : {"nearest", "bilinear", "conservative", "inverse_distance"}
+        method : str
             See `regridding_weights`.
         device : str
             A torch device.

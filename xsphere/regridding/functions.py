@@ -8,7 +8,7 @@ from xsphere.conventions import HorizontalGrid, horizontal_grid, with_max_distan
 from xsphere.conventions.base import Labelled
 from xsphere.grids import Ellipsoid, Grid, HealpixGrid, IndexingScheme, LatLonGrid
 from xsphere.regridding.labelled import regridded
-from xsphere.regridding.node import MissingPolicy, RegridMethod, Rules
+from xsphere.regridding.node import MissingPolicy, Rules
 from xsphere.regridding.places import (
     checked_level,
     covered_cells,
@@ -18,10 +18,12 @@ from xsphere.regridding.places import (
     place_on,
 )
 from xsphere.regridding.vectors import Vectors
+from xsphere.weights.method_table import RegridMethod, with_methods
 
 Extent = Literal["global", "source"]
 
 
+@with_methods
 def regrid(
     obj: Labelled,
     target: Grid,
@@ -42,13 +44,8 @@ def regrid(
         through; bounds and other coordinates along them are dropped.
     target : Grid
         Where values go.
-    method : {"auto", "conservative", "conservative2", "bilinear", "nearest", \
-"inverse_distance", "mode"}
-        ``"conservative"`` keeps area integrals; ``"conservative2"`` does so too, more accurately
-        for smooth fields and without new extremes, but takes several times as long.
-        ``"bilinear"`` is the most accurate for smooth fields where the target is not coarser.
-        ``"inverse_distance"`` weighs the four nearest centres, and serves points; ``"nearest"``
-        takes one; ``"mode"`` takes the class that covers most of a cell.
+    method : str
+        <methods>.
         ``"auto"`` chooses for every variable: mode for booleans and classes, which are integers
         with ``flag_values`` (see `xsphere.conventions.masks.holds_classes`); from points without
         cell bounds nearest; conservative for fluxes, precipitation and sums (by ``standard_name``

@@ -28,15 +28,8 @@ from xsphere.regridding.methods import definite_methods
 from xsphere.regridding.node import RegridNode, Rules, VectorNode
 from xsphere.regridding.places import Place
 from xsphere.regridding.vectors import Vectors, check_vector_methods, vector_pairs
+from xsphere.weights import METHODS
 
-_CELL_METHODS = {
-    "conservative": "mean",
-    "conservative2": "mean",
-    "bilinear": "point",
-    "inverse_distance": "point",
-    "nearest": "point",
-    "mode": "mode",
-}
 _STALE_ATTRIBUTES = {
     "grid_mapping",
     "cell_measures",
@@ -187,7 +180,7 @@ def regrid_node(
         source=source, target=target, rules=rules, dtype=dtype, angle=angle, name=str(variable.name)
     )
     reading = reading_of(variable)
-    if rules.method in ("mode", "nearest"):
+    if METHODS[rules.method].keeps_values:
         reading = replace(reading, classes=())
     if rules.method == "mode":
         reading = replace(reading, fills=())
@@ -226,7 +219,7 @@ def _declare(
 
 def _attributes(variable: xr.DataArray, target: Grid, how: str, method: str) -> dict[str, Any]:
     """Those of the variable that still hold, and what was done."""
-    labels = method in ("mode", "nearest") and variable.dtype.kind != "b"
+    labels = METHODS[method].keeps_values and variable.dtype.kind != "b"
     stale = _STALE_ATTRIBUTES
     if method == "mode" and variable.dtype.kind in "iu":
         # the label of missing cells stays what it is
@@ -234,7 +227,7 @@ def _attributes(variable: xr.DataArray, target: Grid, how: str, method: str) -> 
     if has_flags(variable) and not (labels or holds_classes(variable)):
         stale = stale | set(FLAG_ATTRIBUTES)
     attributes = {k: v for k, v in variable.attrs.items() if k not in stale}
-    done = f"area: {_CELL_METHODS[method]} ({how} regridding to {_title(target)})"
+    done = f"area: {METHODS[method].cell_methods} ({how} regridding to {_title(target)})"
     return attributes | {"cell_methods": f"{attributes.get('cell_methods', '')} {done}".strip()}
 
 
@@ -291,7 +284,7 @@ def _encoding(
     if stored.kind not in "iu" or dtype.kind != "f":
         return kept
     holds_missing = "_FillValue" in kept or "missing_value" in kept or source.is_global
-    holds_fractions = "scale_factor" in kept or rules.method in ("mode", "nearest")
+    holds_fractions = "scale_factor" in kept or METHODS[rules.method].keeps_values
     return kept if holds_missing and holds_fractions else {}
 
 

@@ -10,8 +10,8 @@ import xarray as xr
 from xsphere.conventions.masks import holds_classes
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.notices import shortened
-from xsphere.regridding.node import RegridMethod
-from xsphere.weights import FieldMethod, shares_areas
+from xsphere.weights import METHODS, FieldMethod, RegridMethod, shares_areas
+from xsphere.weights.method_table import check_possible
 
 # Sums over time or area, and what flows through an area: their integral is what matters.
 _INTEGRATED = re.compile(
@@ -45,32 +45,15 @@ def definite_methods(
     averaged = [
         name
         for name, chosen in methods.items()
-        if chosen not in ("mode", "nearest") and holds_classes(variables[name])
+        if not METHODS[chosen].keeps_values and holds_classes(variables[name])
     ]
     if averaged:
         raise ValueError(
             f"flags cannot be averaged, but method {shortened(method)} was asked for variables "
             f"{averaged} with flag_values; use method='auto' or 'mode'"
         )
-    if method == "bilinear" and isinstance(source, PointGrid):
-        raise ValueError(
-            f"method 'bilinear' is not possible from {source}; use 'inverse_distance' or 'nearest'"
-        )
-    points = isinstance(source, PointGrid) or isinstance(target, PointGrid)
-    if isinstance(source, HealpixGrid) and isinstance(target, HealpixGrid):
-        # cells of another figure are polygons
-        points = source.figure != target.figure
-    if method == "conservative2" and points:
-        raise ValueError(
-            f"method 'conservative2' is between HealpixGrid and LatLonGrid, got {source} and "
-            f"{target}; use 'conservative' where the points have cell bounds"
-        )
-    if method == "conservative" and not shares_areas(source, target):
-        raise ValueError(
-            f"method 'conservative' needs cells with edges, got {source} and {target}; give a "
-            "PointGrid lon_bounds and lat_bounds (a Dataset holds them as CF bounds or a UGRID "
-            "mesh, a DataArray loses them), or use 'nearest' or 'inverse_distance'"
-        )
+    for chosen in set(methods.values()):
+        check_possible(chosen, source, target)
     return methods
 
 
@@ -80,11 +63,7 @@ def method_from(source: Grid, wanted: FieldMethod) -> FieldMethod:
         return wanted
     if not source.has_bounds:
         return "nearest"
-    standing: dict[FieldMethod, FieldMethod] = {
-        "bilinear": "inverse_distance",
-        "conservative2": "conservative",
-    }
-    return standing.get(wanted, wanted)
+    return METHODS[wanted].from_points or wanted
 
 
 def _is_integrated(variable: xr.DataArray) -> bool:

@@ -1,7 +1,7 @@
 """What a task runs: it knows two grids and a method, and looks its weights up where it runs."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypedDict, cast, get_args
+from typing import Any, TypedDict, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,8 @@ from xsphere.conventions.masks import check_flags
 from xsphere.grids import Grid
 from xsphere.grids.travel import Travelling
 from xsphere.weights.apply import Missing, check_missing_policy
-from xsphere.weights.fields import FieldMethod
+from xsphere.weights.method_table import FieldMethod, RegridMethod
 
-RegridMethod = Literal[
-    "auto", "nearest", "bilinear", "conservative", "conservative2", "inverse_distance", "mode"
-]
 MissingPolicy = Missing
 
 # Part of every task's key: raise it when results change for the same weights.

@@ -2,14 +2,14 @@
 
 from xsphere.weights.apply import apply_mode, apply_weights
 from xsphere.weights.conservative import conservative_weights
-from xsphere.weights.fields import FieldMethod, regrid_fields
 from xsphere.weights.interpolation import (
     bilinear_weights,
     inverse_distance_weights,
     nearest_weights,
 )
+from xsphere.weights.method_table import METHODS, FieldMethod, Method, RegridMethod, shares_areas
 from xsphere.weights.pooling import pooling_matrix, unpooling_matrix
-from xsphere.weights.regridding import Method, regridding_pieces, regridding_weights, shares_areas
+from xsphere.weights.regridding import regrid_fields, regridding_pieces, regridding_weights
 from xsphere.weights.second_order import (
     SecondOrderWeights,
     apply_second_order,
@@ -18,8 +18,10 @@ from xsphere.weights.second_order import (
 from xsphere.weights.vectors import regrid_vectors
 
 __all__ = [
+    "METHODS",
     "FieldMethod",
     "Method",
+    "RegridMethod",
     "SecondOrderWeights",
     "apply_mode",
     "apply_second_order",

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from xsphere.cache import SharedEntries
 from xsphere.grids import Grid, tangent_vectors
 from xsphere.weights.apply import Missing, result_dtype
-from xsphere.weights.fields import FieldMethod, regrid_fields
+from xsphere.weights.method_table import FieldMethod
+from xsphere.weights.regridding import regrid_fields
 
 # Fields at a time: their three components fill the lanes of a product.
 VECTORS_AT_ONCE = 5
@@ -40,7 +41,7 @@ def regrid_vectors(
         Components; a vector is missing where either of them is.
     source, target : Grid
         Cells from and to which values go.
-    method : {"nearest", "bilinear", "conservative", "conservative2", "inverse_distance"}
+    method : str
         See `regrid_fields`.
     missing, min_valid_fraction
         See `apply_weights`.
