@@ -102,7 +102,7 @@ def test_processes_give_the_same_bytes(
 
 def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path, in_shell: Any) -> None:
     data, out = tmp_path / "long.zarr", tmp_path / "mask.zarr"
-    storm_dataset(n_times=8).to_zarr(data, consolidated=False)
+    storm_dataset(n_times=40).to_zarr(data, consolidated=False)
     arguments = ["segment", data, out, "--model", model, "--block-size", 1]
     run = start_held(COMMAND, *arguments, first=2, until=tmp_path / "go")
     wait_for(out, 2, run)
@@ -115,7 +115,7 @@ def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path, in_shel
         open_mask(out)
     done = in_shell(*arguments)
     assert done.returncode == 0, done.stderr
-    assert open_mask(out).sizes["time"] == 8
+    assert open_mask(out).sizes["time"] == 40
 
 
 def test_cluster_options_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
