@@ -25,7 +25,6 @@ from xsphere import (
 )
 from xsphere.conventions import mask_attributes, with_max_distance
 from xsphere.graph import SphereGraph, adjacency
-from xsphere.graph.named import named_adjacency
 from xsphere.grids import EARTH_RADIUS_KM, HealpixGrid, LatLonGrid, PointGrid, lonlat_to_vectors
 from xsphere.grids.reach import spread_of
 from xsphere.grids.spacing import gaps_of
@@ -264,7 +263,7 @@ def test_cells_touch_within_parts_alone(found: Any) -> None:
     found_here = matrix.toarray()
     np.testing.assert_array_equal(found_here[away][:, away], near[away][:, away])
     if not (np.abs(lat) > 89).any():
-        beside = named_adjacency("khasanova2017", grid, 4, None).toarray() > 0
+        beside = SphereGraph(grid, 4, weights="khasanova2017").adjacency.toarray() > 0
         edge = near & ((apart < 0.01) | (np.abs(lat[:, None] - lat) < 0.01))
         np.testing.assert_array_equal(beside, edge)
 

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import threading
 from itertools import pairwise
+from typing import get_args
 
 import healpy
 import numpy as np
@@ -17,7 +18,9 @@ from scipy.spatial import SphericalVoronoi
 from tests.tiers import examples
 from xsphere.config import set_options
 from xsphere.graph import (
+    WEIGHTINGS,
     SphereGraph,
+    Weights,
     adjacency,
     divergence_matrices,
     gradient_matrices,
@@ -397,6 +400,13 @@ class TestSphereGraph:
         loaded = pickle.loads(content)
         assert loaded == graph
         assert digest(loaded.scaled_laplacian) == digest(graph.scaled_laplacian)
+
+    def test_kinds_have_one_entry_each(self) -> None:
+        assert list(get_args(Weights)) == list(WEIGHTINGS)
+        documented = " ".join(str(SphereGraph.__doc__).split())
+        for name, entry in WEIGHTINGS.items():
+            assert f'``"{name}"``: {entry.summary}' in documented
+            assert (entry.fitted is None) != (entry.adjacency is None)
 
     def test_invalid_options_name_the_valid_ones(self) -> None:
         grid = HealpixGrid(1)

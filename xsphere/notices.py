@@ -4,16 +4,17 @@ import os
 import re
 import reprlib
 import sys
+import textwrap
 import threading
 import uuid
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -156,6 +157,50 @@ def warn_user(message: str, category: type[Warning]) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+class _Entry(Protocol):
+    """An entry of a table of choices."""
+
+    @property
+    def summary(self) -> str:
+        """A line for users."""
+
+
+Documented = TypeVar("Documented", bound=Callable[..., Any])
+
+
+def listing(table: Mapping[str, _Entry]) -> Callable[[Documented], Documented]:
+    """Decorator that lists the entries of a table where a docstring says ``<table>``.
+
+    Parameters
+    ----------
+    table : mapping
+        Choices by name, each with a `summary`.
+
+    Returns
+    -------
+    callable
+        Takes a function or class and gives it back.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> @listing({"near": SimpleNamespace(summary="the nearest")})
+    ... def find(how):
+    ...     '''<table>.'''
+    >>> find.__doc__
+    '``"near"``: the nearest.'
+    """
+    lines = "; ".join(f'``"{name}"``: {entry.summary}' for name, entry in table.items())
+    text = textwrap.fill(lines, 98, initial_indent=" " * 8, subsequent_indent=" " * 8).lstrip()
+
+    def listed(documented: Documented) -> Documented:
+        if documented.__doc__:
+            documented.__doc__ = documented.__doc__.replace("<table>", text)
+        return documented
+
+    return listed
 
 
 @contextmanager

@@ -8,11 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from xsphere.equivariance.checks import checked_degrees, highest_degree
 from xsphere.equivariance.measure import Method, equivariance_error
 from xsphere.equivariance.result import EquivarianceError
-from xsphere.graph import SphereGraph, Weights
+from xsphere.graph import WEIGHTINGS, SphereGraph, Weights
 from xsphere.grids import Grid
-
-# Graphs that join a fixed number of cells.
-FIXED_K = {"perraudin2019": 8, "khasanova2017": 4}
 
 
 def graph_errors(
@@ -57,12 +54,17 @@ def graph_errors(
     graphs = {
         f"{name} k={k}": SphereGraph(grid, k=k, weights=name)
         for name in weights
-        for k in ([FIXED_K[name]] if name in FIXED_K else neighbours)
+        for k in _numbers_of_neighbours(name, neighbours)
     }
     return {
         name: equivariance_error(graph.laplacian, grid, chosen, method=method, seed=seed)
         for name, graph in graphs.items()
     }
+
+
+def _numbers_of_neighbours(weights: str, wanted: Sequence[int]) -> Sequence[int]:
+    only = WEIGHTINGS[weights].only_k if weights in WEIGHTINGS else None
+    return wanted if only is None else [only]
 
 
 def errors_text(errors: Mapping[str, EquivarianceError]) -> str:

@@ -4,11 +4,13 @@ from xsphere.graph.derivatives import divergence_matrices, gradient_matrices, vo
 from xsphere.graph.directions import directional_matrices
 from xsphere.graph.laplacians import LaplacianType, laplacian, spectrum_bound
 from xsphere.graph.neighbours import nearest_neighbours
-from xsphere.graph.sphere_graph import SphereGraph, Weights
+from xsphere.graph.sphere_graph import SphereGraph
 from xsphere.graph.touching import adjacency
+from xsphere.graph.weightings import WEIGHTINGS, Weights
 from xsphere.graph.width import kernel_width
 
 __all__ = [
+    "WEIGHTINGS",
     "LaplacianType",
     "SphereGraph",
     "Weights",

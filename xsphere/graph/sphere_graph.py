@@ -7,7 +7,7 @@ the cache, and on every CPU of one kind.
 
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from scipy import sparse
 
 from xsphere.cache import SharedEntries, cached, content_key
 from xsphere.compressed import compressed_rows
-from xsphere.graph.consistent import LEAST_NEIGHBOURS, consistent_laplacian
 from xsphere.graph.laplacians import (
     LaplacianType,
     check_laplacian_type,
@@ -26,18 +25,17 @@ from xsphere.graph.laplacians import (
     off_diagonal,
     spectrum_bound,
 )
-from xsphere.graph.named import check_named, joined_cells, named_adjacency
 from xsphere.graph.neighbours import Nearest, check_neighbour_count
-from xsphere.graph.profiles import profiles_digest
+from xsphere.graph.weightings import WEIGHTINGS, Weighting, Weights
 from xsphere.grids import Grid, HealpixGrid
-from xsphere.notices import shortened
+from xsphere.notices import listing, shortened
 
-Weights = Literal["consistent", "gaussian", "perraudin2019", "khasanova2017"]
 # part of every key: raise it when a graph of the same options comes out otherwise
 GRAPH_FORMAT = 4
 _shared = SharedEntries(16)
 
 
+@listing(WEIGHTINGS)
 @dataclass(frozen=True, eq=False, repr=False)
 class SphereGraph:
     """The cells of a grid joined to their neighbours, with the Laplacian that filters on it.
@@ -72,11 +70,8 @@ class SphereGraph:
     k : int
         Number of neighbours, below the number of cells (of the whole sphere for HEALPix); at
         least 5 for ``"consistent"``.
-    weights : {"consistent", "gaussian", "perraudin2019", "khasanova2017"}
-        The first two as above. ``"perraudin2019"``: the 8 (for 24 cells 7) neighbours that touch
-        a HEALPix cell, ``w = exp(-d**2 / (2 mean(d**2)))`` [2]_; k is 8. ``"khasanova2017"``: the
-        cells to the north, south, east and west on a longitude-latitude grid, not across a
-        pole, ``w = 1 / d`` [3]_; k is 4.
+    weights : str
+        <table>.
     kernel_width : float, optional
         Sigma in radians. By default that of `kernel_width` for ``"gaussian"``, and
         ``sqrt(2 ln2 mean(d**2))`` for ``"perraudin2019"``. For ``"consistent"`` the rows then act
@@ -125,18 +120,11 @@ class SphereGraph:
     def __post_init__(self) -> None:
         if not isinstance(self.grid, Grid):
             raise TypeError(f"grid must be a Grid, such as HealpixGrid(6), got {self.grid!r}")
-        if self.weights not in get_args(Weights):
-            raise ValueError(
-                f"weights must be one of {list(get_args(Weights))}, got {self.weights!r}"
-            )
+        if self.weights not in WEIGHTINGS:
+            raise ValueError(f"weights must be one of {list(WEIGHTINGS)}, got {self.weights!r}")
         check_laplacian_type(self.laplacian_type)
         check_neighbour_count(_whole(self.grid), self.k)
-        if self.weights == "consistent" and self.k < LEAST_NEIGHBOURS:
-            raise ValueError(
-                f"weights='consistent' needs k of at least {LEAST_NEIGHBOURS}, got {self.k}; use "
-                "more neighbours or weights='gaussian'"
-            )
-        check_named(self.weights, self.grid, self.k)
+        self._weighting.check(self.weights, self.grid, self.k)
         object.__setattr__(self, "k", int(self.k))
         if self.kernel_width is not None:
             width = float(self.kernel_width)
@@ -145,6 +133,10 @@ class SphereGraph:
                     f"kernel_width must be positive and finite, got {shortened(width)}"
                 )
             object.__setattr__(self, "kernel_width", width)
+
+    @property
+    def _weighting(self) -> Weighting:
+        return WEIGHTINGS[self.weights]
 
     @property
     def n_cells(self) -> int:
@@ -175,8 +167,8 @@ class SphereGraph:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the grid and the options, the same in every process."""
-        fitted_to = profiles_digest() if self.weights == "consistent" else ""
-        return content_key("graph", GRAPH_FORMAT, fitted_to, self.grid.fingerprint, self.spec())
+        version = self._weighting.version()
+        return content_key("graph", GRAPH_FORMAT, version, self.grid.fingerprint, self.spec())
 
     @cached_property
     def neighbours(self) -> Nearest:
@@ -185,7 +177,7 @@ class SphereGraph:
         Both of shape (n_cells, k), nearest first. A neighbour that the grid lacks has id -1 and an
         infinite distance.
         """
-        ids, distances = joined_cells(self.weights, _whole(self.grid), self.k)
+        ids, distances = self._weighting.neighbours(_whole(self.grid), self.k)
         if isinstance(self.grid, HealpixGrid) and not self._is_whole:
             ids = ids[self._whole_cells]
             ids = np.where(ids < 0, -1, self.grid.positions_of(ids)).astype(np.int32)
@@ -225,7 +217,7 @@ class SphereGraph:
         whole, matrix = self._whole_graph, self._combinatorial
         if self.laplacian_type == "combinatorial":
             return matrix
-        if self.weights == "consistent":
+        if self._weighting.fitted:
             areas = np.broadcast_to(whole.areas, whole.laplacian.shape[0])[self._whole_cells]
             return _frozen_csr(sparse.csr_array(sparse.diags_array(areas) @ matrix))
         degrees = whole.laplacian.diagonal()[self._whole_cells]
@@ -276,16 +268,17 @@ class SphereGraph:
         return _WholeGraph(_frozen_csr(matrix), lambda_max, areas, int(arrays["n_changed"]))
 
     def _build(self) -> dict[str, NDArray[Any]]:
-        areas, n_changed = np.array(np.nan), 0
-        if self.weights == "consistent":
-            fitted = consistent_laplacian(self.grid, self.k, kernel_width=self.kernel_width)
+        areas, n_changed, given = np.array(np.nan), 0, (self.grid, self.k, self.kernel_width)
+        if self._weighting.fitted:
+            fitted = self._weighting.fitted(*given)
             matrix, n_changed = fitted.matrix, fitted.n_changed
             alike = bool((fitted.areas == fitted.areas[0]).all())
             areas = fitted.areas[:1] if alike else fitted.areas
             rows_scaled = self.laplacian_type == "normalized"
             bound = gershgorin_bound(matrix, areas if rows_scaled else None)
         else:
-            adjacency = named_adjacency(self.weights, self.grid, self.k, self.kernel_width)
+            assert self._weighting.adjacency is not None
+            adjacency = self._weighting.adjacency(*given)
             matrix = laplacian(adjacency)
             bound = spectrum_bound(laplacian(adjacency, self.laplacian_type))
         return {

@@ -124,7 +124,7 @@ def resolve_graph(spec: ModelSpec) -> ModelSpec:
     >>> len(resolve_graph(spec).graph.kernel_widths)
     1
     """
-    from xsphere.graph import kernel_width
+    from xsphere.graph import WEIGHTINGS, kernel_width
 
     grids = _graph_grids(spec, _layout(spec).n_levels)
     check_memory(spec)
@@ -133,7 +133,7 @@ def resolve_graph(spec: ModelSpec) -> ModelSpec:
             f"graph needs {len(grids)} kernel_widths, one a level, got "
             f"{len(spec.graph.kernel_widths)}"
         )
-    if spec.graph.kernel_widths or spec.graph.weights == "consistent":
+    if spec.graph.kernel_widths or not WEIGHTINGS[spec.graph.weights].has_width:
         return spec
     widths = tuple(float(kernel_width(grid, _neighbours(spec.graph, grid))) for grid in grids)
     return replace(spec, graph=replace(spec.graph, kernel_widths=widths))

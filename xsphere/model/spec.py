@@ -177,8 +177,8 @@ class GraphSpec:
     ----------
     k : int
         Neighbours of a cell; fewer where a level has too few cells.
-    weights : {"consistent", "gaussian", "perraudin2019"}
-        Kind of edge weights, see `xsphere.graph.SphereGraph`.
+    weights : str
+        Kind of graph, see `xsphere.graph.SphereGraph`.
     laplacian_type : {"combinatorial", "normalized"}
         Kind of Laplacian.
     kernel_widths : tuple of float

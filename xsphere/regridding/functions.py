@@ -7,6 +7,7 @@ import xarray as xr
 from xsphere.conventions import HorizontalGrid, horizontal_grid, with_max_distance
 from xsphere.conventions.base import Labelled
 from xsphere.grids import Ellipsoid, Grid, HealpixGrid, IndexingScheme, LatLonGrid
+from xsphere.notices import listing
 from xsphere.regridding.labelled import regridded
 from xsphere.regridding.node import MissingPolicy, Rules
 from xsphere.regridding.places import (
@@ -18,12 +19,12 @@ from xsphere.regridding.places import (
     place_on,
 )
 from xsphere.regridding.vectors import Vectors
-from xsphere.weights.method_table import RegridMethod, with_methods
+from xsphere.weights import METHODS, RegridMethod
 
 Extent = Literal["global", "source"]
 
 
-@with_methods
+@listing(METHODS)
 def regrid(
     obj: Labelled,
     target: Grid,
@@ -45,7 +46,7 @@ def regrid(
     target : Grid
         Where values go.
     method : str
-        <methods>.
+        <table>.
         ``"auto"`` chooses for every variable: mode for booleans and classes, which are integers
         with ``flag_values`` (see `xsphere.conventions.masks.holds_classes`); from points without
         cell bounds nearest; conservative for fluxes, precipitation and sums (by ``standard_name``

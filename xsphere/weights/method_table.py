@@ -1,9 +1,8 @@
 """The regridding methods: a new one is a function that makes its weights, and an entry here."""
 
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from xsphere.grids import Grid, HealpixGrid, PointGrid
 from xsphere.weights.conservative import conservative_weights
@@ -215,15 +214,3 @@ def check_possible(name: str, source: Grid, target: Grid) -> None:
     reason = needs(source, target) if needs else None
     if reason:
         raise ValueError(f"method {name!r} {reason}")
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def with_methods(function: Function) -> Function:
-    """The function, with the table in its docstring where that says ``<methods>``."""
-    if function.__doc__:
-        lines = "; ".join(f'``"{name}"`` {entry.summary}' for name, entry in METHODS.items())
-        text = textwrap.fill(lines, 100, subsequent_indent=" " * 8)
-        function.__doc__ = function.__doc__.replace("<methods>", text)
-    return function
