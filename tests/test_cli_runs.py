@@ -100,6 +100,7 @@ def test_processes_give_the_same_bytes(
             assert twin.read_bytes() == chunk.read_bytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, model: Path, in_shell: Any) -> None:
     data, out = tmp_path / "long.zarr", tmp_path / "mask.zarr"
     storm_dataset(n_times=40).to_zarr(data, consolidated=False)

@@ -353,26 +353,9 @@ def test_routes_are_chosen_by_what_they_move() -> None:
 
 @has_triton
 @pytest.mark.skipif(RUNS_HERE, reason="the kernels are tested in this process")
-@pytest.mark.parametrize(
-    "tests",
-    [
-        "(every_route and none) or nan_reaches or more_than_two or (adjoint_is and none and True)",
-        pytest.param("test", marks=pytest.mark.slow),
-    ],
-    ids=["some", "all"],
-)
-def test_kernels_in_a_process_of_their_own(tests: str) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        __file__,
-        "-k",
-        tests,
-    ]
+@pytest.mark.slow
+def test_kernels_in_a_process_of_their_own() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     subprocess.run(command, check=True, env=environment)
 

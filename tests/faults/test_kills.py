@@ -173,7 +173,7 @@ def die_while_writing(folder: Path, chunk: str) -> None:
     Path.replace = deadly  # type: ignore[assignment,method-assign]
 
 
-@pytest.mark.quick("writing")
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["reading", "inferring", "writing", "between two writes"])
 def test_02_worker_killed_while(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, moment: str

@@ -40,6 +40,7 @@ def test_27_active_client_is_used_and_persisted_data_are_read_where_they_are(
     np.testing.assert_array_equal(open_mask(tmp_path / "t.zarr"), mask().compute(scheduler="sync"))
 
 
+@pytest.mark.quick("probability")
 @pytest.mark.parametrize("output", ["mask", "probability"])
 def test_27_same_bytes_in_threads_on_a_cluster_and_without_dask(
     tmp_path: Path, cluster: Any, output: Any
@@ -106,6 +107,7 @@ print("all the same")
 """
 
 
+@pytest.mark.slow
 def test_28_forked_after_use_gives_the_same_and_never_hangs(tmp_path: Path) -> None:
     stored(tmp_path / "x.zarr", 3)
     process = start(FORK, tmp_path / "x.zarr", tmp_path)
