@@ -1,9 +1,9 @@
 """Chunks of Zarr arrays unpacked within the size that their metadata declare.
 
 A chunk of kilobytes may claim to hold gigabytes. Codecs are bounded here by what a frame says of
-its size, or by unpacking no more than fits. Zstandard, gzip, zlib, LZ4, LZMA, bzip2 and Blosc are,
-as Zarr or numcodecs have them, within shards too; other codecs are left as they are. It is imported
-where it is used, since Zarr is.
+its size, or by unpacking no more than fits. Those of `UNPACKERS` are, as Zarr or numcodecs have
+them, within shards too; others are left as they are: a new one is a function and an entry there. It
+is imported where it is used, since Zarr is.
 """
 
 import asyncio
@@ -107,7 +107,7 @@ def bounded(array: Array[Any]) -> Array[Any]:
 
 
 def _bounded_v2(codec: Any, bound: Bound) -> Any:
-    known = codec is not None and codec.codec_id in _UNPACKERS
+    known = codec is not None and codec.codec_id in UNPACKERS
     return BoundedV2(codec, bound) if known else codec
 
 
@@ -118,7 +118,7 @@ def _bounded_v3(codecs: Sequence[Any]) -> tuple[Any, ...]:
     for codec in codecs:
         if isinstance(codec, ShardingCodec):
             changed.append(replace(codec, codecs=_bounded_v3(codec.codecs)))
-        elif isinstance(codec, BytesBytesCodec) and _id(codec) in _UNPACKERS:
+        elif isinstance(codec, BytesBytesCodec) and _id(codec) in UNPACKERS:
             # the first after the values were laid out gives as many bytes as these have
             changed.append(BoundedV3(codec, exact=isinstance(changed[-1], BytesCodec)))
         else:
@@ -211,16 +211,13 @@ class BoundedV3(BytesBytesCodec):
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
         dtype = chunk_spec.dtype.to_native_dtype()
         bound = Bound.of(chunk_spec.shape, dtype, exact=self.exact)
-        configuration = self.inner.to_dict().get("configuration", {}) if self._is_lzma else {}
-        codec = numcodecs.get_codec({"id": _id(self.inner), **configuration})
+        name, options = _id(self.inner), {}
+        if UNPACKERS[name].needs_options:
+            options = self.inner.to_dict().get("configuration", {})
+        codec = numcodecs.get_codec({"id": name, **options})
         packed = chunk_bytes.as_numpy_array()
         found = await asyncio.to_thread(unpacked, codec, packed, bound)
         return chunk_spec.prototype.buffer.from_bytes(found)
-
-    @property
-    def _is_lzma(self) -> bool:
-        # the only one whose options are needed to unpack
-        return _id(self.inner) == "lzma"
 
 
 def unpacked(codec: Codec, packed: Any, bound: Bound) -> Any:
@@ -252,7 +249,7 @@ def unpacked(codec: Codec, packed: Any, bound: Bound) -> Any:
     """
     data = numcodecs.compat.ensure_contiguous_ndarray(packed).reshape(-1).view(np.uint8).data
     try:
-        return _UNPACKERS[codec.codec_id](codec, data, bound)
+        return UNPACKERS[codec.codec_id].unpack(codec, data, bound)
     # what bzip2 says of bytes that are not its own is no matter of disks
     except OSError as error:
         raise ValueError(str(error)) from error
@@ -346,12 +343,33 @@ def _streamed(
     return unpack
 
 
-_UNPACKERS: dict[str, Callable[[Any, memoryview, Bound], Any]] = {
-    "zstd": _zstd,
-    "blosc": _blosc,
-    "lz4": _lz4,
-    "gzip": _streamed(lambda *_: zlib.decompressobj(31), several=True),
-    "zlib": _streamed(lambda *_: zlib.decompressobj(), several=False),
-    "bz2": _streamed(lambda *_: bz2.BZ2Decompressor(), several=True),
-    "lzma": _streamed(_lzma, several=True),
+@dataclass(frozen=True)
+class Unpacker:
+    """How a codec unpacks within a bound.
+
+    Parameters
+    ----------
+    unpack : callable
+        Takes the codec, what is stored and the bound.
+    needs_options : bool
+        Whether what is stored does not tell all that unpacking needs.
+
+    Examples
+    --------
+    >>> UNPACKERS["lzma"].needs_options
+    True
+    """
+
+    unpack: Callable[[Any, memoryview, Bound], Any]
+    needs_options: bool = False
+
+
+UNPACKERS: dict[str, Unpacker] = {
+    "zstd": Unpacker(_zstd),
+    "blosc": Unpacker(_blosc),
+    "lz4": Unpacker(_lz4),
+    "gzip": Unpacker(_streamed(lambda *_: zlib.decompressobj(31), several=True)),
+    "zlib": Unpacker(_streamed(lambda *_: zlib.decompressobj(), several=False)),
+    "bz2": Unpacker(_streamed(lambda *_: bz2.BZ2Decompressor(), several=True)),
+    "lzma": Unpacker(_streamed(_lzma, several=True), needs_options=True),
 }
