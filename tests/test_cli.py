@@ -1,10 +1,13 @@
 """The command, as a user types it: exit codes, one-line errors, files that can be read."""
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,6 +15,7 @@ import xarray as xr
 
 import xsphere
 from tests.toys import storm_dataset, storm_model
+from xsphere.cli.options import RegridOptions, SegmentOptions
 from xsphere.weights import regridding_weights
 
 
@@ -34,6 +38,18 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return storm_model().save(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("function", "options"), [(xsphere.segment, SegmentOptions), (xsphere.regrid, RegridOptions)]
+)
+def test_the_command_has_the_options_of_the_function(function: Any, options: type) -> None:
+    parameters = inspect.signature(function).parameters
+    only_here = {"model"} if function is xsphere.segment else set()
+    for field in fields(options):
+        assert field.name in only_here or field.default == parameters[field.name].default
+    left_out = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert left_out - {field.name for field in fields(options)} <= {"vectors"}
 
 
 def test_demo_does_the_whole_job(run, tmp_path: Path) -> None:

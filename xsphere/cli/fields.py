@@ -10,6 +10,8 @@ from xsphere.cli.options import (
     ModelName,
     Output,
     Overwrite,
+    RegridOptions,
+    with_options,
 )
 
 
@@ -35,6 +37,7 @@ def demo(
     run_demo(source, out, model)
 
 
+@with_options(RegridOptions)
 def regrid(
     source: Input,
     out: Output,
@@ -44,24 +47,12 @@ def regrid(
     resolution: Annotated[
         float | None, typer.Option(help="Degrees, for longitude and latitude instead.")
     ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="auto, conservative, bilinear, nearest, mode and others: a wrong name lists them."
-        ),
-    ] = "auto",
     ellipsoid: Annotated[
         str | None,
         typer.Option(help="Figure of the Earth of a HEALPix grid, such as WGS84; else a sphere."),
     ] = None,
-    missing: Annotated[str, typer.Option(help="renormalize or propagate.")] = "renormalize",
-    min_valid_fraction: Annotated[
-        float, typer.Option(help="Part of a cell that must have values, for renormalize.")
-    ] = 0.5,
-    max_distance: Annotated[
-        float | None, typer.Option(help="Kilometres that points stand for; by their spacing.")
-    ] = None,
     overwrite: Overwrite = False,
+    **options: Any,
 ) -> None:
     """Bring a dataset onto the HEALPix grid, or onto longitude and latitude."""
     from xsphere import to_healpix, to_latlon
@@ -74,12 +65,6 @@ def regrid(
     if resolution is not None and ellipsoid is not None:
         raise ValueError("--ellipsoid is of HEALPix grids, got --resolution too; leave one out")
     ds = open_lazily(source)
-    options: dict[str, Any] = {
-        "method": method,
-        "missing": missing,
-        "min_valid_fraction": min_valid_fraction,
-        "max_distance": max_distance,
-    }
     if resolution is not None:
         result = to_latlon(ds, resolution, **options)
     else:

@@ -1,6 +1,13 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands have, each said once.
 
-from typing import Annotated
+A new option of `xsphere.segment` or of regridding is a field of a class here: `with_options` gives
+it to the commands, which pass all of them on.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -14,17 +21,73 @@ Workers = Annotated[
     typer.Option(help="Processes on this machine; threads of one process if not given."),
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to work on.")]
-BlockSize = Annotated[int | None, typer.Option(help="Maps in a task.")]
-BatchSize = Annotated[int, typer.Option(help="Maps a worker handles at a time.")]
-What = Annotated[str, typer.Option(help="mask or probability.")]
-Grid = Annotated[str, typer.Option(help="healpix or source.")]
-Device = Annotated[str | None, typer.Option(help="A torch device; a GPU if there is one.")]
-Precision = Annotated[str, typer.Option(help="float32; on GPUs also bfloat16 or float16.")]
-MissingChunks = Annotated[
-    str, typer.Option(help="Chunks that are not in a Zarr source: raise, invalid or fill.")
-]
 MendedSource = Annotated[
     bool,
     typer.Option("--mended-source", help="Go on though the source was changed: it was mended."),
 ]
 MinArea = Annotated[float, typer.Option(help="Smallest area of an event in km2.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOptions:
+    """Arguments of `xsphere.segment`, the same when a run is planned and repaired."""
+
+    model: ModelName = "tc-ar"
+    output: Annotated[str, typer.Option(help="mask or probability.")] = "mask"
+    grid: Annotated[str, typer.Option(help="healpix or source.")] = "healpix"
+    block_size: Annotated[int | None, typer.Option(help="Maps in a task.")] = None
+    batch_size: Annotated[int, typer.Option(help="Maps a worker handles at a time.")] = 8
+    device: Annotated[str | None, typer.Option(help="A torch device; a GPU if there is one.")] = (
+        None
+    )
+    precision: Annotated[str, typer.Option(help="float32; on GPUs also bfloat16 or float16.")] = (
+        "float32"
+    )
+    allow_cpu_fallback: Annotated[
+        bool, typer.Option("--allow-cpu-fallback", help="Where a GPU cannot hold one map.")
+    ] = False
+    missing_chunks: Annotated[
+        str, typer.Option(help="Chunks that are not in a Zarr source: raise, invalid or fill.")
+    ] = "raise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegridOptions:
+    """Arguments of `xsphere.regrid`."""
+
+    method: Annotated[
+        str,
+        typer.Option(
+            help="auto, conservative, bilinear, nearest, mode and others: a wrong name lists them."
+        ),
+    ] = "auto"
+    missing: Annotated[str, typer.Option(help="renormalize or propagate.")] = "renormalize"
+    min_valid_fraction: Annotated[
+        float, typer.Option(help="Part of a cell that must have values, for renormalize.")
+    ] = 0.5
+    max_distance: Annotated[
+        float | None, typer.Option(help="Kilometres that points stand for; by their spacing.")
+    ] = None
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def with_options(shared: type) -> Callable[[Command], Command]:
+    """Decorator that gives a command the fields of a class as options, in its ``**options``."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    added = [
+        inspect.Parameter(field.name, keyword, default=field.default, annotation=field.type)
+        for field in fields(shared)
+    ]
+
+    def extended(command: Command) -> Command:
+        own = inspect.signature(command)
+        parameters = [p for p in own.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        parameters += [*added, *(p for p in own.parameters.values() if p.kind is p.KEYWORD_ONLY)]
+        about: Any = command
+        about.__signature__ = own.replace(parameters=parameters)
+        about.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return extended

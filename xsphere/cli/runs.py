@@ -8,39 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from xsphere.cli.options import (
-    BatchSize,
-    BlockSize,
-    Device,
-    Grid,
     Input,
     MendedSource,
-    MissingChunks,
-    ModelName,
     Output,
     Overwrite,
-    Precision,
     Scheduler,
-    What,
+    SegmentOptions,
     Workers,
+    with_options,
 )
 
 
+@with_options(SegmentOptions)
 def segment(
     source: Input,
     out: Output,
     *,
-    model: ModelName = "tc-ar",
-    output: What = "mask",
-    grid: Grid = "healpix",
-    block_size: BlockSize = None,
-    batch_size: BatchSize = 8,
-    device: Device = None,
-    precision: Precision = "float32",
-    allow_cpu_fallback: Annotated[
-        bool,
-        typer.Option("--allow-cpu-fallback", help="Where a GPU cannot hold one map."),
-    ] = False,
-    missing_chunks: MissingChunks = "raise",
     workers: Workers = None,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
@@ -49,6 +32,7 @@ def segment(
         bool,
         typer.Option("--compare", help="Plan first, and compare with it what was achieved."),
     ] = False,
+    **options: Any,
 ) -> None:
     """Segment every time step of a dataset; call it again to go on after a stop.
 
@@ -61,25 +45,15 @@ def segment(
     from xsphere.store import open_lazily, write_whole
 
     place = output_path(out, source)
-    options: dict[str, Any] = {
-        "output": output,
-        "grid": grid,
-        "block_size": block_size,
-        "batch_size": batch_size,
-        "device": device,
-        "precision": precision,
-        "allow_cpu_fallback": allow_cpu_fallback,
-        "missing_chunks": missing_chunks,
-    }
     if place.suffix not in (".zarr", ".nc"):
         raise ValueError(f"the output must end in '.zarr' or '.nc', got {out!r}")
     if compare and place.suffix != ".zarr":
         raise ValueError(f"--compare is for an OUT that ends in .zarr, got {out!r}")
-    result = xsphere.segment(source, model, **options)
+    result = xsphere.segment(source, **options)
     if place.suffix == ".zarr":
         with _said_how_to_go_on(), cluster(workers, scheduler) as where:
             if compare:
-                planned = xsphere.plan(source, model, **workforce(where), **options)
+                planned = xsphere.plan(source, **workforce(where), **options)
                 print(planned)
             where |= {"overwrite": overwrite, "mended_source": mended_source}
             report = xsphere.write_blocks(result, place, progress="segmenting", **where)
@@ -88,21 +62,14 @@ def segment(
                 print(xsphere.compared(planned, report))
     else:
         print(write_whole(result, place, overwrite=overwrite, progress="segmenting"))
-    if output == "mask":
+    if options["output"] == "mask":
         print(shares_text(class_shares(mask_of(open_lazily(place)))))
 
 
+@with_options(SegmentOptions)
 def plan(
     source: Input,
     *,
-    model: ModelName = "tc-ar",
-    output: What = "mask",
-    grid: Grid = "healpix",
-    block_size: BlockSize = None,
-    batch_size: BatchSize = 8,
-    device: Device = None,
-    precision: Precision = "float32",
-    missing_chunks: MissingChunks = "raise",
     workers: Annotated[int, typer.Option(help="Processes that will work on it.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of each, one block at a time.")] = 1,
     trial: Annotated[
@@ -116,25 +83,19 @@ def plan(
     read_bandwidth: Annotated[
         float | None, typer.Option(help="Bytes a second of the store for all workers together.")
     ] = None,
+    **options: Any,
 ) -> None:
     """Count tasks, bytes and memory of a segmentation, and estimate its hours."""
     import xsphere
 
     planned = xsphere.plan(
         source,
-        model,
         workers=workers,
         threads_per_worker=threads,
         trial=trial,
         rates=_rates(rate or []) or None,
         read_bandwidth=read_bandwidth,
-        output=output,
-        grid=grid,
-        block_size=block_size,
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-        missing_chunks=missing_chunks,
+        **options,
     )
     print(planned)
 
@@ -149,20 +110,16 @@ def _rates(texts: list[str]) -> dict[str, float]:
         ) from error
 
 
+@with_options(SegmentOptions)
 def verify(
     store: Annotated[str, typer.Argument(metavar="STORE", help="What segment wrote (.zarr).")],
+    *,
     repair: Annotated[
         str | None,
         typer.Option(help="The input of segment: damaged and missing blocks are computed anew."),
     ] = None,
-    model: ModelName = "tc-ar",
-    output: What = "mask",
-    grid: Grid = "healpix",
-    block_size: BlockSize = None,
-    device: Device = None,
-    precision: Precision = "float32",
-    missing_chunks: MissingChunks = "raise",
     mended_source: MendedSource = False,
+    **options: Any,
 ) -> None:
     """Read every block and compare it with its checksum; fails if one is damaged or missing.
 
@@ -173,16 +130,7 @@ def verify(
     report = xsphere.verify_store(store)
     print(report)
     if repair is not None:
-        result = xsphere.segment(
-            repair,
-            model,
-            output=output,  # type: ignore[arg-type]
-            grid=grid,  # type: ignore[arg-type]
-            block_size=block_size,
-            device=device,
-            precision=precision,  # type: ignore[arg-type]
-            missing_chunks=missing_chunks,  # type: ignore[arg-type]
-        )
+        result = xsphere.segment(repair, **options)
         with _said_how_to_go_on():
             print(
                 xsphere.repair_store(
