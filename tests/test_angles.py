@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import xsphere
 from tests.tiers import examples
 from xsphere.conventions import describe_healpix, mask_attributes
-from xsphere.conventions.directions import Angle, angle_of
+from xsphere.conventions.angles import Angle, angle_of
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid, lonlat_to_vectors, tangent_vectors
 from xsphere.weights import regrid_fields
 from xsphere.weights.vectors import regrid_angles

@@ -9,7 +9,7 @@ import xarray as xr
 import xsphere
 from tests.test_vectors import CENTRED, rotation
 from xsphere.grids import HealpixGrid
-from xsphere.model.vectors import component_pairs, lone_components, units_factor
+from xsphere.model.vector_names import component_pairs, lone_components, units_factor
 from xsphere.regridding import LoneComponentWarning
 
 MS = {"units": "m s**-1"}

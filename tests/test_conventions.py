@@ -22,7 +22,7 @@ from xsphere.conventions import (
     mask_attributes,
     without_dggs,
 )
-from xsphere.conventions.angles import angle_of
+from xsphere.conventions.angle_units import angle_unit
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid
 
 LAT = np.array([67.5, 22.5, -22.5, -67.5])
@@ -724,13 +724,13 @@ SPELLINGS = {
 @pytest.mark.parametrize(("meant", "spellings"), SPELLINGS.items(), ids=str)
 def test_units_of_angle_are_known_in_every_spelling(meant, spellings):
     for text in spellings.split():
-        angle = angle_of(text)
+        angle = angle_unit(text)
         assert (angle.axis, angle.degrees) == (meant[0], pytest.approx(meant[1])), text
 
 
 @pytest.mark.parametrize("text", ["m", "km", "K", "1", "degC", "degree_Celsius", "radiance", "s"])
 def test_other_units_are_no_angles(text):
-    assert angle_of(text) is None
+    assert angle_unit(text) is None
 
 
 def turned(values, way, unit):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
-from xsphere.nn.fields import FieldRegridder
+from xsphere.nn.field_regridder import FieldRegridder
 from xsphere.segmentation import DeviceMemoryError, DeviceWarning, Inference, devices, segment
 from xsphere.segmentation import fields as field_moves
 from xsphere.weights import Method, regrid_fields, regrid_vectors

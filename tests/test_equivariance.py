@@ -15,8 +15,8 @@ from torch import nn
 
 from xsphere.equivariance import EquivarianceError, equivariance_error
 from xsphere.equivariance.exact import exact_squares
-from xsphere.equivariance.fields import HealpixFields, PlaneFields
-from xsphere.equivariance.graphs import degrees_of_text, errors_text, graph_errors
+from xsphere.equivariance.graph_errors import degrees_of_text, errors_text, graph_errors
+from xsphere.equivariance.random_fields import HealpixFields, PlaneFields
 from xsphere.equivariance.sampled import Sampling, confidence_interval
 from xsphere.graph import SphereGraph
 from xsphere.graph.directions import directional_matrices

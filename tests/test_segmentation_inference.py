@@ -17,7 +17,7 @@ from dask.base import tokenize
 from tests.toys import storm_dataset, storm_model
 from xsphere.grids import HealpixGrid
 from xsphere.model import Model
-from xsphere.model import core as model_core
+from xsphere.model import model as model_core
 from xsphere.segmentation import (
     DeviceMemoryError,
     DeviceWarning,

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from xsphere import HealpixGrid, LatLonGrid, PointGrid, SphereGraph
 from xsphere.equivariance import equivariance_error
-from xsphere.equivariance.fields import PlaneFields
+from xsphere.equivariance.random_fields import PlaneFields
 from xsphere.grids import Grid
 
 DEGREES = np.array([5, 10, 20, 30, 45, 60])

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from xsphere import HealpixGrid, LatLonGrid, SphereGraph
 from xsphere.equivariance import EquivarianceError, equivariance_error
-from xsphere.equivariance.fields import HealpixFields
+from xsphere.equivariance.random_fields import HealpixFields
 from xsphere.equivariance.sampled import Sampling, confidence_interval
 from xsphere.grids import level_from_nside
 

@@ -161,7 +161,7 @@ def equivariance(
     seed: Annotated[int, typer.Option(help="Of the random fields and rotations.")] = 0,
 ) -> None:
     """Measure how far graph Laplacians are from commuting with rotations."""
-    from xsphere.equivariance.graphs import degrees_of_text, errors_text, graph_errors
+    from xsphere.equivariance.graph_errors import degrees_of_text, errors_text, graph_errors
     from xsphere.grids import HealpixGrid
     from xsphere.plotting.curves import write_curves
     from xsphere.plotting.pictures import picture_path

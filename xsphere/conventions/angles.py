@@ -1,65 +1,94 @@
-"""Units of latitude and longitude as UDUNITS spells them: how many degrees, and which way."""
+"""Which variables are angles that go round: directions, and phases or longitudes."""
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 
-_DEGREES = {
-    "deg degs degree degrees arcdeg arc_degree arc_degrees angular_degree angular_degrees °": 1.0,
-    "rad rads radian radians": 180.0 / np.pi,
-    "arcmin arcmins arcminute arcminutes arc_minute arc_minutes angular_minute": 1 / 60,
-    "arcsec arcsecs arcsecond arcseconds arc_second arc_seconds angular_second": 1 / 3600,
-    "gon gons grad grads grade grades": 0.9,
-}
-_FACTORS = {word: factor for words, factor in _DEGREES.items() for word in words.split()}
-_WAYS = {
-    "n": (1, "latitude"),
-    "s": (-1, "latitude"),
-    "e": (1, "longitude"),
-    "w": (-1, "longitude"),
-    "t": (1, None),
-}
-_SPELLINGS = (
-    # degreeS is south, degrees are many
-    re.compile(r"(.*[a-z°])([NSEWT])"),
-    re.compile(r"(.+)()"),
-    re.compile(r"(.+?)[ _]?(north|south|east|west|true)", re.IGNORECASE),
-    re.compile(r"(.+?)[ _]?([nsewt])", re.IGNORECASE),
+_DEGREES = re.compile(
+    r"(arc)?deg(ree)?s?([ _.-]*(t|true|true north|from[ _]north|clockwise.*|compass))?|°"
+    r"|degrees?_?(e|east)"
 )
+_RADIANS = re.compile(r"rad(ian)?s?")
+# how far values lie apart is no direction, nor is an angle that does not go round
+_LINEAR = re.compile(
+    r"(?<![a-z])(spread(ing)?|widths?|deviation|variance|shear|zenith|elevation|latitudes?"
+    r"|inclination|slopes?|tilt|incidence|change|tendency|rate)(?![a-z])"
+)
+_FROM_NORTH = re.compile(r"direction|azimuth|bearing|heading|course|aspect")
+_NAMES_FROM_NORTH = re.compile(
+    r"dir|^m?wd(?![a-z])|^(dd|ddd|drct)\d*$|^(md(ts|ww)|dw(i|ps|ww))\d*$"
+)
+_ROUND = re.compile(r"phase|longitude")
+_NAMES_ROUND = re.compile(r"phase|^lon(?![a-z])|^xlong")
 
 
-class Angle(NamedTuple):
-    """What a unit of angle means.
+@dataclass(frozen=True)
+class Angle:
+    """What an angle that goes round is measured in, and from.
 
     Parameters
     ----------
-    degrees : float
-        Towards the east or north in one unit: negative for units towards the west and south.
-    axis : str or None
-        ``"latitude"`` or ``"longitude"``, where the unit says a direction.
+    turn : float
+        Once round: 360 or 2 pi.
+    from_north : bool
+        Whether it is clockwise from the north of its place, which is another at each place.
 
     Examples
     --------
-    >>> angle_of("degrees_west")
-    Angle(degrees=-1.0, axis='longitude')
+    >>> Angle(turn=360.0, from_north=True).turn
+    360.0
     """
 
-    degrees: float
-    axis: str | None
+    turn: float
+    from_north: bool
 
 
-def angle_of(units: str) -> Angle | None:
-    """What units of angle mean, or None if they are none; no units are degrees."""
-    text = units.strip()
-    return next(_readings(text), None) if text else Angle(1.0, None)
+def angle_of(variable: xr.DataArray) -> Angle | None:
+    """What kind of angle a variable is, or None if its values are numbers that can be averaged.
+
+    Parameters
+    ----------
+    variable : DataArray
+        Directions are told by ``standard_name``, such as ``wind_from_direction``, or by units of
+        angle with a name or ``long_name`` that says so, such as ``mwd``, "Mean wave direction".
+
+    Returns
+    -------
+    Angle or None
+
+    Examples
+    --------
+    >>> wind = xr.DataArray([350.0, 10.0], attrs={"standard_name": "wind_from_direction"})
+    >>> angle_of(wind)
+    Angle(turn=360.0, from_north=True)
+    >>> angle_of(xr.DataArray([280.0], attrs={"units": "K"})) is None
+    True
+    """
+    if variable.dtype.kind not in "fiu":
+        return None
+    attrs, name = variable.attrs, str(variable.name).lower()
+    standard_name = str(attrs.get("standard_name", "")).lower()
+    words = f"{standard_name} {attrs.get('long_name', '')}".lower()
+    turn = _turn(attrs.get("units"), standard_name)
+    if turn is None or _LINEAR.search(f"{words} {name}"):
+        return None
+    # what the file says in words is more than what a name looks like
+    for from_north, in_words, in_names in (
+        (True, _FROM_NORTH, _NAMES_FROM_NORTH),
+        (False, _ROUND, _NAMES_ROUND),
+    ):
+        if in_words.search(words) or in_names.search(name):
+            return Angle(turn, from_north)
+    return None
 
 
-def _readings(text: str) -> Iterator[Angle]:
-    for spelling in _SPELLINGS:
-        match = spelling.fullmatch(text)
-        factor = _FACTORS.get(match[1].lower().replace(" ", "_")) if match else None
-        if match and factor is not None:
-            sign, axis = _WAYS[match[2][0].lower()] if match[2] else (1, None)
-            yield Angle(sign * factor, axis)
+def _turn(units: object, standard_name: str) -> float | None:
+    text = "" if units is None else str(units).strip().lower()
+    if _RADIANS.fullmatch(text):
+        return 2 * np.pi
+    # directions have degrees as the canonical units of CF
+    if _DEGREES.fullmatch(text) or (not text and standard_name.endswith("_direction")):
+        return 360.0
+    return None

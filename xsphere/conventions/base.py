@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 from xarray.indexes import PandasIndex
 
-from xsphere.conventions.angles import angle_of
+from xsphere.conventions.angle_units import angle_unit
 from xsphere.grids import Grid
 from xsphere.notices import shortened
 
@@ -115,7 +115,7 @@ def placed(ds: xr.Dataset, names: Sequence[Hashable]) -> xr.Dataset:
         or {"grid_mapping_name", "healpix_nside"} & set(v.attrs)
         or (
             set(v.dims) <= dims
-            and (v.ndim < 2 or angle_of(str(v.attrs.get("units", ""))) is not None)
+            and (v.ndim < 2 or angle_unit(str(v.attrs.get("units", ""))) is not None)
         )
     )
     pending = list(kept)

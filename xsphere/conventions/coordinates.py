@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions.angles import angle_of
+from xsphere.conventions.angle_units import angle_unit
 from xsphere.conventions.base import HorizontalGrid, at_all_times, related, variables_of
 from xsphere.conventions.projections import CYLINDRICAL, LOST, Projection, projection_of
 from xsphere.grids import LatLonGrid, PointGrid
@@ -41,7 +41,7 @@ def _has_standard_name(standard_name: str) -> Rule:
 
 def _has_direction(axis: str) -> Rule:
     def rule(_: str, variable: xr.Variable) -> bool:
-        angle = angle_of(_units(variable))
+        angle = angle_unit(_units(variable))
         return angle is not None and angle.axis == axis
 
     return rule
@@ -131,7 +131,7 @@ def near_misses(obj: xr.Dataset | xr.DataArray) -> Iterator[str]:
                 f"{shortened(name)} holds {variable.dtype}, not numbers: convert it with "
                 f"obj.assign_coords({name}=obj[{shortened(name)}].astype(float))"
             )
-        elif angle_of(units) is None:
+        elif angle_unit(units) is None:
             yield f"{shortened(name)} has the units {shortened(units)}, which are no angle"
 
 
@@ -139,7 +139,7 @@ def _check_said_once(variables: Mapping[str, xr.Variable], names: Mapping[str, s
     """Refuse coordinates that say of themselves that they are latitude and longitude."""
     problems = []
     for name in names.values():
-        attrs, angle = variables[name].attrs, angle_of(_units(variables[name]))
+        attrs, angle = variables[name].attrs, angle_unit(_units(variables[name]))
         said = {
             f"standard_name {shortened(attrs.get('standard_name'))}": attrs.get("standard_name"),
             f"units {shortened(attrs.get('units'))}": angle.axis if angle else None,
@@ -220,7 +220,7 @@ def _is_eligible(name: str, variable: xr.Variable) -> bool:
 
 def _is_explicit(variable: xr.Variable) -> bool:
     """Whether attributes leave no doubt that this is a geographic coordinate."""
-    angle = angle_of(_units(variable))
+    angle = angle_unit(_units(variable))
     return variable.attrs.get("standard_name") in _NAMES or bool(angle and angle.axis)
 
 
@@ -229,11 +229,11 @@ def _units(variable: xr.Variable) -> str:
 
 
 def _is_angle(variable: xr.Variable) -> bool:
-    return angle_of(_units(variable)) is not None
+    return angle_unit(_units(variable)) is not None
 
 
 def _degrees(variable: xr.Variable, units: str) -> NDArray[np.float64]:
-    angle = angle_of(units)
+    angle = angle_unit(units)
     if angle is None:
         raise ValueError(
             f"expected units of angle, such as 'degrees_north', got {shortened(units)}"

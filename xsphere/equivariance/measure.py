@@ -14,8 +14,8 @@ from xsphere.equivariance.checks import (
     checked_degrees,
 )
 from xsphere.equivariance.exact import exact_squares
-from xsphere.equivariance.fields import fields_on
 from xsphere.equivariance.operators import Apply, applied, is_matrix, normalize_operator
+from xsphere.equivariance.random_fields import fields_on
 from xsphere.equivariance.result import EquivarianceError
 from xsphere.equivariance.sampled import (
     Sampling,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.equivariance.fields import Fields, HealpixFields
 from xsphere.equivariance.operators import Apply
+from xsphere.equivariance.random_fields import Fields, HealpixFields
 
 Floats = NDArray[np.float64]
 N_RESAMPLED = 1000
@@ -102,7 +102,7 @@ def schur_ratios(
 
     Examples
     --------
-    >>> from xsphere.equivariance.fields import fields_on
+    >>> from xsphere.equivariance.random_fields import fields_on
     >>> from xsphere.grids import HealpixGrid
     >>> grid, sampling = HealpixGrid(2), Sampling(n_signals=2, n_rotations=1)
     >>> ratios, response = schur_ratios(np.negative, fields_on(grid), grid.areas, 3, sampling)
@@ -160,7 +160,7 @@ def rotation_ratios(
 
     Examples
     --------
-    >>> from xsphere.equivariance.fields import fields_on
+    >>> from xsphere.equivariance.random_fields import fields_on
     >>> from xsphere.grids import HealpixGrid
     >>> grid, sampling = HealpixGrid(2), Sampling(n_signals=1, n_rotations=2)
     >>> ratios, floors = rotation_ratios(np.negative, fields_on(grid), grid.areas, 3, sampling)
@@ -204,7 +204,7 @@ def check_linear(apply: Apply, fields: Fields, degree: int, sampling: Sampling) 
 
     Examples
     --------
-    >>> from xsphere.equivariance.fields import fields_on
+    >>> from xsphere.equivariance.random_fields import fields_on
     >>> from xsphere.grids import HealpixGrid
     >>> sampling = Sampling(n_signals=1, n_rotations=1)
     >>> check_linear(np.negative, fields_on(HealpixGrid(1)), 2, sampling)

@@ -17,7 +17,7 @@ from xsphere.filtering.labelled import (
 from xsphere.filtering.node import DerivativeNode
 from xsphere.grids import EARTH_RADIUS_KM
 from xsphere.model.units import UnitsError, unit_conversion
-from xsphere.model.vectors import component_pairs
+from xsphere.model.vector_names import component_pairs
 from xsphere.notices import shortened
 
 _STANDARD_NAMES = {
@@ -107,7 +107,7 @@ def divergence(
         one chunk. Left as it was.
     u, v : str, optional
         Names of the components towards the east and the north. By default the one pair that
-        `xsphere.model.vectors.component_pairs` finds, such as ``eastward_wind`` and
+        `xsphere.model.vector_names.component_pairs` finds, such as ``eastward_wind`` and
         ``northward_wind``.
     k : int
         Number of neighbours, at least 5.
@@ -158,7 +158,7 @@ def vorticity(
         one chunk. Left as it was.
     u, v : str, optional
         Names of the components towards the east and the north. By default the one pair that
-        `xsphere.model.vectors.component_pairs` finds, such as ``eastward_wind`` and
+        `xsphere.model.vector_names.component_pairs` finds, such as ``eastward_wind`` and
         ``northward_wind``.
     k : int
         Number of neighbours, at least 5.

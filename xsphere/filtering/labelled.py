@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import HorizontalGrid
+from xsphere.conventions.angles import angle_of
 from xsphere.conventions.base import check_one_chunk
-from xsphere.conventions.directions import angle_of
 from xsphere.conventions.masks import FLAG_ATTRIBUTES, holds_classes
 from xsphere.conventions.values import (
     STORAGE_ATTRIBUTES,

@@ -1,5 +1,5 @@
 """Training: a dataset and labels in, a model out."""
 
-from xsphere.fitting.core import fit
+from xsphere.fitting.trained_model import fit
 
 __all__ = ["fit"]

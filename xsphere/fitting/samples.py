@@ -9,8 +9,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.conventions import HorizontalGrid, event_classes_of, horizontal_grid
+from xsphere.conventions.angles import angle_of
 from xsphere.conventions.base import pandas_indexes
-from xsphere.conventions.directions import angle_of
 from xsphere.conventions.horizontal import common_grid
 from xsphere.conventions.masks import BACKGROUND
 from xsphere.conventions.values import as_read
@@ -20,7 +20,7 @@ from xsphere.model.bounds import Beyond, Bounds, source_bounds, touched_cells, u
 from xsphere.model.catalogue import VARIABLES
 from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.model.units import converted
-from xsphere.model.vectors import component_pairs
+from xsphere.model.vector_names import component_pairs
 from xsphere.notices import OncePerRun, shortened, warn_user
 from xsphere.regridding import LoneComponentWarning
 from xsphere.regridding.labelled import regridded

@@ -2,9 +2,9 @@
 
 from xsphere.model.bounds import InvalidInputWarning
 from xsphere.model.bundled import bundled_models
-from xsphere.model.core import Model
 from xsphere.model.derived import DERIVED, derived_field
 from xsphere.model.file import ModelFileError
+from xsphere.model.model import Model
 from xsphere.model.network import build_network, expected_shapes, resolve_graph
 from xsphere.model.spec import Channel, GraphSpec, ModelSpec, Variable
 from xsphere.model.units import UnitsError, unit_conversion

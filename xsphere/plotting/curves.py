@@ -109,7 +109,7 @@ def write_curves(errors: Mapping[str, EquivarianceError], out: str | Path) -> Pa
     Examples
     --------
     >>> import tempfile
-    >>> from xsphere.equivariance.graphs import graph_errors
+    >>> from xsphere.equivariance.graph_errors import graph_errors
     >>> from xsphere.grids import HealpixGrid
     >>> write_curves(graph_errors(HealpixGrid(2), [3, 5]), tempfile.mkdtemp() + "/e.png").name
     'e.png'

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from xsphere.conventions.directions import Angle
+from xsphere.conventions.angles import Angle
 from xsphere.grids import EARTH_RADIUS_KM, Grid, tangent_vectors
 from xsphere.weights.vectors import angle_of_sums
 

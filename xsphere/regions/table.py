@@ -21,8 +21,8 @@ from xsphere.conventions import (
     event_classes_of,
     horizontal_grid,
 )
+from xsphere.conventions.angles import angle_of
 from xsphere.conventions.base import check_known_sizes
-from xsphere.conventions.directions import angle_of
 from xsphere.conventions.masks import check_flags, has_flags, holds_classes
 from xsphere.conventions.values import declared_fills
 from xsphere.graph import adjacency
@@ -60,7 +60,7 @@ def events(
         Variables on the grid of `mask` to take the maximum, minimum and area-weighted mean of
         in each event. NaN is left out; they are NaN where there is nothing else. Variables without
         the grid's dimensions are left out. Directions (see
-        `xsphere.conventions.directions.angle_of`) have a mean alone, that of their unit vectors.
+        `xsphere.conventions.angles.angle_of`) have a mean alone, that of their unit vectors.
     min_area : float, default 0
         Events smaller than this are left out, in km2.
     classes : sequence of str or int, optional

@@ -18,7 +18,7 @@ from xsphere.regridding.places import (
     place_like,
     place_on,
 )
-from xsphere.regridding.vectors import Vectors
+from xsphere.regridding.vector_pairs import Vectors
 from xsphere.weights import METHODS, RegridMethod
 
 Extent = Literal["global", "source"]
@@ -86,7 +86,7 @@ def regrid(
     it: 1e20, 9.999e20 and whatever reaches 1e30, such as healpy's UNSEEN.
 
     Directions such as ``wind_from_direction`` are regridded as unit vectors, other angles that go
-    round by sine and cosine (see `xsphere.conventions.directions.angle_of`); the result is from 0
+    round by sine and cosine (see `xsphere.conventions.angles.angle_of`); the result is from 0
     to below 360 degrees, and missing where they cancel out.
 
     Floats and counts that inherited ``flag_values`` from a mask, such as ``(mask == 1).mean()``,

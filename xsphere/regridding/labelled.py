@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, without_dggs
+from xsphere.conventions.angles import angle_of
 from xsphere.conventions.base import Labelled, check_one_chunk, horizontal_variables, related
-from xsphere.conventions.directions import angle_of
 from xsphere.conventions.masks import FLAG_ATTRIBUTES, flag_values, has_flags, holds_classes
 from xsphere.conventions.values import (
     STORAGE_ATTRIBUTES,
@@ -22,12 +22,12 @@ from xsphere.conventions.values import (
     reading_of,
 )
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
-from xsphere.model.vectors import units_factor
+from xsphere.model.vector_names import units_factor
 from xsphere.notices import shortened
 from xsphere.regridding.methods import definite_methods
 from xsphere.regridding.node import RegridNode, Rules, VectorNode
 from xsphere.regridding.places import Place
-from xsphere.regridding.vectors import Vectors, check_vector_methods, vector_pairs
+from xsphere.regridding.vector_pairs import Vectors, check_vector_methods, vector_pairs
 from xsphere.weights import METHODS
 
 _STALE_ATTRIBUTES = {
@@ -114,7 +114,7 @@ def _regridded_array(
     variable: xr.DataArray, source: HorizontalGrid, place: Place, rules: Rules
 ) -> xr.DataArray:
     node, attributes = regrid_node(variable, source.grid, place.grid, rules)
-    dtype = result_dtype(variable, source.grid, rules)
+    dtype = regridded_dtype(variable, source.grid, rules)
     (result,) = _applied(node, [variable], [dtype], source, place)
     result.attrs = attributes
     result.encoding = _encoding(variable, dtype, source.grid, rules)
@@ -125,7 +125,7 @@ def _regridded_vector(
     components: list[xr.DataArray], source: HorizontalGrid, place: Place, rules: Rules
 ) -> list[xr.DataArray]:
     node = vector_node(components, source.grid, place.grid, rules)
-    dtypes = [result_dtype(v, source.grid, rules) for v in components]
+    dtypes = [regridded_dtype(v, source.grid, rules) for v in components]
     results = _applied(node, components, dtypes, source, place)
     for result, variable, dtype in zip(results, components, dtypes, strict=True):
         result.attrs = _attributes(variable, place.grid, f"{rules.method} vector", rules.method)
@@ -175,7 +175,7 @@ def regrid_node(
     angle = None if rules.method == "mode" else angle_of(variable)
     how = rules.method if angle is None else f"{rules.method} direction"
     attributes = _attributes(variable, target, how, rules.method)
-    dtype = result_dtype(variable, source, rules)
+    dtype = regridded_dtype(variable, source, rules)
     node = RegridNode(
         source=source, target=target, rules=rules, dtype=dtype, angle=angle, name=str(variable.name)
     )
@@ -197,7 +197,7 @@ def vector_node(
     components: list[xr.DataArray], source: Grid, target: Grid, rules: Rules
 ) -> ReadingNode:
     """The node for the components of a vector."""
-    east, north = (result_dtype(variable, source, rules) for variable in components)
+    east, north = (regridded_dtype(variable, source, rules) for variable in components)
     node = VectorNode(
         source=source,
         target=target,
@@ -240,7 +240,7 @@ def _title(grid: Grid) -> str:
     return f"{grid.n_cells} points"
 
 
-def result_dtype(variable: xr.DataArray, source: Grid, rules: Rules) -> np.dtype[Any]:
+def regridded_dtype(variable: xr.DataArray, source: Grid, rules: Rules) -> np.dtype[Any]:
     """Type of what a variable becomes."""
     dtype = variable.dtype
     if dtype.kind == "f":

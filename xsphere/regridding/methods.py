@@ -11,7 +11,7 @@ from xsphere.conventions.masks import holds_classes
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.notices import shortened
 from xsphere.weights import METHODS, FieldMethod, RegridMethod, shares_areas
-from xsphere.weights.method_table import check_possible
+from xsphere.weights.method_table import check_method
 
 # Sums over time or area, and what flows through an area: their integral is what matters.
 _INTEGRATED = re.compile(
@@ -53,7 +53,7 @@ def definite_methods(
             f"{averaged} with flag_values; use method='auto' or 'mode'"
         )
     for chosen in set(methods.values()):
-        check_possible(chosen, source, target)
+        check_method(chosen, source, target)
     return methods
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.conventions import NOT_COMPUTED
-from xsphere.conventions.directions import Angle
+from xsphere.conventions.angles import Angle
 from xsphere.conventions.masks import check_flags
 from xsphere.grids import Grid
 from xsphere.grids.travel import Travelling

@@ -57,7 +57,7 @@ def moved(
     device = options.chosen_device()
     if device.type == "cpu" or method == "conservative2":
         return _on_cpu(fields, source, target, method)
-    from xsphere.nn.fields import FieldRegridder
+    from xsphere.nn.field_regridder import FieldRegridder
 
     note_device("regridding", device.type)
     regridder = FieldRegridder.shared(source, target, method=method, device=str(device))

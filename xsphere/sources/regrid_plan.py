@@ -17,7 +17,7 @@ from xsphere.regridding import Vectors, to_healpix
 from xsphere.regridding.labelled import regrid_node, vector_node
 from xsphere.regridding.methods import definite_methods
 from xsphere.regridding.node import Rules
-from xsphere.regridding.vectors import vector_pairs
+from xsphere.regridding.vector_pairs import vector_pairs
 from xsphere.sources.field_store import block_sizes
 from xsphere.sources.fingerprints import as_opened, coordinates_of, opened_leaf, source_of
 from xsphere.sources.strict import checked

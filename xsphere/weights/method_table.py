@@ -189,7 +189,7 @@ def field_method(name: str) -> Method:
     return method
 
 
-def check_possible(name: str, source: Grid, target: Grid) -> None:
+def check_method(name: str, source: Grid, target: Grid) -> None:
     """Refuse a method that is not possible between two grids.
 
     Parameters
@@ -206,7 +206,7 @@ def check_possible(name: str, source: Grid, target: Grid) -> None:
 
     Examples
     --------
-    >>> check_possible("bilinear", PointGrid([0.0], [0.0]), HealpixGrid(0))
+    >>> check_method("bilinear", PointGrid([0.0], [0.0]), HealpixGrid(0))
     Traceback (most recent call last):
     ValueError: method 'bilinear' is not possible from PointGrid(...); use ... or 'nearest'
     """

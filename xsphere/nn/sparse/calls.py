@@ -16,7 +16,7 @@ cgutils = code_generation()
 
 
 @intrinsic
-def taken(_context: Any, counter: Any) -> Any:
+def fetch_and_add(_context: Any, counter: Any) -> Any:
     """Machine code that raises a 64-bit integer by one for all threads, and gives what it was."""
     signature = types.int64(types.int64)
 

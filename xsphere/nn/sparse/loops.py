@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xsphere.compiled import compiled
-from xsphere.nn.sparse.calls import call_at, table_at, taken
+from xsphere.nn.sparse.calls import call_at, fetch_and_add, table_at
 from xsphere.nn.sparse.orders import contract_terms, expand_terms, gather_rows
 from xsphere.nn.sparse.records import (
     ADDRESS,
@@ -104,7 +104,7 @@ class Work(NamedTuple):
 def work_of(call: int) -> Any:
     """What the first entries of a call say, with a part of the scratch memory that no other has."""
     c = table_at(call, 1, N_SHARED)[0]
-    scratch = c[SCRATCH] + taken(call + 8 * THREADS) * c[OF_THREAD]
+    scratch = c[SCRATCH] + fetch_and_add(call + 8 * THREADS) * c[OF_THREAD]
     return Work(
         scratch, c[N_TERMS], c[RECURSIVE] != 0, c[GATHERED] != 0, c[SHIFT], c[N_SAMPLES],
         c[N_CHANNELS], c[SIZE], c[SPACING], table_at(c[BLOCKS], c[N_BLOCKS], 9),
@@ -168,7 +168,7 @@ def convolve_blocks(call: int) -> None:
     weight, y, scale, shift, rectify = a[0], table_at(a[1], 1, 4)[0], a[2], a[3], a[4]
     n_blocks, size = len(work.blocks), work.size
     row = y[CHANNELS] * size
-    item = taken(call)
+    item = fetch_and_add(call)
     while item < work.n_samples * n_blocks:
         sample, place = item // n_blocks, item % n_blocks
         out = y[ADDRESS] + sample * y[SAMPLE] + first_row(work, place) * y[ROW]
@@ -183,7 +183,7 @@ def convolve_blocks(call: int) -> None:
                 out, y[ROW], start > 0,
                 scale if last else 0, shift if last else 0, rectify if last else 0,
             ))  # fmt: skip
-        item = taken(call)
+        item = fetch_and_add(call)
 
 
 def adjoin_blocks(call: int) -> None:
@@ -201,7 +201,7 @@ def adjoin_blocks(call: int) -> None:
     n_in = 0
     for x in xs:
         n_in += x[CHANNELS]
-    group = taken(call)
+    group = fetch_and_add(call)
     while group < n_groups:
         of_group = sums + group * work.n_terms * n_in * n_out * size
         for item in range(ends[group], ends[group + 1]):
@@ -231,7 +231,7 @@ def adjoin_blocks(call: int) -> None:
                             n_out * size, item > ends[group], 0, 0, 0,
                         ))  # fmt: skip
                     begin += n
-        group = taken(call)
+        group = fetch_and_add(call)
 
 
 def correlate_blocks(call: int) -> None:
@@ -244,7 +244,7 @@ def correlate_blocks(call: int) -> None:
     n_groups, gradient, sums = a[1], table_at(a[2], 1, 4)[0], a[3]
     ends = table_at(a[0], 1, n_groups + 1)[0]
     n_blocks, size, n_in, n_out = len(work.blocks), work.size, work.n_channels, gradient[CHANNELS]
-    group = taken(call)
+    group = fetch_and_add(call)
     while group < n_groups:
         for item in range(ends[group], ends[group + 1]):
             sample, place = item // n_blocks, item % n_blocks
@@ -261,7 +261,7 @@ def correlate_blocks(call: int) -> None:
                         sums + ((group * work.n_terms + term) * n_in + start) * n_out * size,
                         n_out * size, item > ends[group], 0, 0, 0,
                     ))  # fmt: skip
-        group = taken(call)
+        group = fetch_and_add(call)
 
 
 def contract_blocks(call: int) -> None:
@@ -273,7 +273,7 @@ def contract_blocks(call: int) -> None:
     y, scale, shift, rectify = table_at(a[0], 1, 4)[0], a[1], a[2], a[3]
     n_blocks, size, source, scratch = len(work.blocks), work.size, work.sources[0], work.scratch
     step = work.n_channels * size
-    item = taken(call)
+    item = fetch_and_add(call)
     while item < work.n_samples * n_blocks:
         sample, place = item // n_blocks, item % n_blocks
         block = work.blocks[place]
@@ -300,7 +300,7 @@ def contract_blocks(call: int) -> None:
                 n_own // 4 if work.gathered else n_own, work.n_channels, 0, 0, 0, 0, 0, 0, 0, 0, 0,
                 out, y[ROW], 1, scale, shift, rectify,
             ))  # fmt: skip
-        item = taken(call)
+        item = fetch_and_add(call)
 
 
 def expand_samples(call: int) -> None:
@@ -314,7 +314,7 @@ def expand_samples(call: int) -> None:
     n_parts = -(-work.n_channels // WIDTH)
     n_own = work.blocks[0, STOP]
     row = work.n_channels * work.size
-    item = taken(call)
+    item = fetch_and_add(call)
     while item < n_samples * n_parts:
         sample, start = item // n_parts, item % n_parts * WIDTH
         width = min(WIDTH, work.n_channels - start)
@@ -326,7 +326,7 @@ def expand_samples(call: int) -> None:
                 sums + term * work.spacing + sample * (n_own // 4) * row + start * work.size, row,
                 work.four,
             ))  # fmt: skip
-        item = taken(call)
+        item = fetch_and_add(call)
 
 
 def multiply_parts(call: int) -> None:
@@ -338,7 +338,7 @@ def multiply_parts(call: int) -> None:
     """
     a = table_at(call, 1, 6)[0]
     products, n_parts, size, multiply = table_at(a[1], a[2], 20), a[3], a[4], a[5]
-    number = taken(call)
+    number = fetch_and_add(call)
     while number < n_parts:
         product = len(products) - 1
         while products[product, 0] > number:
@@ -354,7 +354,7 @@ def multiply_parts(call: int) -> None:
             p[11] + row * p[12] + offset, p[12], p[13],
             p[14] + offset if p[14] else 0, p[15] + offset if p[15] else 0, p[16],
         ))  # fmt: skip
-        number = taken(call)
+        number = fetch_and_add(call)
 
 
 def weigh_samples(call: int) -> None:
@@ -367,7 +367,7 @@ def weigh_samples(call: int) -> None:
     n_samples, n_target = a[1], a[2]
     x, y = table_at(a[6], 1, 4)[0], table_at(a[7], 1, 4)[0]
     n_parts = -(-n_target // ROWS)
-    item = taken(call)
+    item = fetch_and_add(call)
     while item < n_samples * n_parts:
         sample, first = item // n_parts, item % n_parts * ROWS
         call_at(a[8], (
@@ -375,4 +375,4 @@ def weigh_samples(call: int) -> None:
             x[ADDRESS] + sample * x[SAMPLE], x[ROW], 0, 0, 0, 0, 0, 0,
             y[ADDRESS] + sample * y[SAMPLE], y[ROW], 1,
         ))  # fmt: skip
-        item = taken(call)
+        item = fetch_and_add(call)

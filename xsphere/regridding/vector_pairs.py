@@ -6,7 +6,7 @@ from typing import Any, Literal
 import xarray as xr
 
 from xsphere.grids import Grid
-from xsphere.model.vectors import component_pairs, lone_components, units_factor
+from xsphere.model.vector_names import component_pairs, lone_components, units_factor
 from xsphere.notices import shortened, warn_user
 
 Pairs = Sequence[tuple[Any, Any]]
@@ -28,7 +28,7 @@ class LoneComponentWarning(UserWarning):
     ...     warnings.simplefilter("error", LoneComponentWarning)
     ...     ds[["U850"]].sphere.to_healpix(level=1)
     Traceback (most recent call last):
-    xsphere.regridding.vectors.LoneComponentWarning: ...U850...
+    xsphere.regridding.vector_pairs.LoneComponentWarning: ...U850...
     """
 
 
@@ -42,7 +42,7 @@ def vector_pairs(
     variables : mapping of name to DataArray
         What is to be regridded.
     vectors : "auto", sequence of pairs, or None
-        Pairs told, or ``"auto"``: see `xsphere.model.vectors.component_pairs`.
+        Pairs told, or ``"auto"``: see `xsphere.model.vector_names.component_pairs`.
     source : Grid
         Grid of the data.
     warn : bool
