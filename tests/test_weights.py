@@ -29,6 +29,7 @@ from xsphere.weights import (
     regrid_fields,
     regridding_weights,
 )
+from xsphere.weights.apply import MISSING, MissingPolicy
 
 Floats = NDArray[np.float64]
 METHODS: dict[str, Callable[[Grid, Grid], sparse.csr_array]] = {
@@ -760,8 +761,9 @@ def test_methods_have_one_entry_each():
     assert set(get_args(FieldMethod)) == {
         name for name, entry in method_table.METHODS.items() if entry.weights is not None
     }
+    assert set(get_args(MissingPolicy)) == set(MISSING)
     documented = " ".join(str(xsphere.regrid.__doc__).split())
-    for name, entry in method_table.METHODS.items():
+    for name, entry in {**method_table.METHODS, **MISSING}.items():
         assert f'``"{name}"``: {entry.summary}' in documented
 
 

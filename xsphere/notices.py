@@ -170,13 +170,17 @@ class _Entry(Protocol):
 Documented = TypeVar("Documented", bound=Callable[..., Any])
 
 
-def listing(table: Mapping[str, _Entry]) -> Callable[[Documented], Documented]:
-    """Decorator that lists the entries of a table where a docstring says ``<table>``.
+def listing(
+    table: Mapping[str, _Entry], mark: str = "<table>"
+) -> Callable[[Documented], Documented]:
+    """Decorator that lists the entries of a table in a docstring.
 
     Parameters
     ----------
     table : mapping
         Choices by name, each with a `summary`.
+    mark : str
+        What stands for the list.
 
     Returns
     -------
@@ -197,7 +201,7 @@ def listing(table: Mapping[str, _Entry]) -> Callable[[Documented], Documented]:
 
     def listed(documented: Documented) -> Documented:
         if documented.__doc__:
-            documented.__doc__ = documented.__doc__.replace("<table>", text)
+            documented.__doc__ = documented.__doc__.replace(mark, text)
         return documented
 
     return listed

@@ -6,8 +6,8 @@ the weights are is the business of `xsphere.weights`.
 """
 
 from xsphere.regridding.functions import coarsen, refine, regrid, to_healpix, to_latlon
-from xsphere.regridding.node import MissingPolicy
 from xsphere.regridding.vector_pairs import LoneComponentWarning, Vectors
+from xsphere.weights.apply import MissingPolicy
 from xsphere.weights.method_table import RegridMethod
 
 __all__ = [

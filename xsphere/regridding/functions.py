@@ -9,7 +9,7 @@ from xsphere.conventions.base import Labelled
 from xsphere.grids import Ellipsoid, Grid, HealpixGrid, IndexingScheme, LatLonGrid
 from xsphere.notices import listing
 from xsphere.regridding.labelled import regridded
-from xsphere.regridding.node import MissingPolicy, Rules
+from xsphere.regridding.node import Rules
 from xsphere.regridding.places import (
     checked_level,
     covered_cells,
@@ -20,11 +20,13 @@ from xsphere.regridding.places import (
 )
 from xsphere.regridding.vector_pairs import Vectors
 from xsphere.weights import METHODS, RegridMethod
+from xsphere.weights.apply import MISSING, MissingPolicy
 
 Extent = Literal["global", "source"]
 
 
 @listing(METHODS)
+@listing(MISSING, "<missing>")
 def regrid(
     obj: Labelled,
     target: Grid,
@@ -59,8 +61,9 @@ def regrid(
         ``northward_wind``, by ``long_name``, such as "10 metre U wind component", and by name, such
         as ``u10`` and ``v10``. Components in different units are turned in one, and come back each
         in its own.
-    missing : {"renormalize", "propagate"}
-        Whether a cell that misses some source values gets the mean of the others or NaN.
+    missing : str
+        What a cell gets that misses some source values.
+        <missing>.
     min_valid_fraction : float
         Part of a cell that must have values, from 0 to 1, for ``"renormalize"``. Cells beyond a
         regional source count as missing.

@@ -11,10 +11,8 @@ from xsphere.conventions.angles import Angle
 from xsphere.conventions.masks import check_flags
 from xsphere.grids import Grid
 from xsphere.grids.travel import Travelling
-from xsphere.weights.apply import Missing, check_missing_policy
+from xsphere.weights.apply import MissingPolicy, least_valid_part
 from xsphere.weights.method_table import FieldMethod, RegridMethod
-
-MissingPolicy = Missing
 
 # Part of every task's key: raise it when results change for the same weights.
 VERSION = 2
@@ -31,7 +29,7 @@ class Rules:
     ----------
     method : str
         As for `regrid`.
-    missing : {"renormalize", "propagate"}
+    missing : str
         As for `regrid`.
     min_valid_fraction : float
         As for `regrid`.
@@ -56,7 +54,7 @@ class Rules:
             raise ValueError(
                 f"method must be one of {list(get_args(RegridMethod))}, got {self.method!r}"
             )
-        check_missing_policy(self.missing, self.min_valid_fraction)
+        least_valid_part(self.missing, self.min_valid_fraction)
 
     def options(self) -> "Options":
         """As arguments of `regrid_fields`; the method must be one of fields."""
@@ -171,9 +169,8 @@ class RegridNode(Travelling):
         # a missing label is a class of its own: the largest part of a cell may be missing
         choices = sorted({self.fill, *classes})
         result = apply_mode(matrix, labels, classes=choices, fill=self.fill)
-        renormalize = self.rules.missing == "renormalize"
-        least = self.rules.min_valid_fraction if renormalize else 1.0
-        result[..., matrix.sum(axis=1) < least - 1e-9] = self.fill
+        least = least_valid_part(self.rules.missing, self.rules.min_valid_fraction)
+        result[..., matrix.sum(axis=1) < (1.0 if least is None else least) - 1e-9] = self.fill
         return np.where(result == self.fill, np.nan, result) if self.dtype.kind == "f" else result
 
     def _labels(self, values: NDArray[Any]) -> NDArray[Any]:

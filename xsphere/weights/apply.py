@@ -5,16 +5,51 @@ results do not change with chunks or threads.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from xsphere.cache import SharedEntries
-from xsphere.notices import shortened
+from xsphere.notices import listing, shortened
 
-Missing = Literal["renormalize", "propagate"]
+MissingPolicy = Literal["renormalize", "propagate"]
+
+
+@dataclass(frozen=True)
+class MissingRule:
+    """What a target cell gets whose source cells miss some values.
+
+    Parameters
+    ----------
+    summary : str
+        A line for users.
+    least : callable
+        The valid part of a cell that is enough for a mean, given `min_valid_fraction`; None where
+        nothing may be missing.
+
+    Examples
+    --------
+    >>> MISSING["renormalize"].least(0.5)
+    0.5
+    """
+
+    summary: str
+    least: Callable[[float], float | None]
+
+
+MISSING: dict[str, MissingRule] = {
+    "renormalize": MissingRule(
+        "the mean of those there are, or NaN where they are less than `min_valid_fraction` of the "
+        "target cell",
+        lambda fraction: fraction,
+    ),
+    "propagate": MissingRule(
+        "NaN where any is missing or the source does not cover the whole cell", lambda _: None
+    ),
+}
 
 # Enough for a lookup to be limited by arithmetic; more would only cost memory.
 FIELDS_AT_ONCE = 16
@@ -30,11 +65,12 @@ COVER_TOLERANCE = 1e-9
 _prepared_matrices = SharedEntries(16)
 
 
+@listing(MISSING)
 def apply_weights(
     matrix: sparse.csr_array,
     values: ArrayLike,
     *,
-    missing: Missing = "renormalize",
+    missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
 ) -> NDArray[np.floating[Any]]:
     """Fields on the target grid: the weighted mean of the source cells that have a value.
@@ -46,10 +82,9 @@ def apply_weights(
         `regridding_weights`.
     values : array_like of real numbers, shape (..., n_source)
         Source fields. NaN and infinities are missing values.
-    missing : {"renormalize", "propagate"}
-        What a target cell gets whose source cells miss some values. ``"renormalize"``: the mean of
-        those there are, or NaN where they are less than `min_valid_fraction` of the target cell.
-        ``"propagate"``: NaN where any is missing or the source does not cover the whole cell.
+    missing : str
+        What a target cell gets whose source cells miss some values.
+        <table>.
     min_valid_fraction : float
         From 0 to 1, for ``"renormalize"``. Parts outside a regional source count as missing. With
         0, one valid source cell is enough.
@@ -77,10 +112,9 @@ def apply_weights(
     """
     fields = np.asarray(values)
     check_fit(matrix.shape[1], fields, "values", "matrix")
-    check_missing_policy(missing, min_valid_fraction)
+    least = least_valid_part(missing, min_valid_fraction)
     dtype = result_dtype(fields.dtype)
     prepared = _prepared(matrix, dtype)
-    least = min_valid_fraction if missing == "renormalize" else None
     flat = fields.reshape(-1, fields.shape[-1])
     result = np.empty((flat.shape[0], matrix.shape[0]), dtype)
     _apply(prepared, flat, result, least)
@@ -135,14 +169,15 @@ def apply_mode(
     return result.reshape(*fields.shape[:-1], matrix.shape[0])
 
 
-def check_missing_policy(missing: str, min_valid_fraction: float) -> None:
-    """Refuse an unknown policy, and a fraction that is none."""
-    if missing not in get_args(Missing):
-        raise ValueError(f"missing must be one of {list(get_args(Missing))}, got {missing!r}")
+def least_valid_part(missing: str, min_valid_fraction: float) -> float | None:
+    """The valid part of a cell that is enough for a mean, or None where nothing may be missing."""
+    if missing not in MISSING:
+        raise ValueError(f"missing must be one of {list(MISSING)}, got {missing!r}")
     if not 0.0 <= min_valid_fraction <= 1.0:
         raise ValueError(
             f"min_valid_fraction must be from 0 to 1, got {shortened(min_valid_fraction)}"
         )
+    return MISSING[missing].least(min_valid_fraction)
 
 
 def check_fit(n_source: int, fields: NDArray[Any], name: str, what: str) -> None:

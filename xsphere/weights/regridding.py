@@ -10,7 +10,7 @@ from scipy import sparse
 from xsphere.cache import SharedEntries, cached, content_key
 from xsphere.compressed import compressed_rows
 from xsphere.grids import Grid, PointGrid
-from xsphere.weights.apply import Missing, apply_weights
+from xsphere.weights.apply import MissingPolicy, apply_weights
 from xsphere.weights.assembly import canonical
 from xsphere.weights.method_table import FieldMethod, field_method
 from xsphere.weights.second_order import SecondOrderWeights, apply_second_order
@@ -27,7 +27,7 @@ def regrid_fields(
     target: Grid,
     *,
     method: FieldMethod,
-    missing: Missing = "renormalize",
+    missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
 ) -> NDArray[np.floating[Any]]:
     """Fields on another grid.
@@ -40,7 +40,7 @@ def regrid_fields(
         Cells from and to which values go.
     method : str
         A `FieldMethod`, see `xsphere.weights.METHODS`.
-    missing : {"renormalize", "propagate"}
+    missing : str
         See `apply_weights`.
     min_valid_fraction : float
         See `apply_weights`.

@@ -20,9 +20,9 @@ from xsphere.weights.apply import (
     COVER_TOLERANCE,
     FIELDS_AT_ONCE,
     PART_TOLERANCE,
-    Missing,
+    MissingPolicy,
     check_fit,
-    check_missing_policy,
+    least_valid_part,
     result_dtype,
     transposed,
 )
@@ -189,7 +189,7 @@ def apply_second_order(
     weights: SecondOrderWeights,
     values: ArrayLike,
     *,
-    missing: Missing = "renormalize",
+    missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
 ) -> NDArray[np.floating[Any]]:
     """Fields on the target grid: means of limited linear functions on the source cells.
@@ -204,7 +204,7 @@ def apply_second_order(
         See `second_order_weights`.
     values : array_like of real numbers, shape (..., n_source)
         Source fields. NaN and infinities are missing values: a cell beside one has no gradient.
-    missing : {"renormalize", "propagate"}
+    missing : str
         As in `xsphere.weights.apply_weights`.
     min_valid_fraction : float
         As in `xsphere.weights.apply_weights`.
@@ -238,10 +238,9 @@ def apply_second_order(
     array = np.asarray(values)
     n_target, n_source = weights.shape
     check_fit(n_source, array, "values", "weights")
-    check_missing_policy(missing, min_valid_fraction)
+    least = least_valid_part(missing, min_valid_fraction)
     dtype = result_dtype(array.dtype)
     prepared = _prepared(weights, dtype)
-    least = min_valid_fraction if missing == "renormalize" else None
     flat = array.reshape(-1, n_source)
     result = np.empty((flat.shape[0], n_target), dtype)
     for start in range(0, flat.shape[0], FIELDS_AT_ONCE):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from xsphere.cache import SharedEntries
 from xsphere.grids import Grid, tangent_vectors
-from xsphere.weights.apply import Missing, result_dtype
+from xsphere.weights.apply import MissingPolicy, result_dtype
 from xsphere.weights.method_table import FieldMethod
 from xsphere.weights.regridding import regrid_fields
 
@@ -26,7 +26,7 @@ def regrid_vectors(
     target: Grid,
     *,
     method: FieldMethod,
-    missing: Missing = "renormalize",
+    missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
 ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
     """Vectors on another grid, given by their components towards the east and the north.
@@ -104,7 +104,7 @@ def regrid_angles(
     turn: float,
     from_north: bool,
     method: FieldMethod,
-    missing: Missing = "renormalize",
+    missing: MissingPolicy = "renormalize",
     min_valid_fraction: float = 0.5,
 ) -> NDArray[np.floating[Any]]:
     """Angles that go round on another grid: the angle of the mean of unit vectors.
