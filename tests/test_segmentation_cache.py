@@ -304,7 +304,7 @@ def test_stages_within_stages_are_counted_once(monkeypatch: pytest.MonkeyPatch) 
 def test_a_plan_counts_what_is_read_from_the_cache(store: Path, model: Model) -> None:
     cache_regridded(source(store, "path"), LEVEL, method=model.spec.regridding).compute()
     planned = xsphere.plan(store, model, block_size=2)
-    assert planned.n_blocks == planned.n_tasks == 4
+    assert planned.n_blocks == 4
     # fields of the model's grid, each step of each variable once
     assert planned.bytes_decoded == 7 * 192 * (8 + 4 + 4)
     assert set(planned.seconds) >= {"read", "infer", "write"}

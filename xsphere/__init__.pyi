@@ -22,7 +22,6 @@ from .model import ModelSpec as ModelSpec
 from .model import Variable as Variable
 from .model import bundled_models as bundled_models
 from .planning import Plan as Plan
-from .planning import compared as compared
 from .planning import plan as plan
 from .plotting import plot as plot
 from .pyramids import write_pyramid as write_pyramid

@@ -153,7 +153,7 @@ class SphereDataset(_Accessor[xr.Dataset]):
         return xsphere.segment(self._obj, model, **options)
 
     def plan(self, model: "str | Path | Model", **options: Any) -> "Plan":
-        """What that would take: tasks, bytes, memory, hours, see `xsphere.plan`."""
+        """What that would take: blocks, bytes, memory, hours, see `xsphere.plan`."""
         return xsphere.plan(self._obj, model, **options)
 
     def cache(self, level: int, **options: Any) -> xr.Dataset:

@@ -1,4 +1,4 @@
-"""What some work tells of itself where somebody asks: seconds of its stages, and its devices."""
+"""What some work tells of itself where somebody asks: seconds, devices, bytes."""
 
 import time
 from collections.abc import Iterator
@@ -129,3 +129,41 @@ def note_device(work: str, kind: str) -> None:
     devices = _devices.get()
     if devices is not None:
         devices.add(f"{work} on {kind}")
+
+
+_bytes_read = 0
+
+
+def note_read(n_bytes: int) -> None:
+    """Tell that so many bytes of a chunk came from a store.
+
+    Parameters
+    ----------
+    n_bytes : int
+        As they were stored.
+
+    Examples
+    --------
+    >>> before = bytes_read()
+    >>> note_read(10)
+    >>> bytes_read() - before
+    10
+    """
+    global _bytes_read  # noqa: PLW0603
+    _bytes_read += n_bytes
+
+
+def bytes_read() -> int:
+    """Bytes of chunks that this process was told to have read, by all of its threads.
+
+    Returns
+    -------
+    int
+        Since it began.
+
+    Examples
+    --------
+    >>> bytes_read() >= 0
+    True
+    """
+    return _bytes_read

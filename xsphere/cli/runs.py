@@ -41,6 +41,7 @@ def segment(
     import xsphere
     from xsphere.clusters import cluster, workforce
     from xsphere.outputs import output_path
+    from xsphere.planning.trial import peak_bytes
     from xsphere.reports import class_shares, mask_of, shares_text
     from xsphere.store import open_lazily, write_whole
 
@@ -59,7 +60,8 @@ def segment(
             report = xsphere.write_blocks(result, place, progress="segmenting", **where)
             print(report)
             if compare:
-                print(xsphere.compared(planned, report))
+                peak = None if "client" in where else peak_bytes()
+                print(planned.compare(report, peak_memory=peak))
     else:
         print(write_whole(result, place, overwrite=overwrite, progress="segmenting"))
     if options["output"] == "mask":
@@ -73,9 +75,8 @@ def plan(
     workers: Annotated[int, typer.Option(help="Processes that will work on it.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of each, one block at a time.")] = 1,
     trial: Annotated[
-        bool | None,
-        typer.Option(help="Compute a few maps here to measure; by default unless --rate is given."),
-    ] = None,
+        bool, typer.Option(help="Read, compute and write one block here to measure.")
+    ] = True,
     rate: Annotated[
         list[str] | None,
         typer.Option(help="Maps a second of a thread at a stage, infer=160; once for each stage."),
@@ -85,7 +86,7 @@ def plan(
     ] = None,
     **options: Any,
 ) -> None:
-    """Count tasks, bytes and memory of a segmentation, and estimate its hours."""
+    """Try one block of a segmentation, and say what all will take: bytes, memory, hours."""
     import xsphere
 
     planned = xsphere.plan(

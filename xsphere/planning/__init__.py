@@ -1,7 +1,6 @@
-"""What a run will take before it begins: tasks, bytes, memory, hours, and what limits them."""
+"""What a run will take before it begins: one block is tried, the rest is arithmetic."""
 
 from xsphere.planning.planned import plan
 from xsphere.planning.plans import Plan
-from xsphere.planning.table import compared
 
-__all__ = ["Plan", "compared", "plan"]
+__all__ = ["Plan", "plan"]

@@ -1,35 +1,27 @@
-"""Plans made: the lazy result is built, counted, and tried on a few steps."""
+"""Plans made: the lazy result is built as for the run, and one block of it is tried."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
+from xsphere.blocks.layout import in_blocks
 from xsphere.model import Model
-from xsphere.model.inputs import matched_variables
-from xsphere.planning.memory import (
-    activation_bytes,
-    loaded_bytes,
-    on_gpu,
-    resident_bytes,
-    thread_bytes,
-)
 from xsphere.planning.plans import Plan
-from xsphere.planning.trial import Trial, measured
-from xsphere.planning.volumes import Volume, volume
-from xsphere.planning.work import Work
-from xsphere.segmentation import segment
+from xsphere.planning.trial import Trial, tried
+from xsphere.segmentation import Segmentation, job
 from xsphere.segmentation.checks import dataset_of
-from xsphere.segmentation.jobs import is_unread
-from xsphere.sources import places_of
 
 STAGES = ("read", "regrid", "infer", "compute", "write")
 EFFICIENCY = 0.9
 # how often a chunk may be decoded on average before it is said
 OFTEN = 1.05
+# steps that are tried where a block takes too long
+FEW = 8
 
 
 def plan(
@@ -38,16 +30,16 @@ def plan(
     *,
     workers: int = 1,
     threads_per_worker: int = 1,
-    trial: bool | None = None,
+    trial: bool = True,
     rates: Mapping[str, float] | None = None,
     read_bandwidth: float | None = None,
     efficiency: float = EFFICIENCY,
     **options: Any,
 ) -> Plan:
-    """Tasks, bytes, memory and hours that `xsphere.segment` and `xsphere.write_blocks` will take.
+    """Blocks, bytes, memory and hours that `xsphere.segment` and `xsphere.write_blocks` will take.
 
     The lazy result is built as for the run, so that all is checked that the run checks. A trial
-    reads and computes a few steps of it.
+    reads, computes and writes one block of it in a process of its own.
 
     Parameters
     ----------
@@ -59,10 +51,9 @@ def plan(
         Processes that will work on it.
     threads_per_worker : int
         Blocks that each works on at a time, each with a processor.
-    trial : bool, optional
-        Whether to measure: one read of the data and its network, and a block written to a
-        temporary folder, in this thread. By default where nothing was given to go by instead and
-        the dataset is not chunked. Of a chunked one, a trial computes a whole block.
+    trial : bool
+        Whether to measure. A block in the middle is written to a temporary folder; of one that
+        takes longer than half a minute, fewer steps.
     rates : mapping of str to float, optional
         Steps a second of one thread by stage, in place of measured ones: ``read`` (with decoding),
         ``regrid``, ``infer``, ``write``, and ``compute`` for what is none of them. With GPUs,
@@ -85,6 +76,8 @@ def plan(
         If `ds` is neither a Dataset nor a path.
     ValueError
         If the fields are in memory, an option is out of range, or as `xsphere.segment`.
+    Exception
+        What the trial raises, such as `MissingChunkError`.
 
     Notes
     -----
@@ -94,88 +87,143 @@ def plan(
     all and times the efficiency; no more than the store's bandwidth by the bytes of a step; and no
     more than a scheduler allows with 1 ms a block.
 
-    Memory is added up from the sizes of what is held at a time; what a worker has to begin with is
-    what this process has. Both assume that the memory of the trial is that of the run. What a trial
-    reads may be read faster in the run, from memory of the system.
+    Chunks are decoded as a whole, which counts where blocks end within them. What was read a short
+    time ago may lie in the memory of the system, and be read faster in the trial than in the run.
 
     Examples
     --------
     >>> from xsphere.sample import SAMPLE
     >>> rates = {"read": 40.0, "regrid": 25.0, "infer": 2.0}
-    >>> found = plan(SAMPLE, "tc-ar", block_size=1, workers=2, rates=rates)
+    >>> found = plan(SAMPLE, "tc-ar", block_size=1, workers=2, trial=False, rates=rates)
     >>> found.n_blocks, found.limiting_stage, round(found.rate(), 2)
     (2, 'infer', 3.19)
     """
     _check(workers, threads_per_worker, rates, read_bandwidth, efficiency)
-    ds, model = dataset_of(ds), Model.load(model)
-    work = _work(ds, model, options)
-    reading = _reading(work)
-    if trial is None:
-        trial = rates is None and work.source is not None
-    tried = measured(work, model, reading) if trial else None
-    seconds = {} if tried is None else dict(tried.seconds)
+    ds = dataset_of(ds)
+    work = job(ds, model, **options)
+    if not (work.is_unread or work.is_chunked):
+        raise ValueError(
+            "expected data that are not read yet, but its fields are in memory, where segment() "
+            "works through them at once; give the path of the store, or cut them with "
+            "ds.chunk(time=...)"
+        )
+    result, blocks = work.lazy(), work.blocks
+    in_blocks(result)  # refuses what cannot be written
+    n_steps, step = work.n_steps, blocks[0].stop
+    read = work.layout.read if work.is_unread else step
+    decoded = _decoded(work, slice(0, n_steps), step, read)
+    found = _tried(work, blocks) if trial else None
+    measured = {} if found is None else _measured(work, *found, decoded, read)
+    seconds = measured.pop("seconds", {})
     seconds |= {name: 1.0 / rate for name, rate in (rates or {}).items()}
     made = Plan(
-        **_counts(work, reading, tried),
-        **_memory(work, model, tried),
-        model=model.spec.name,
-        places=_places(work),
+        model=str(result.attrs["xsphere_model"]),
+        source=str(ds.encoding.get("source", "a dataset")),
+        n_steps=n_steps,
+        n_samples=work.n_samples,
+        n_blocks=len(blocks),
+        block_steps=step,
+        bytes_decoded=round(decoded),
+        reads_per_chunk=decoded / _decoded(work, slice(0, n_steps), n_steps, n_steps),
+        bytes_result=result.nbytes,
         workers=workers,
         threads_per_worker=threads_per_worker,
-        gpu=on_gpu(work.node.inference.device),
+        gpu=_is_gpu(work.node.inference.device),
         seconds={name: seconds[name] for name in STAGES if name in seconds},
         efficiency=efficiency,
         read_bandwidth=read_bandwidth,
-        trial=None if tried is None else (tried.steps.start, tried.steps.stop),
+        **measured,
     )
-    return replace(made, notes=tuple(_notes(made, work, reading)))
+    return replace(made, notes=tuple(_notes(made, None if found is None else found[0])))
 
 
-def _work(ds: xr.Dataset, model: Model, options: Mapping[str, Any]) -> Work:
-    arrays = tuple(match.array for match in matched_variables(ds, model.spec))
-    if not any(array.chunks is not None or is_unread(array) for array in arrays):
-        raise ValueError(
-            f"expected data that are not read yet, but {[str(a.name) for a in arrays]} are in "
-            "memory, where segment() works through them at once; give the path of the store, or "
-            "cut them with ds.chunk(time=...)"
+def _is_gpu(device: str | None) -> bool:
+    """Whether the network runs on a GPU, as far as this process can tell of the workers."""
+    import torch
+
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type != "cpu"
+
+
+def _tried(work: Segmentation, blocks: Sequence[slice]) -> tuple[Trial, slice]:
+    """A trial of the block in the middle, or of its first steps, and which steps these are."""
+    other, block = blocks[len(blocks) // 2 - 1].start, blocks[len(blocks) // 2]
+    n_block = block.stop - block.start
+    # of another block, whose chunks the system may keep in memory
+    warm = work.steps(slice(other, other + 1)).lazy()
+    sizes = {min(n, n_block) for n in (1, FEW, n_block)}
+    found = tried(warm, {n: work.steps(slice(block.start, block.start + n)).lazy() for n in sizes})
+    return found, slice(block.start, block.start + found.n_steps)
+
+
+def _measured(
+    work: Segmentation, trial: Trial, steps: slice, decoded: float, read: int
+) -> dict[str, Any]:
+    """What a trial of some steps tells of a run that decodes so many bytes."""
+    # chunks come whole, however few of their steps are wanted
+    share = decoded / _decoded(work, steps, trial.n_steps, read)
+    seconds = {name: spent / trial.n_steps for name, spent in trial.seconds.items()}
+    if "read" in seconds:
+        seconds["read"] = trial.seconds["read"] * share / work.n_steps
+    return {
+        "seconds": seconds,
+        "bytes_read": round(trial.read * share) or None,
+        "bytes_written": round(trial.written * work.n_steps / trial.n_steps),
+        "memory_base": trial.base,
+        "memory_thread": trial.added,
+        "memory_device": trial.device,
+        "trial": (steps.start, steps.stop),
+    }
+
+
+def _decoded(work: Segmentation, steps: slice, block: int, read: int) -> float:
+    """Bytes of the chunks that hold some steps, each as often as parts of blocks are in it."""
+    first = np.arange(steps.start, steps.stop, block)[:, None]
+    starts = first + np.arange(0, block, read)
+    stops = np.minimum(starts + read, np.minimum(first + block, steps.stop))
+    starts, stops = starts[starts < stops], stops[starts < stops]
+    total = 0.0
+    for variable in work.variables:
+        if (dim := work.layout.first) not in variable.dims:
+            total += variable.nbytes * starts.size
+            continue
+        size = variable.sizes[dim]
+        chunk = (variable.encoding.get("preferred_chunks") or {}).get(dim, 1)
+        ends = np.minimum(-(-stops // chunk) * chunk, size)
+        total += variable.nbytes / size * float((ends - starts // chunk * chunk).sum())
+    return total
+
+
+def _notes(made: Plan, trial: Trial | None) -> list[str]:
+    notes = []
+    threads = made.workers * made.threads_per_worker
+    if made.reads_per_chunk > OFTEN:
+        notes.append(
+            f"each chunk is decoded {made.reads_per_chunk:.1f} times, since blocks or reads end "
+            "within chunks: choose block_size in whole chunks, or copy the store with fewer steps "
+            "in a chunk"
         )
-    return Work(segment(ds, model, **options), arrays)
-
-
-def _counts(work: Work, reading: Volume, tried: Trial | None) -> dict[str, Any]:
-    return {
-        "n_steps": work.n_steps,
-        "n_samples": work.n_samples,
-        "n_blocks": len(work.blocks),
-        "block_steps": work.block_steps,
-        "n_tasks": work.n_tasks,
-        "bytes_stored": _whole(reading.stored),
-        "bytes_read": _whole(reading.read),
-        "bytes_decoded": reading.decoded,
-        "reads_per_chunk": reading.decoded / max(1, reading.needed),
-        "bytes_result": work.result.nbytes,
-        "bytes_written": None if tried is None else round(tried.written * work.n_steps),
-    }
-
-
-def _places(work: Work) -> tuple[str, ...]:
-    """Files and stores that are read, which may be a cache of the dataset."""
-    found = {place for v in work.variables for place in places_of(xr.DataArray(v))}
-    return tuple(sorted(found))
-
-
-def _memory(work: Work, model: Model, tried: Trial | None) -> dict[str, Any]:
-    inference = work.node.inference
-    device = inference.batch_size * activation_bytes(model) if on_gpu(inference.device) else 0
-    others = work.n_samples // work.n_steps
-    read = work.block_steps if work.source is None else work.source.layout.read
-    sizes = {"block": others * min(work.block_steps, work.n_steps), "part": others * read}
-    base = resident_bytes() + loaded_bytes(work.node, model) if tried is None else tried.resident
-    return {
-        "memory_base": base,
-        "memory_thread": thread_bytes(work.node, model, work.variables, sizes),
-        "memory_device": device,
-    }
+    if made.n_blocks < threads:
+        notes.append(
+            f"{made.n_blocks} blocks for {threads} threads leave some idle: choose a smaller "
+            "block_size"
+        )
+    if made.limiting_stage == "scheduler":
+        notes.append("the scheduler is the limit: choose a larger block_size")
+    if trial is None:
+        return notes
+    if made.bytes_read is None:
+        notes.append("bytes in the store are not known: nothing counts them as they are read")
+    if trial.n_steps < made.block_steps:
+        notes.append(
+            f"{trial.n_steps} steps were tried, since a block takes long: a whole one may take "
+            "more memory"
+        )
+    if trial.shared:
+        notes.append(
+            "a block was tried in this process, since the dataset cannot be handed to another "
+            f"({trial.shared}): memory is not known"
+        )
+    return notes
 
 
 def _check(
@@ -207,46 +255,3 @@ def _check(
 
 def _is_positive(number: Any) -> bool:
     return isinstance(number, int | float) and math.isfinite(number) and number > 0
-
-
-def _reading(work: Work) -> Volume:
-    parts = work.parts
-    nothing = Volume(stored=0.0, read=0.0, needed=0, decoded=0)
-    return sum((volume(variable, work.dim, parts) for variable in work.variables), nothing)
-
-
-def _whole(n_bytes: float | None) -> int | None:
-    return None if n_bytes is None else round(n_bytes)
-
-
-def _notes(made: Plan, work: Work, reading: Volume) -> list[str]:
-    notes = []
-    threads = made.workers * made.threads_per_worker
-    if made.reads_per_chunk > OFTEN:
-        notes.append(
-            f"each chunk is decoded {made.reads_per_chunk:.1f} times, since blocks or reads end "
-            "within chunks: choose block_size in whole chunks, or copy the store with fewer steps "
-            "in a chunk"
-        )
-    if reading.n_missing:
-        notes.append(
-            f"{reading.n_missing:,} chunks are not in the store; what becomes of them is chosen "
-            "by missing_chunks"
-        )
-    if reading.sampled:
-        notes.append("bytes in the store are estimated from the sizes of some chunks")
-    if reading.stored is None:
-        notes.append("bytes in the store are not known: only their reading would tell")
-    if made.n_blocks < threads:
-        notes.append(
-            f"{made.n_blocks} blocks for {threads} threads leave some idle: choose a smaller "
-            "block_size"
-        )
-    if made.limiting_stage == "scheduler":
-        notes.append("the scheduler is the limit: choose a larger block_size")
-    if work.source is None and made.trial is None:
-        notes.append(
-            "the dataset is chunked; trial=True measures by computing one block of its graph, and "
-            "a path instead of it makes each block one task"
-        )
-    return notes

@@ -1,179 +1,172 @@
-"""Seconds by stage, measured on a few steps: read, worked through and written as in the run."""
+"""One block read, computed and written as in the run, in a process of its own, and measured."""
 
+import os
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from xsphere.blocks import WriteReport, write_blocks
-from xsphere.model import Model
-from xsphere.planning.memory import resident_bytes
-from xsphere.planning.volumes import Volume, volume
-from xsphere.planning.work import Work
-from xsphere.segmentation import SegmentNode
-from xsphere.segmentation.jobs import Segmentation
-from xsphere.stages import timed
+from xsphere.blocks import BlocksFailed, WriteReport, write_blocks
+from xsphere.config import DEFAULTS, config, set_options
+from xsphere.notices import shortened
+from xsphere.stages import bytes_read
 
-# of a network, beyond which fewer steps are tried
-TRIAL_SECONDS = 5.0
+# of work, beyond which fewer steps than a block are tried
+TRIAL_SECONDS = 30.0
+CHILD = "import sys; from xsphere.planning.trial import child; child(sys.argv[1])"
+
+
+class TrialError(RuntimeError):
+    """The process of a trial ended without a result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What was measured.
+    """Steps that were tried; seconds by stage, bytes and memory of all of them together."""
 
-    Parameters
-    ----------
-    steps : slice
-        Steps that were computed.
-    seconds : dict of str to float
-        Of one thread for one step, by stage.
-    written : float
-        Bytes of the result that were stored for one step.
-    resident : int
-        Memory of this process once weights were loaded and code compiled, before the first step.
+    n_steps: int
+    seconds: Mapping[str, float]
+    read: int
+    written: int
+    # memory before, and the most beside it; None where other work shares the process
+    base: int | None = None
+    added: int | None = None
+    device: int = 0
+    # why it does
+    shared: str = ""
 
-    Examples
-    --------
-    >>> Trial(steps=slice(0, 8), seconds={"infer": 0.1}, written=100.0, resident=10**8).steps
-    slice(0, 8, None)
+
+def tried(warm: xr.DataArray, pieces: Mapping[int, xr.DataArray]) -> Trial:
+    """A trial of the longest lazy result, by steps, that does not take too long.
+
+    It runs in a process of its own where the results can be handed to one; another step warms up.
+    What fails there is raised here.
     """
+    import cloudpickle
+    from dask.base import optimize
 
-    steps: slice
-    seconds: dict[str, float]
-    written: float
-    resident: int
-
-
-def measured(work: Work, model: Model, reading: Volume) -> Trial:
-    """A trial of a few steps in the middle of a run.
-
-    Of an unread dataset, part of what a block reads at once; of a chunked one, a whole block of
-    its graph is computed.
-
-    Parameters
-    ----------
-    work : Work
-        The run.
-    model : Model
-        Its model.
-    reading : Volume
-        All that the run reads.
-
-    Returns
-    -------
-    Trial
-        Loading of weights and compilation do not count. Chunks that are read by more than one
-        part count as often.
-
-    Examples
-    --------
-    >>> from xsphere.sample import SAMPLE
-    >>> from xsphere.segmentation import segment
-    >>> model, ds = Model.load("tc-ar"), xr.open_dataset(SAMPLE)
-    >>> arrays = tuple(ds[name] for name in ("TMQ", "PSL", "U850", "V850"))
-    >>> work = Work(segment(ds, model), arrays)
-    >>> everything = volume(ds.TMQ.variable, "time", [slice(0, 1), slice(1, 2)])
-    >>> list(measured(work, model, everything).seconds)
-    ['read', 'regrid', 'infer', 'compute', 'write']
-    """
-    per_sample = _warmed_up(work.node, model, work.variables)
-    resident = resident_bytes()
-    block = work.blocks[len(work.blocks) // 2]
-    if work.source is None:
-        steps = block.steps if work.dim is not None else slice(0, 1)
-        stages, values = _timed(lambda: work.computed(block))
-    else:
-        n_others = work.n_samples // work.n_steps
-        steps = next(iter(work.source.layout.parts(block.index)))
-        fits = int(TRIAL_SECONDS / max(1e-9, per_sample * n_others))
-        steps = slice(steps.start, steps.start + max(1, min(fits, steps.stop - steps.start)))
-        narrowed = _narrowed(work.source, steps)
-        stages, values = _timed(lambda: narrowed.block(0))
-    n_tried = steps.stop - steps.start
-    seconds = {name: spent / n_tried for name, spent in stages.items()}
-    if "read" in seconds:
-        # a chunk is decoded as a whole, however few of its steps are wanted
-        tried = [volume(variable, work.dim, [steps]) for variable in work.variables]
-        decoded = sum(part.decoded for part in tried)
-        if decoded:
-            seconds["read"] *= n_tried / decoded * reading.decoded / work.n_steps
-    writing, written = _written(work, values, n_tried)
-    for name in ("compute", "write"):
-        seconds[name] = seconds.get(name, 0.0) + writing[name]
-    return Trial(steps=steps, seconds=seconds, written=written, resident=resident)
-
-
-def _warmed_up(node: SegmentNode, model: Model, variables: Sequence[xr.Variable]) -> float:
-    """Seconds that the network takes for a sample, once all is loaded and compiled."""
-    node.model.load()
-    batch = node.inference.batch_size
-    plain = node.on_model_grid(
-        model, lambda index: np.zeros((batch, node.source.n_cells), variables[index].dtype)
-    )
-    # no value at all, rather than one that no field has
-    fields = [np.full_like(values, np.nan) for values in plain]
-    few = [values[: node.inference.samples_at_once()] for values in fields]
-    node.classified(model, few)
-    start = time.perf_counter()
-    node.classified(model, few)
-    return (time.perf_counter() - start) / len(few[0])
-
-
-def _timed(work: Any) -> tuple[dict[str, float], NDArray[Any]]:
-    start = time.perf_counter()
-    with timed() as stages:
-        values: NDArray[Any] = work()
-    total = time.perf_counter() - start
-    return {**stages, "compute": max(0.0, total - sum(stages.values()))}, values
-
-
-def _narrowed(source: Segmentation, steps: slice) -> Segmentation:
-    """A source of some steps, which are its only part."""
-    layout = source.layout
-    if layout.first is None:
-        return source
-    n_steps = steps.stop - steps.start
-    return replace(
-        source,
-        variables=tuple(
-            variable.isel({layout.first: steps}) if layout.first in variable.dims else variable
-            for variable in source.variables
-        ),
-        layout=replace(
-            layout,
-            leading=((layout.first, n_steps), *layout.leading[1:]),
-            block=n_steps,
-            read=n_steps,
-        ),
-    )
-
-
-def _written(work: Work, values: NDArray[Any], n_tried: int) -> tuple[dict[str, float], float]:
-    """Seconds and bytes a step of writing a whole block of such values."""
-    n_block = min(work.block_steps, work.n_steps)
+    # without the tasks of other blocks
+    warm, pieces = optimize(warm, dict(pieces))  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory(prefix="xsphere-plan-") as folder:
-        # first as they are: repeated values would be compressed too well
-        few = _write(work, values, Path(folder, "few.zarr"))
-        stored = Path(folder, "few.zarr", str(work.result.name), "c")
-        n_bytes = sum(file.stat().st_size for file in stored.rglob("*") if file.is_file())
-        whole = few
-        if work.dim is not None:
-            block = np.resize(values, (n_block, *values.shape[1:]))
-            whole = _write(work, block, Path(folder, "whole.zarr"))
-    seconds = {name: whole.stages.get(name, 0.0) / n_block for name in ("compute", "write")}
-    return seconds, n_bytes / n_tried
+        try:
+            options = {name: config.get(name) for name in DEFAULTS}
+            job = cloudpickle.dumps((options, warm, pieces))
+        # objects of users fail in ways of their own
+        except Exception as error:
+            return measured(
+                warm, pieces, folder, shared=f"{type(error).__name__}: {shortened(error)}"
+            )
+        Path(folder, "job").write_bytes(job)
+        _run_child(folder)
+        outcome = cloudpickle.loads(Path(folder, "outcome").read_bytes())
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome  # type: ignore[no-any-return]
 
 
-def _write(work: Work, values: NDArray[Any], path: Path) -> WriteReport:
-    import dask.array as da
+def _run_child(folder: str) -> None:
+    # modules are found where this process finds them, and nowhere else
+    command = [sys.executable, *(f"-W{option}" for option in sys.warnoptions), "-P", "-c", CHILD]
+    done = subprocess.run(
+        [*command, folder],
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sys.path))},
+        # Ctrl-C is for this process alone, which then kills the other
+        start_new_session=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise TrialError(
+            f"the process that tried a block ended with {done.returncode}; below 0, a signal "
+            "killed it, and 9 means that memory was short, most likely. Choose a smaller "
+            "block_size, or plan without a trial (trial=False)"
+        )
 
-    part = work.result if work.dim is None else work.result.isel({work.dim: slice(len(values))})
-    lazy = da.from_array(values, chunks=-1)  # type: ignore[no-untyped-call]
-    return write_blocks(part.copy(data=lazy), path, workers=1)
+
+def child(folder: str) -> None:
+    """Do the trial that lies in a folder, and leave there what came of it."""
+    import cloudpickle
+
+    outcome: Trial | Exception
+    try:
+        options, warm, pieces = cloudpickle.loads(Path(folder, "job").read_bytes())
+        set_options(**options)
+        outcome = measured(warm, pieces, folder)
+    # whatever it is, it is raised where the plan was asked for
+    except Exception as error:
+        outcome = error.with_traceback(None)
+        outcome.__cause__ = outcome.__context__ = None  # with tracebacks, which hold everything
+    try:
+        left = cloudpickle.dumps(outcome)
+        cloudpickle.loads(left)
+    except Exception:
+        left = cloudpickle.dumps(TrialError(f"{type(outcome).__name__}: {outcome}"))
+    Path(folder, "outcome").write_bytes(left)
+
+
+def measured(
+    warm: xr.DataArray, pieces: Mapping[int, xr.DataArray], folder: str, *, shared: str = ""
+) -> Trial:
+    """What comes of a trial in this process."""
+    import torch
+
+    _written(warm, Path(folder, "first.zarr"))  # loads the model, compiles code
+    seconds = _written(warm, Path(folder, "again.zarr")).stages
+    each = sum(seconds.values()) - seconds.get("read", 0.0)
+    n_steps = max(n for n in pieces if n == min(pieces) or n * each <= TRIAL_SECONDS)
+    path = Path(folder, "block.zarr")
+    base, before = None if shared else _forget_peak(), bytes_read()
+    seconds = _written(pieces[n_steps], path).stages
+    peak = peak_bytes()
+    stored = (path / str(pieces[n_steps].name) / "c").rglob("*")
+    return Trial(
+        n_steps=n_steps,
+        seconds=seconds,
+        read=0 if shared else bytes_read() - before,
+        written=sum(file.stat().st_size for file in stored if file.is_file()),
+        base=base,
+        added=None if base is None or peak is None else max(0, peak - base),
+        device=0 if shared else int(torch.cuda.max_memory_allocated()),
+        shared=shared,
+    )
+
+
+def _written(piece: xr.DataArray, path: Path) -> WriteReport:
+    try:
+        return write_blocks(piece, path, workers=1)
+    except BlocksFailed as error:
+        # the store that it tells of is nobody's
+        raise error.failures[0].error from None
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process ever had; None where the system does not tell."""
+    peak = _status("VmHWM")  # other figures count the process that started this one
+    if peak is None and sys.platform != "win32":
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak *= 1 if sys.platform == "darwin" else 1024
+    return peak
+
+
+def _forget_peak() -> int | None:
+    """Memory that this process has now, which becomes the most that it ever had."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return peak_bytes()
+    return _status("VmRSS")
+
+
+def _status(name: str) -> int | None:
+    """A figure that Linux has of this process."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), None)

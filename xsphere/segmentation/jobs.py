@@ -243,7 +243,8 @@ def bare(variable: xr.Variable) -> xr.Variable:
     """A variable without what its tasks do not need, and apart from what the user does to it."""
     # once the user loads the dataset, its own arrays hold values that would travel with the tasks
     found = variable.copy(deep=False)
-    found.attrs, found.encoding = {}, {}
+    kept = {"preferred_chunks"} & set(variable.encoding)
+    found.attrs, found.encoding = {}, {name: variable.encoding[name] for name in kept}
     return found
 
 

@@ -13,6 +13,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import WrapperStore
 
+from xsphere.stages import note_read
+
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 ABSENT = 2**64 - 1
 
@@ -61,8 +63,10 @@ class StrictStore(WrapperStore[Store]):
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         """The object, or None where objects may be missing."""
         found = await self._store.get(key, prototype, byte_range)
-        if found is None and self.require and key.rsplit("/", 1)[-1] not in METADATA:
-            raise AbsentObjectError(key, "it is not in the store")
+        if key.rsplit("/", 1)[-1] not in METADATA:
+            if found is None and self.require:
+                raise AbsentObjectError(key, "it is not in the store")
+            note_read(0 if found is None else len(found))
         return found
 
 
