@@ -192,6 +192,18 @@ class SphereDataArray(_Accessor[xr.DataArray]):
         """Connected regions of a mask as a table, see `xsphere.events`."""
         return xsphere.events(self._obj, fields, **options)
 
+    def label(self, **options: Any) -> xr.DataArray:
+        """Connected regions of a mask, numbered step by step, see `xsphere.label`."""
+        return xsphere.label(self._obj, **options)
+
+    def track(self, fields: xr.Dataset | xr.DataArray | None = None, **options: Any) -> xr.Dataset:
+        """Regions of a mask followed through time, see `xsphere.track`."""
+        return xsphere.track(self._obj, fields, **options)
+
+    def track_mask(self, tracks: xr.Dataset) -> xr.DataArray:
+        """Number of the track of each cell, see `xsphere.track_mask`."""
+        return xsphere.track_mask(self._obj, tracks)
+
     def plot(self, **options: Any) -> Any:
         """Map of a field or mask, see `xsphere.plot`."""
         return xsphere.plot(self._obj, **options)

@@ -1,5 +1,8 @@
-"""Events: the connected regions of a mask, as a table."""
+"""Events: the connected regions of a mask, as labels, as a table, and followed through time."""
 
+from xsphere.regions.labelling import label
 from xsphere.regions.table import events, events_to_csv
+from xsphere.regions.track_masks import track_mask
+from xsphere.regions.tracks import track
 
-__all__ = ["events", "events_to_csv"]
+__all__ = ["events", "events_to_csv", "label", "track", "track_mask"]

@@ -1,12 +1,10 @@
 """Connected regions of one step, in numbers alone: where they are, how large, what is in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from xsphere.conventions.angles import Angle
 from xsphere.grids import EARTH_RADIUS_KM, Grid, tangent_vectors
@@ -17,34 +15,27 @@ Columns = dict[str, NDArray[Any]]
 
 
 def measured_regions(
-    codes: NDArray[Any],
+    labels: NDArray[np.int32],
+    classes: NDArray[np.uint8],
     values: Columns,
     angles: Mapping[str, Angle],
-    wanted: Sequence[int],
     grid: Grid,
-    graph: sparse.csr_array,
 ) -> Columns:
-    """One row for each connected region of one class, in the order of their first cells."""
-    cells = np.flatnonzero(np.isin(codes, wanted))
-    codes = codes[cells].astype(np.uint8)
-    links = graph[cells][:, cells].tocoo()
-    same = codes[links.row] == codes[links.col]
-    n, region = connected_components(
-        sparse.coo_array((links.data[same], (links.row[same], links.col[same])), links.shape),
-        directed=False,
-    )
+    """One row for each region of a step, in the order of their numbers."""
+    n = classes.size
     if n == 0:
         return no_regions(values, angles)
+    cells = np.flatnonzero(labels)
+    region = labels[cells] - 1
     weight = grid.covered_areas[cells]
-    total = np.bincount(region, weight, n)
     # cells region by region, each with its largest first
     order = np.lexsort((-weight, region))
     first = np.searchsorted(region[order], np.arange(n))
     largest = order[first]
     lon, lat = grid.lonlat_of(_centres(grid.centres[cells], weight, region, largest))
     columns: Columns = {
-        "event_class": codes[largest],
-        "area": total * EARTH_RADIUS_KM**2,
+        "event_class": classes,
+        "area": np.bincount(region, weight, n) * EARTH_RADIUS_KM**2,
         "n_cells": np.bincount(region, weight > 0, n).astype(np.int64),
         "lon": lon,
         "lat": lat,
@@ -63,8 +54,7 @@ def measured_regions(
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN where no value is valid
             mean = sums / np.bincount(region, weight * valid, n)
         columns[f"{name}_mean"] = mean.astype(inside.dtype)
-    # a cyclic column on its own has no area
-    return {name: column[total > 0] for name, column in columns.items()}
+    return columns
 
 
 def no_regions(values: Mapping[str, Any], angles: Mapping[str, Angle]) -> Columns:

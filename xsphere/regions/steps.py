@@ -2,19 +2,27 @@
 
 import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions import HorizontalGrid, horizontal_grid
+from xsphere.conventions import INVALID, NOT_COMPUTED, HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import pandas_indexes
-from xsphere.conventions.masks import holds_classes
-from xsphere.conventions.values import check_unpacked, reading_of
+from xsphere.conventions.directions import Angle, angle_of
+from xsphere.conventions.masks import check_flags, holds_classes
+from xsphere.conventions.values import Reading, check_unpacked, reading_of
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.grids.spacing import COORDINATE_TOLERANCE
+from xsphere.grids.travel import Travelling
 from xsphere.notices import shortened
+from xsphere.regions.labelling import Labelling
+from xsphere.regions.regions import Columns, measured_regions
+
+# blocks that are given to Dask at a time
+BLOCKS_TOGETHER = 64
 
 
 def matched_fields(
@@ -100,25 +108,141 @@ def _with_labels_of(mask: xr.DataArray, field: xr.DataArray, dims: Sequence[Any]
     return field
 
 
-def steps_of(
+@dataclass(frozen=True)
+class StepRegions:
+    """Regions of one step.
+
+    Parameters
+    ----------
+    position : tuple of int
+        The step, along the leading dimensions.
+    columns : dict of str to array
+        A row for each region, in the order of their numbers.
+    cells, labels : array, shape (n,)
+        Cells of the regions, in order, and the number of the region that each is in.
+    uncertain : bool
+        Whether nothing but 0 and 1 was met, which may be shares.
+
+    Examples
+    --------
+    >>> StepRegions((0,), {}, np.arange(2), np.ones(2, np.int32), uncertain=False).cells
+    array([0, 1])
+    """
+
+    position: tuple[int, ...]
+    columns: Columns
+    cells: NDArray[np.int64]
+    labels: NDArray[np.int32]
+    uncertain: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionFinder(Travelling):
+    """What finds and measures the regions of every step of a block.
+
+    Parameters
+    ----------
+    labelling : Labelling
+        What numbers them.
+    leading : tuple of hashable
+        Dimensions that are not horizontal, in the order of positions.
+    readings : dict of str to Reading
+        What is missing in each field.
+    angles : dict of str to Angle
+        Fields that go round.
+    """
+
+    labelling: Labelling
+    leading: tuple[Hashable, ...]
+    readings: Mapping[str, Reading]
+    angles: Mapping[str, Angle]
+
+    def __call__(self, block: xr.Dataset, first: Sequence[int]) -> list[StepRegions]:
+        """Regions of each step of a block, whose first step has this position."""
+        loaded = block.compute()
+        return [
+            self._step(
+                tuple(start + i for start, i in zip(first, offset, strict=True)),
+                loaded.isel(dict(zip(self.leading, offset, strict=True))),
+            )
+            for offset in np.ndindex(*(loaded.sizes[dim] for dim in self.leading))
+        ]
+
+    def _step(self, position: tuple[int, ...], step: xr.Dataset) -> StepRegions:
+        find = self.labelling
+        values = {str(name): array.values.ravel() for name, array in step.data_vars.items()}
+        codes = values.pop("")
+        check_flags(codes, find.known, find.name)
+        values = {name: self.readings[name](field) for name, field in values.items()}
+        labels, classes = find.step(codes)
+        columns = measured_regions(labels, classes, values, self.angles, find.grid)
+        cells = np.flatnonzero(labels)
+        columns["label"] = np.arange(1, classes.size + 1, dtype=np.int32)
+        columns["touches_unknown"] = self._touching(codes, cells, labels[cells] - 1, classes.size)
+        # invalid and not computed count: shares have no such values
+        return StepRegions(position, columns, cells, labels[cells], not (codes > 1).any())
+
+    def _touching(
+        self, codes: NDArray[Any], cells: NDArray[Any], region: NDArray[Any], number: int
+    ) -> NDArray[np.bool_]:
+        """Which regions touch a cell of which nothing is known."""
+        unknown = np.isin(codes, (INVALID, NOT_COMPUTED)) | np.isnan(codes)
+        touching = np.zeros(number, bool)
+        if unknown.any() and cells.size:
+            beside = self.labelling.adjacency[cells] @ unknown.astype(np.int64) > 0
+            touching[region[beside]] = True
+        return touching
+
+
+def measuring(
     mask: xr.DataArray,
-    measured: Mapping[str, xr.DataArray],
+    fields: xr.Dataset | xr.DataArray | None,
+    find: Labelling,
     horizontal: HorizontalGrid,
     leading: Sequence[Hashable],
-) -> Iterator[tuple[tuple[int, ...], NDArray[Any], dict[str, NDArray[Any]]]]:
-    """Position, mask and fields of every step, with one block in memory at a time."""
-    readings = {name: reading_of(array) for name, array in measured.items()}
+) -> tuple[dict[str, xr.DataArray], RegionFinder]:
+    """Fields that are measured in the regions of a mask, and what finds and measures them."""
+    measured = {} if fields is None else matched_fields(fields, mask, horizontal, leading)
+    finder = RegionFinder(
+        labelling=find,
+        leading=tuple(leading),
+        readings={name: reading_of(array) for name, array in measured.items()},
+        angles={name: angle for name, field in measured.items() if (angle := angle_of(field))},
+    )
+    return measured, finder
+
+
+def found_regions(
+    mask: xr.DataArray,
+    measured: Mapping[str, xr.DataArray],
+    finder: RegionFinder,
+    dims: Sequence[Hashable],
+) -> Iterator[StepRegions]:
+    """Regions of every step in order, with the blocks of a chunked mask side by side on Dask.
+
+    As many blocks are in memory as the scheduler has workers.
+    """
     parts = {name: array.variable for name, array in measured.items()}
-    parts[""] = mask.transpose(*leading, *horizontal.dims).variable
+    parts[""] = mask.transpose(*finder.leading, *dims).variable
     together = xr.Dataset(parts)
-    for block in _blocks(together, leading):
-        loaded = together.isel(block).compute()
-        for offset in np.ndindex(*(loaded.sizes[dim] for dim in leading)):
-            step = loaded.isel(dict(zip(leading, offset, strict=True)))
-            values = {str(name): array.values.ravel() for name, array in step.data_vars.items()}
-            values |= {name: reading(values[name]) for name, reading in readings.items()}
-            position = tuple(block[dim].start + i for dim, i in zip(leading, offset, strict=True))
-            yield position, values.pop(""), values
+    lazy = any(variable.chunks is not None for variable in together.variables.values())
+    blocks = [
+        (together.isel(block), tuple(part.start for part in block.values()))
+        for block in _blocks(together, finder.leading)
+    ]
+    if not lazy:
+        for block, first in blocks:
+            yield from finder(block, first)
+        return
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    find = delayed(finder, traverse=False)
+    # what comes of a block is small; the scheduler has as many to choose from as it may need
+    for start in range(0, len(blocks), BLOCKS_TOGETHER):
+        group = [find(*block) for block in blocks[start : start + BLOCKS_TOGETHER]]
+        for steps in compute(*group):  # type: ignore[no-untyped-call]
+            yield from steps
 
 
 def _blocks(ds: xr.Dataset, leading: Sequence[Hashable]) -> Iterator[dict[Hashable, slice]]:

@@ -1,8 +1,8 @@
 """Events: the connected regions of a mask, as a table.
 
 Regions are found on the graph of cells that touch, so that neither the date line nor a pole cuts
-one in two. Blocks of time are read one after the other: a mask of any length needs the memory of
-one block. Following events from one time to the next is left to others.
+one in two. Blocks of time are done with one after the other, or side by side on Dask: a mask of any
+length needs the memory of a few blocks.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -14,23 +14,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.atomic import built_beside
-from xsphere.conventions import (
-    INVALID,
-    HorizontalGrid,
-    classes_of,
-    event_classes_of,
-    horizontal_grid,
-)
-from xsphere.conventions.angles import angle_of
-from xsphere.conventions.base import check_known_sizes
-from xsphere.conventions.masks import check_flags, has_flags, holds_classes
-from xsphere.conventions.values import declared_fills
-from xsphere.graph import adjacency
+from xsphere.conventions import HorizontalGrid, horizontal_grid
+from xsphere.conventions.masks import holds_classes
 from xsphere.grids import EARTH_RADIUS_KM
 from xsphere.notices import shortened
 from xsphere.paths import local_path
-from xsphere.regions.regions import STATISTICS, Columns, measured_regions, no_regions
-from xsphere.regions.steps import matched_fields, steps_of
+from xsphere.regions.labelling import labelling
+from xsphere.regions.masks import no_classes, wanted_classes
+from xsphere.regions.regions import STATISTICS, Columns, no_regions
+from xsphere.regions.steps import found_regions, measuring
 
 COMPRESSIONS: dict[str, Any] = {
     ".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"
@@ -96,74 +88,34 @@ def events(
     >>> found.class_name.values.tolist(), found.n_cells.values, found.lon.values
     (['storm'], array([2]), array([315.]))
     """
-    if not isinstance(mask, xr.DataArray):
-        raise TypeError(
-            f"events() needs a mask as a DataArray, got {type(mask).__name__}; choose one, such as "
-            "ds['mask']"
-        )
-    if not min_area >= 0:
-        raise ValueError(
-            f"min_area must be an area in km2, zero or more, got {shortened(min_area)}"
-        )
-    check_known_sizes({mask.name: mask.variable.chunksizes})
-    wanted = _wanted(mask, classes)
+    find = labelling(
+        mask, classes, min_area=min_area, max_hole_area=0.0, merge_distance=0.0, wish="events"
+    )
+    wanted = wanted_classes(mask, classes)
     horizontal = horizontal_grid(mask)
     # time before all others, for the order of the events
     leading = sorted((d for d in mask.dims if d not in horizontal.dims), key=lambda d: d != "time")
-    measured = {} if fields is None else matched_fields(fields, mask, horizontal, leading)
-    angles = {name: angle for name, field in measured.items() if (angle := angle_of(field))}
-    graph, known = adjacency(horizontal.grid), [*classes_of(mask), *declared_fills(mask)]
-    tables, steps = [no_regions(measured, angles)], [np.empty((0, len(leading)), np.int64)]
+    measured, finder = measuring(mask, fields, find, horizontal, leading)
+    tables, steps = [no_regions(measured, finder.angles)], [np.empty((0, len(leading)), np.int64)]
     # floats that are nothing but 0 and 1 may as well be shares
     certain = mask.dtype.kind != "f" or holds_classes(mask)
-    for step, codes, values in steps_of(mask, measured, horizontal, leading):
-        check_flags(codes, known, mask.name)
-        certain = certain or bool((codes > 1).any())
-        table = measured_regions(codes, values, angles, list(wanted), horizontal.grid, graph)
-        large = table["area"] >= min_area
-        tables.append({name: column[large] for name, column in table.items()})
-        steps.append(np.tile(np.array(step, np.int64), (int(large.sum()), 1)))
+    for step in found_regions(mask, measured, finder, horizontal.dims):
+        certain = certain or not step.uncertain
+        tables.append({name: step.columns[name] for name in tables[0]})
+        number = step.columns["area"].size
+        steps.append(np.tile(np.array(step.position, np.int64), (number, 1)))
     if not certain:
-        raise _no_classes(mask)
+        raise no_classes(mask)
     columns = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
     position = dict(zip(leading, np.concatenate(steps).T, strict=True))
     order = np.lexsort([-columns["area"], columns["event_class"], *list(position.values())[::-1]])
     columns = {name: column[order] for name, column in columns.items()}
     position = {dim: column[order] for dim, column in position.items()}
-    coordinates = _coordinates_at(position, order.size, mask, horizontal)
-    return _labelled(columns, wanted, measured, coordinates)
+    coordinates = coordinates_at(position, order.size, mask, horizontal)
+    return described_columns(columns, wanted, measured, coordinates)
 
 
-def _wanted(mask: xr.DataArray, classes: Any) -> dict[int, str]:
-    """Value and name of every class to look for."""
-    if mask.dtype.kind in "iu" and has_flags(mask) and not holds_classes(mask):
-        raise _no_classes(mask)
-    known = event_classes_of(mask)
-    if not known or min(known) < 1 or max(known) >= INVALID:
-        raise ValueError(
-            f"the classes of a mask must have flag_values from 1 to {INVALID - 1}, got {known}"
-        )
-    if classes is None:
-        return known
-    asked = [classes] if isinstance(classes, str | int) else list(classes)
-    unknown = [name for name in asked if name not in known and name not in known.values()]
-    if unknown:
-        raise ValueError(
-            f"classes must be names or values of {known}, got also {shortened(unknown)}"
-        )
-    return {value: name for value, name in known.items() if value in asked or name in asked}
-
-
-def _no_classes(mask: xr.DataArray) -> ValueError:
-    return ValueError(
-        "events() needs booleans, or integers of the type of their flag_values, but "
-        f"{shortened(mask.name)} "
-        f"is {mask.dtype}: its flags may be those of what it was made of. Where its values are "
-        "classes, call .fillna(254).astype('uint8') first; else compare, such as share > 0.5"
-    )
-
-
-def _coordinates_at(
+def coordinates_at(
     position: Mapping[Hashable, NDArray[np.int64]],
     number: int,
     mask: xr.DataArray,
@@ -181,7 +133,7 @@ def _coordinates_at(
     return found
 
 
-def _labelled(
+def described_columns(
     columns: Columns,
     wanted: Mapping[int, str],
     measured: Mapping[str, xr.DataArray],

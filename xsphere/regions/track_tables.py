@@ -1,0 +1,209 @@
+"""What is said of tracks: of each event how it moves, of each track its life."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from xsphere.regions.linking import LONG_STEP, Identities, Links, great_circle
+from xsphere.regions.regions import Columns
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """The dimension along which regions are followed.
+
+    Parameters
+    ----------
+    dim : hashable
+        Its name.
+    hours : array of float
+        Hours since the first step.
+    step : float
+        Usual hours from one step to the next.
+    """
+
+    dim: Hashable
+    hours: NDArray[np.float64]
+    step: float
+
+    @property
+    def begins_anew(self) -> NDArray[np.bool_]:
+        """Steps before which nothing is known: the first, and those after a gap in the data."""
+        gaps = np.diff(self.hours) > LONG_STEP * self.step
+        return np.concatenate([[True], gaps])
+
+
+@dataclass(frozen=True)
+class FoundRegions:
+    """All regions and their links."""
+
+    position: NDArray[np.int64]
+    columns: Columns
+    links: Links
+
+    def sorted(self) -> "FoundRegions":
+        """Regions in the order of steps, and of their numbers in them."""
+        keys = [self.columns["label"], *self.position.T[::-1]]
+        order = np.lexsort(keys)
+        place = np.empty(order.size, np.int64)
+        place[order] = np.arange(order.size)
+        links = Links(place[self.links.earlier], place[self.links.later], self.links.shared)
+        columns = {name: column[order] for name, column in self.columns.items()}
+        return FoundRegions(self.position[order], columns, links)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """The tracks that are long enough, their regions sorted by track and time."""
+
+    position: NDArray[np.int64]
+    columns: Columns
+    hours: NDArray[np.float64]
+    # by region, from 0, and the region that it was before, or -1
+    track: NDArray[np.int64]
+    before: NDArray[np.int64]
+    # by track, from 0; -1 for none
+    parent: NDArray[np.int64]
+    child: NDArray[np.int64]
+
+    @property
+    def n_tracks(self) -> int:
+        return self.parent.size
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """First region of each track."""
+        return np.searchsorted(self.track, np.arange(self.n_tracks))
+
+    @property
+    def last(self) -> NDArray[np.int64]:
+        """Last region of each track."""
+        return np.searchsorted(self.track, np.arange(self.n_tracks), side="right") - 1
+
+    @classmethod
+    def of(
+        cls, found: FoundRegions, identity: Identities, axis: TimeAxis, shortest: float
+    ) -> "Tracks":
+        hours = axis.hours[found.position[:, 0]]
+        n = identity.parent.size
+        start, end = np.full(n, np.inf), np.full(n, -np.inf)
+        np.minimum.at(start, identity.track, hours)
+        np.maximum.at(end, identity.track, hours)
+        kept = end - start >= shortest
+        # the place of the last, -1, is that of none
+        renumbered = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1)
+        track = renumbered[identity.track]
+        order = np.argsort(track, kind="stable")[int((track < 0).sum()) :]
+        place = np.full(track.size + 1, -1)
+        place[order] = np.arange(order.size)
+        return cls(
+            found.position[order],
+            {name: column[order] for name, column in found.columns.items()},
+            hours[order],
+            track[order],
+            place[identity.before[order]],
+            renumbered[identity.parent[kept]],
+            renumbered[identity.child[kept]],
+        )
+
+
+def motion_of_events(chosen: Tracks) -> dict[str, xr.Variable]:
+    """Numbers of tracks, and how regions move."""
+    lon, lat = chosen.columns["lon"], chosen.columns["lat"]
+    moved = chosen.before >= 0
+    here, there = np.flatnonzero(moved), chosen.before[moved]
+    speed, heading = np.full(moved.size, np.nan), np.full(moved.size, np.nan)
+    distance = great_circle(lon[there], lat[there], lon[here], lat[here])
+    speed[here] = distance / (chosen.hours[here] - chosen.hours[there])
+    # arriving: the way that it has gone
+    back = _bearing(lon[here], lat[here], lon[there], lat[there])
+    heading[here] = np.where(distance > 0, (back + 180) % 360, np.nan)
+    return {
+        "track_id": xr.Variable("event", chosen.track + 1, {"long_name": "number of the track"}),
+        "label": xr.Variable(
+            "event", chosen.columns["label"], {"long_name": "number of the region in its step"}
+        ),
+        "touches_unknown": xr.Variable(
+            "event",
+            chosen.columns["touches_unknown"],
+            {"long_name": "whether the region touches cells of which nothing is known"},
+        ),
+        "speed": xr.Variable("event", speed, {"long_name": "speed", "units": "km h-1"}),
+        "heading": xr.Variable(
+            "event", heading, {"long_name": "direction of motion from north", "units": "degree"}
+        ),
+    }
+
+
+def _bearing(
+    lon: NDArray[Any], lat: NDArray[Any], to_lon: NDArray[Any], to_lat: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Direction from points to others along great circles, in degrees clockwise from north."""
+    turn, one, other = np.deg2rad(to_lon - lon), np.deg2rad(lat), np.deg2rad(to_lat)
+    east = np.sin(turn) * np.cos(other)
+    north = np.cos(one) * np.sin(other) - np.sin(one) * np.cos(other) * np.cos(turn)
+    bearing: NDArray[np.float64] = np.rad2deg(np.arctan2(east, north)) % 360
+    return bearing
+
+
+def lives_of_tracks(chosen: Tracks, ds: xr.Dataset, axis: TimeAxis) -> dict[str, xr.Variable]:
+    """What is said of each track as a whole."""
+    first, last = chosen.first, chosen.last
+    anew = axis.begins_anew
+    ends = np.append(anew[1:], True)
+    time = ds[axis.dim].variable
+
+    def variable(values: Any, words: str, **attrs: Any) -> xr.Variable:
+        return xr.Variable("track", values, {"long_name": words, **attrs})
+
+    def at(events: NDArray[np.int64], of: xr.Variable, words: str) -> xr.Variable:
+        return xr.Variable("track", of.values[events], {**of.attrs, "long_name": words})
+
+    def place(events: NDArray[np.int64], name: str, words: str) -> dict[str, xr.Variable]:
+        return {
+            f"{name}_{axis_name}": at(events, ds[axis_name].variable, f"{long_name} {words}")
+            for axis_name, long_name in (("lon", "longitude"), ("lat", "latitude"))
+        }
+
+    starts, none = chosen.position[first, 0], "0 for none"
+    found = {
+        "track_class": at(first, ds["event_class"].variable, "class"),
+        "start": at(first, time, "first time"),
+        "end": at(last, time, "last time"),
+        "duration": variable(
+            chosen.hours[last] - chosen.hours[first], "from first to last time", units="h"
+        ),
+        "n_events": variable(np.bincount(chosen.track, minlength=chosen.n_tracks), "rows"),
+        "parent": variable(chosen.parent + 1, f"track that it split from, {none}"),
+        "child": variable(chosen.child + 1, f"track that it merged into, {none}"),
+        "cut_by_start": variable(anew[starts], "whether it is there at a first time of the data"),
+        "cut_by_end": variable(
+            ends[chosen.position[last, 0]], "whether it is there at a last time of the data"
+        ),
+        **place(first, "genesis", "at the first time"),
+        **place(last, "lysis", "at the last time"),
+    }
+    extremes = {"max_area": ("area", "max")} | {
+        f"{name[: -len(kind) - 1]}_lifetime_{kind}": (name, kind)
+        for name in map(str, ds.data_vars)
+        for kind in ("max", "min")
+        if name.endswith(f"_{kind}") and ds[name].dims == ("event",)
+    }
+    for name, (of, kind) in extremes.items():
+        event = _extreme(chosen, ds[of].values, kind)
+        words = ds[of].attrs.get("long_name", of)
+        found[name] = at(event, ds[of].variable, f"{words}, over the life of the track")
+        found[f"{name}_time"] = at(event, time, f"time of {name}")
+        found |= place(event, name, f"at the time of {name}")
+    return found
+
+
+def _extreme(chosen: Tracks, values: NDArray[Any], kind: str) -> NDArray[np.int64]:
+    """First event of each track with its largest or least value, whatever is not missing."""
+    key = np.where(np.isnan(values), np.inf, -values if kind == "max" else values)
+    order = np.lexsort((np.arange(key.size), key, chosen.track))
+    return order[chosen.first]
