@@ -72,6 +72,7 @@ class Tracks:
 
     @property
     def n_tracks(self) -> int:
+        """How many there are."""
         return self.parent.size
 
     @property
@@ -88,6 +89,7 @@ class Tracks:
     def of(
         cls, found: FoundRegions, identity: Identities, axis: TimeAxis, shortest: float
     ) -> "Tracks":
+        """Tracks of all regions that last long enough, numbered without gaps."""
         hours = axis.hours[found.position[:, 0]]
         n = identity.parent.size
         start, end = np.full(n, np.inf), np.full(n, -np.inf)
