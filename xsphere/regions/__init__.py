@@ -2,7 +2,8 @@
 
 from xsphere.regions.labelling import label
 from xsphere.regions.table import events, events_to_csv
+from xsphere.regions.track_files import read_tracks, write_tracks
 from xsphere.regions.track_masks import track_mask
 from xsphere.regions.tracks import track
 
-__all__ = ["events", "events_to_csv", "label", "track", "track_mask"]
+__all__ = ["events", "events_to_csv", "label", "read_tracks", "track", "track_mask", "write_tracks"]

@@ -210,7 +210,7 @@ def events_to_csv(events: xr.Dataset, path: Any) -> None:
             f"expected a table from events(), but {shortened(missing)} are missing in it"
         )
     frame = events.to_dataframe().reset_index()
-    frame = frame.assign(**{str(name): _readable(frame[name]) for name in frame})
+    frame = frame.assign(**{str(name): readable(frame[name]) for name in frame})
     frame = frame.drop(columns="event_class").rename(
         columns={"class_name": "class", "area": "area_km2"}
     )
@@ -225,7 +225,7 @@ def events_to_csv(events: xr.Dataset, path: Any) -> None:
         table.to_csv(beside, index=False, compression=COMPRESSIONS.get(place.suffix))
 
 
-def _readable(column: "pd.Series[Any]") -> Any:
+def readable(column: "pd.Series[Any]") -> Any:
     """Times in ISO 8601, numbers with the digits that mean something."""
     if column.dtype.kind == "M":
         return column.dt.strftime("%Y-%m-%dT%H:%M:%S")

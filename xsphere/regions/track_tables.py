@@ -1,10 +1,11 @@
 """What is said of tracks: of each event how it moves, of each track its life."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -152,60 +153,100 @@ def _bearing(
     return bearing
 
 
-def lives_of_tracks(chosen: Tracks, ds: xr.Dataset, axis: TimeAxis) -> dict[str, xr.Variable]:
-    """What is said of each track as a whole."""
-    first, last = chosen.first, chosen.last
-    anew = axis.begins_anew
-    ends = np.append(anew[1:], True)
-    time = ds[axis.dim].variable
+def with_lives(ds: xr.Dataset, of_tracks: Mapping[str, Any]) -> xr.Dataset:
+    """Events, sorted by track and time, with what is said of each track as a whole.
 
-    def variable(values: Any, words: str, **attrs: Any) -> xr.Variable:
-        return xr.Variable("track", values, {"long_name": words, **attrs})
+    Parameters
+    ----------
+    ds : Dataset
+        Along ``event``: ``track_id``, ``time``, ``lon``, ``lat`` and what else there is.
+    of_tracks : mapping of str to array
+        What the events do not tell of each track, in the order of their numbers.
 
-    def at(events: NDArray[np.int64], of: xr.Variable, words: str) -> xr.Variable:
+    Returns
+    -------
+    Dataset
+        The same and, along ``track``, the life of each.
+    """
+    ids, first, track = np.unique(ds["track_id"].values, return_index=True, return_inverse=True)
+    last = np.append(first[1:], track.size)[: ids.size] - 1
+    hours = hours_since_first(pd.Index(ds["time"].values))
+
+    def at(events: NDArray[np.int64], name: str, words: str) -> xr.Variable:
+        of = ds[name].variable
         return xr.Variable("track", of.values[events], {**of.attrs, "long_name": words})
 
     def place(events: NDArray[np.int64], name: str, words: str) -> dict[str, xr.Variable]:
         return {
-            f"{name}_{axis_name}": at(events, ds[axis_name].variable, f"{long_name} {words}")
-            for axis_name, long_name in (("lon", "longitude"), ("lat", "latitude"))
+            f"{name}_lon": at(events, "lon", f"longitude {words}"),
+            f"{name}_lat": at(events, "lat", f"latitude {words}"),
         }
 
-    starts, none = chosen.position[first, 0], "0 for none"
     found = {
-        "track_class": at(first, ds["event_class"].variable, "class"),
-        "start": at(first, time, "first time"),
-        "end": at(last, time, "last time"),
-        "duration": variable(
-            chosen.hours[last] - chosen.hours[first], "from first to last time", units="h"
-        ),
-        "n_events": variable(np.bincount(chosen.track, minlength=chosen.n_tracks), "rows"),
-        "parent": variable(chosen.parent + 1, f"track that it split from, {none}"),
-        "child": variable(chosen.child + 1, f"track that it merged into, {none}"),
-        "cut_by_start": variable(anew[starts], "whether it is there at a first time of the data"),
-        "cut_by_end": variable(
-            ends[chosen.position[last, 0]], "whether it is there at a last time of the data"
-        ),
+        "start": at(first, "time", "first time"),
+        "end": at(last, "time", "last time"),
+        "duration": _of_tracks("duration", hours[last] - hours[first]),
+        "n_events": _of_tracks("n_events", np.bincount(track, minlength=ids.size)),
+        **{name: _of_tracks(name, values) for name, values in of_tracks.items()},
         **place(first, "genesis", "at the first time"),
         **place(last, "lysis", "at the last time"),
     }
-    extremes = {"max_area": ("area", "max")} | {
-        f"{name[: -len(kind) - 1]}_lifetime_{kind}": (name, kind)
-        for name in map(str, ds.data_vars)
-        for kind in ("max", "min")
-        if name.endswith(f"_{kind}") and ds[name].dims == ("event",)
-    }
-    for name, (of, kind) in extremes.items():
-        event = _extreme(chosen, ds[of].values, kind)
-        words = ds[of].attrs.get("long_name", of)
-        found[name] = at(event, ds[of].variable, f"{words}, over the life of the track")
-        found[f"{name}_time"] = at(event, time, f"time of {name}")
+    for name, (of, kind) in _extremes_of(ds).items():
+        event = _extreme(track, ds[of].values, kind)[first]
+        found[name] = at(event, of, f"{ds[of].attrs.get('long_name', of)}, over a life")
+        found[f"{name}_time"] = at(event, "time", f"time of {name}")
         found |= place(event, name, f"at the time of {name}")
-    return found
+    if "event_class" in ds:
+        found["track_class"] = at(first, "event_class", "class")
+    return ds.assign(found).assign_coords(track=("track", ids))
 
 
-def _extreme(chosen: Tracks, values: NDArray[Any], kind: str) -> NDArray[np.int64]:
-    """First event of each track with its largest or least value, whatever is not missing."""
+_WORDS = {
+    "duration": {"long_name": "from first to last time", "units": "h"},
+    "n_events": {"long_name": "rows"},
+    "parent": {"long_name": "track that it split from, 0 for none"},
+    "child": {"long_name": "track that it merged into, 0 for none"},
+    "cut_by_start": {"long_name": "whether it is there at a first time of the data"},
+    "cut_by_end": {"long_name": "whether it is there at a last time of the data"},
+}
+
+
+def _of_tracks(name: str, values: Any) -> xr.Variable:
+    return xr.Variable("track", values, _WORDS.get(name))
+
+
+def _extremes_of(ds: xr.Dataset) -> dict[str, tuple[str, str]]:
+    """For each extreme of a life: of which column, and whether the largest or the least."""
+    names = [str(name) for name, array in ds.data_vars.items() if array.dims == ("event",)]
+    return {
+        **({"max_area": ("area", "max")} if "area" in names else {}),
+        **{
+            f"{name.removesuffix(f'_{kind}')}_lifetime_{kind}": (name, kind)
+            for name in names
+            for kind in ("max", "min")
+            if name.endswith(f"_{kind}") and ds[name].dtype.kind in "fiu"
+        },
+    }
+
+
+def _extreme(track: NDArray[Any], values: NDArray[Any], kind: str) -> NDArray[np.int64]:
+    """Events track by track, those with the largest or least value first; missing ones last."""
+    values = values.astype(float)
     key = np.where(np.isnan(values), np.inf, -values if kind == "max" else values)
-    order = np.lexsort((np.arange(key.size), key, chosen.track))
-    return order[chosen.first]
+    return np.lexsort((np.arange(key.size), key, track))
+
+
+def cut(chosen: Tracks, axis: TimeAxis) -> dict[str, NDArray[np.bool_]]:
+    """Whether each track is there where the data begin or end, or beside a gap of theirs."""
+    begins = axis.begins_anew
+    ends = np.append(begins[1:], True)
+    steps = chosen.position[:, 0]
+    return {"cut_by_start": begins[steps[chosen.first]], "cut_by_end": ends[steps[chosen.last]]}
+
+
+def hours_since_first(times: "pd.Index[Any]") -> NDArray[np.float64]:
+    """Hours since the first of some times, of any calendar, or spans of time."""
+    if not len(times):
+        return np.empty(0)
+    since = pd.TimedeltaIndex(times - times[0])
+    return np.asarray(since / pd.Timedelta("1h"), float)

@@ -21,8 +21,10 @@ from xsphere.regions.track_tables import (
     FoundRegions,
     TimeAxis,
     Tracks,
-    lives_of_tracks,
+    cut,
+    hours_since_first,
     motion_of_events,
+    with_lives,
 )
 
 Duration = str | float | np.timedelta64 | pd.Timedelta
@@ -151,11 +153,12 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     positions = dict(zip(leading, chosen.position.T, strict=True))
     coordinates = coordinates_at(positions, chosen.track.size, mask, horizontal)
     ds = described_columns(chosen.columns, wanted_classes(mask, classes), measured, coordinates)
-    ds = ds.assign(motion_of_events(chosen)).assign(lives_of_tracks(chosen, ds, axis))
+    ds = ds.assign(motion_of_events(chosen))
+    if axis.dim != "time":
+        ds = ds.assign_coords(time=ds[axis.dim].variable)
+    kin = {"parent": chosen.parent + 1, "child": chosen.child + 1}
     title = {"title": "Tracks of the regions of a mask", "earth_radius_km": EARTH_RADIUS_KM}
-    return ds.assign_coords(track=("track", np.arange(1, chosen.n_tracks + 1))).assign_attrs(
-        title | sizes
-    )
+    return with_lives(ds, kin | cut(chosen, axis)).assign_attrs(title | sizes)
 
 
 def _rules(max_gap: Any, max_speed: Any, min_overlap: Any, overlap_of: Any) -> LinkRules:
@@ -207,8 +210,7 @@ def _time_axis(mask: xr.DataArray, horizontal: HorizontalGrid) -> TimeAxis:
             f"{'missing in part' if index.hasnans else 'not in order, or repeat'}; call "
             f".sortby({dim!r}).drop_duplicates({dim!r}) first"
         )
-    since = index - index[0] if len(index) else pd.TimedeltaIndex([])
-    hours = np.asarray(pd.TimedeltaIndex(since) / pd.Timedelta("1h"), float)
+    hours = hours_since_first(index)
     step = float(np.median(np.diff(hours))) if hours.size > 1 else 0.0
     if step > FAR_APART:
         warn_user(
