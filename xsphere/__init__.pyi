@@ -28,7 +28,9 @@ from .pyramids import write_pyramid as write_pyramid
 from .regions import events as events
 from .regions import events_to_csv as events_to_csv
 from .regions import label as label
+from .regions import read_ibtracs as read_ibtracs
 from .regions import read_tracks as read_tracks
+from .regions import score_tracks as score_tracks
 from .regions import track as track
 from .regions import track_mask as track_mask
 from .regions import write_tracks as write_tracks

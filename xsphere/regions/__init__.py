@@ -1,9 +1,21 @@
 """Events: the connected regions of a mask, as labels, as a table, and followed through time."""
 
+from xsphere.regions.ibtracs import read_ibtracs
 from xsphere.regions.labelling import label
+from xsphere.regions.scores import score_tracks
 from xsphere.regions.table import events, events_to_csv
 from xsphere.regions.track_files import read_tracks, write_tracks
 from xsphere.regions.track_masks import track_mask
 from xsphere.regions.tracks import track
 
-__all__ = ["events", "events_to_csv", "label", "read_tracks", "track", "track_mask", "write_tracks"]
+__all__ = [
+    "events",
+    "events_to_csv",
+    "label",
+    "read_ibtracs",
+    "read_tracks",
+    "score_tracks",
+    "track",
+    "track_mask",
+    "write_tracks",
+]

@@ -161,7 +161,7 @@ def _frame(tracks: xr.Dataset) -> pd.DataFrame:
     return frame[order + [name for name in frame if name not in order]]
 
 
-def _from_frame(frame: pd.DataFrame) -> xr.Dataset:
+def tracks_of_table(frame: pd.DataFrame) -> xr.Dataset:
     """Tracks of a table."""
     missing = [name for name in NEEDED if name not in frame]
     if missing:
@@ -191,7 +191,7 @@ def _read_csv(path: str) -> xr.Dataset:
     frame = pd.read_csv(path, keep_default_na=False, na_values=["", "nan", "NaN"])
     if "time" in frame:
         frame["time"] = pd.to_datetime(frame["time"], format="ISO8601")
-    return _from_frame(frame)
+    return tracks_of_table(frame)
 
 
 def _write_parquet(tracks: xr.Dataset, path: Path) -> None:
@@ -201,7 +201,7 @@ def _write_parquet(tracks: xr.Dataset, path: Path) -> None:
 
 def _read_parquet(path: str) -> xr.Dataset:
     _need("pyarrow", "parquet")
-    return _from_frame(pd.read_parquet(path))
+    return tracks_of_table(pd.read_parquet(path))
 
 
 def _need(package: str, extra: str) -> None:
@@ -229,7 +229,7 @@ def _read_netcdf(path: str) -> xr.Dataset:
     with xr.open_dataset(path) as opened:
         ds = opened.load()
     if "rowSize" not in ds:
-        return _from_frame(ds.to_dataframe().reset_index())
+        return tracks_of_table(ds.to_dataframe().reset_index())
     sizes, ids = ds["rowSize"].values, ds["track_id"].values
     (dim,) = ds["track_id"].dims
     rows = str(ds["rowSize"].attrs["sample_dimension"])
@@ -277,7 +277,7 @@ def _read_nodes(path: str) -> xr.Dataset:
             rows.append([number, time, float(lon), float(lat), *map(float, values), int(i), int(j)])
             n_columns = len(values)
     names = [*NEEDED, *(f"feature_{n}" for n in range(n_columns)), "i", "j"]
-    return _from_frame(pd.DataFrame(rows, columns=names))
+    return tracks_of_table(pd.DataFrame(rows, columns=names))
 
 
 def _nodes(path: str) -> Iterator[list[list[str]]]:

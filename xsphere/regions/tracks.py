@@ -158,7 +158,9 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
         ds = ds.assign_coords(time=ds[axis.dim].variable)
     kin = {"parent": chosen.parent + 1, "child": chosen.child + 1}
     title = {"title": "Tracks of the regions of a mask", "earth_radius_km": EARTH_RADIUS_KM}
-    return with_lives(ds, kin | cut(chosen, axis)).assign_attrs(title | sizes)
+    times = mask[axis.dim].values[[0, -1]] if mask.sizes[axis.dim] else ()
+    ends = dict(zip(("time_coverage_start", "time_coverage_end"), map(str, times), strict=False))
+    return with_lives(ds, kin | cut(chosen, axis)).assign_attrs(title | ends | sizes)
 
 
 def _rules(max_gap: Any, max_speed: Any, min_overlap: Any, overlap_of: Any) -> LinkRules:
