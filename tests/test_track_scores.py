@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import huracanpy
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +13,6 @@ from hypothesis import strategies as st
 
 import xsphere
 from xsphere.regions.basins import basin_of
-
-huracanpy = pytest.importorskip("huracanpy")
 
 
 def tracks_of(*lives, first="2001-08-01"):

@@ -10,8 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.conventions import INVALID, NOT_COMPUTED, HorizontalGrid, horizontal_grid
+from xsphere.conventions.angles import Angle, angle_of
 from xsphere.conventions.base import pandas_indexes
-from xsphere.conventions.directions import Angle, angle_of
 from xsphere.conventions.masks import check_flags, holds_classes
 from xsphere.conventions.values import Reading, check_unpacked, reading_of
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
