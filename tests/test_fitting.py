@@ -302,6 +302,9 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
 def test_bad_training_options_are_refused() -> None:
     with pytest.raises(ValueError, match="below their least values"):
         TrainingOptions(epochs=0, learning_rate=-1)
+    for losses in ({"hinge": 1.0}, {"jaccard": 0.0}):
+        with pytest.raises(ValueError, match=r"weights for some of \['cross_entropy', 'jaccard'\]"):
+            TrainingOptions(losses=losses)
 
 
 def test_probabilities_beyond_one_are_refused() -> None:

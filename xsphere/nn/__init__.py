@@ -15,12 +15,13 @@ from xsphere.nn.deepsphere import (
     from_deepsphere_weight,
 )
 from xsphere.nn.layout import PRESETS, UNetLayout, normalize_layout
-from xsphere.nn.losses import jaccard_loss, soft_cross_entropy
+from xsphere.nn.losses import LOSSES, jaccard_loss, soft_cross_entropy
 from xsphere.nn.operator import SparseOperator
 from xsphere.nn.pooling import WeightedPool, pool, unpool
 from xsphere.nn.unet import SphereUNet
 
 __all__ = [
+    "LOSSES",
     "PRESETS",
     "ChebConv",
     "ConvBlock",

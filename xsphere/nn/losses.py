@@ -1,4 +1,7 @@
-"""Losses for dense classification with rare classes."""
+"""Losses for dense classification with rare classes: a new one is a function and an entry here."""
+
+from collections.abc import Callable
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -70,3 +73,12 @@ def jaccard_loss(logits: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
     intersection = (both - difference) / 2
     union = (both + difference) / 2
     return 1 - ((intersection + smooth) / (union + smooth)).mean()
+
+
+# each takes scores, targets and the weights of the classes
+LOSSES = MappingProxyType[str, Callable[[Tensor, Tensor, Tensor], Tensor]](
+    {
+        "cross_entropy": soft_cross_entropy,
+        "jaccard": lambda logits, target, _weights: jaccard_loss(logits, target),
+    }
+)

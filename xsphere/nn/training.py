@@ -1,8 +1,8 @@
 """The training loop: arrays in, weights out, resumable at every epoch with the same result."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xsphere.atomic import write_file
 from xsphere.metrics import Confusion
-from xsphere.nn.losses import jaccard_loss, soft_cross_entropy
+from xsphere.nn.losses import LOSSES
 from xsphere.tensorfiles import TensorFileError, packed, read_header, read_tensors
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -30,8 +30,8 @@ class TrainingOptions:
     learning_rate, weight_decay : float
         Peak rate of AdamW, reached after a tenth of the steps and then lowered along a cosine to
         zero; and its decay of weights.
-    jaccard : float
-        Weight of the Jaccard loss beside the cross-entropy.
+    losses : mapping of float
+        Weights in the sum that is made small, by name in `xsphere.nn.LOSSES`.
     seed : int
         Of weights, order and augmentation.
     checkpointing : bool
@@ -53,15 +53,21 @@ class TrainingOptions:
     batch_size: int = 4
     learning_rate: float = 3e-3
     weight_decay: float = 1e-3
-    jaccard: float = 1.0
+    losses: Mapping[str, float] = field(
+        default_factory=lambda: {"cross_entropy": 1.0, "jaccard": 1.0}
+    )
     seed: int = 0
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        low = {"epochs": 1, "batch_size": 1, "learning_rate": 0, "weight_decay": 0, "jaccard": 0}
+        low = {"epochs": 1, "batch_size": 1, "learning_rate": 0, "weight_decay": 0}
         wrong = {name: getattr(self, name) for name in low if getattr(self, name) < low[name]}
         if wrong:
             raise ValueError(f"training options are below their least values {low}: {wrong}")
+        if not set(self.losses) <= set(LOSSES) or not all(w > 0 for w in self.losses.values()):
+            raise ValueError(
+                f"losses must have positive weights for some of {list(LOSSES)}, got {self.losses}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +213,8 @@ def _epoch(
         _set_rate(optimizer, options, epoch * n_steps + step, options.epochs * n_steps)
         x, target = _stacked([data.sample(int(index), rng) for index in indices])
         logits = network(x)
-        loss = soft_cross_entropy(logits, target, weights)
-        loss = loss + options.jaccard * jaccard_loss(logits, target)
+        parts = [w * LOSSES[name](logits, target, weights) for name, w in options.losses.items()]
+        loss = torch.stack(parts).sum()
         if not torch.isfinite(loss):
             raise FloatingPointError("the loss is not finite; lower the learning rate")
         optimizer.zero_grad(set_to_none=True)
