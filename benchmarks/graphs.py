@@ -9,8 +9,8 @@ import dask
 import xarray as xr
 
 import xsphere
-from xsphere.blocks.creation import Plan
 from xsphere.blocks.graphs import BlockGraphs
+from xsphere.blocks.target import Target
 from xsphere.model import Model
 from xsphere.sources import source_of
 from xsphere.store import open_unread
@@ -64,5 +64,5 @@ def _costs(
 
 def _cut(mask: xr.DataArray) -> int:
     """Make the graph of every block as `write_blocks` does, and keep none."""
-    plan = Plan(mask)
-    return sum(1 for _ in BlockGraphs(plan).of(plan.layout.blocks))
+    target = Target(mask)
+    return sum(1 for _ in BlockGraphs(target).of(target.layout.blocks))

@@ -24,13 +24,14 @@ from xsphere.blocks import (
     verify_store,
     write_blocks,
 )
-from xsphere.blocks.ledger import LEDGER
-from xsphere.blocks.state import keep_books, open_state
+from xsphere.blocks.opened import open_store, write_books
+from xsphere.blocks.rows import ROWS
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.grids import HealpixGrid
+from xsphere.locations import location
 from xsphere.sources import MissingChunkError
 
-NAMES = ("zarr.json", "mask/zarr.json", "time/zarr.json", "month/c/0", f"{LEDGER}/zarr.json")
+NAMES = ("zarr.json", "mask/zarr.json", "time/zarr.json", "month/c/0", f"{ROWS}/zarr.json")
 
 
 def result() -> xr.Dataset:
@@ -121,14 +122,14 @@ def test_what_is_wrong_is_told_and_mended(whole: Path, tmp_path: Path, name: str
 def test_schema_and_counts_are_checked(whole: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.zarr"
     shutil.copytree(whole, path)
-    books = dict(open_state(path).attributes)
+    books = dict(open_store(location(path)).books)
     assert sum(books["counts"]["mask"].values()) == 36
-    keep_books(path, books | {"counts": {"mask": {"background": 36}}})
+    write_books(location(path), books | {"counts": {"mask": {"background": 36}}})
     assert "counts: they are {'mask': {'background': 36}}" in str(verify_store(path))
     repair_store(path, result())
-    assert open_state(path).attributes["counts"] == books["counts"]
+    assert open_store(location(path)).books["counts"] == books["counts"]
     assert verify_store(path).ok
-    keep_books(path, books | {"schema": 99})
+    write_books(location(path), books | {"schema": 99})
     with pytest.raises(StoreError, match=r"has the schema 99, not .* another version of xsphere"):
         open_mask(path)
 
@@ -136,7 +137,7 @@ def test_schema_and_counts_are_checked(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [OSError(errno.EIO, "Input/output error"), MemoryError("no room")]
 )
-@pytest.mark.parametrize("part", ["_xsphere/ledger", "mask", "time"])
+@pytest.mark.parametrize("part", ["_xsphere/blocks", "mask", "time"])
 def test_a_disk_that_fails_says_nothing_of_what_is_stored(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, part: str
 ) -> None:

@@ -69,7 +69,7 @@ def test_a_block_of_another_device_is_not_done(tmp_path: Path) -> None:
     path = tmp_path / "m.zarr"
     write_blocks(mask(On("cpu")), path, workers=1)
     write_blocks(mask(On("cuda")), tmp_path / "n.zarr", workers=1)
-    ledger = Path("_xsphere", "ledger", "c.1.0")
+    ledger = Path("_xsphere", "blocks", "c.1.0")
     (path / ledger).write_bytes((tmp_path / "n.zarr" / ledger).read_bytes())
     assert "1: it was computed on other devices than those of the store, network on cpu" in str(
         verify_store(path)

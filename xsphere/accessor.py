@@ -120,7 +120,7 @@ class _Accessor(Generic[Labelled]):
         """Written block by block, resumably, see `xsphere.write_blocks`."""
         return xsphere.write_blocks(self._obj, path, **options)
 
-    def to_pyramid(self, path: "str | Path", **options: Any) -> Path:
+    def to_pyramid(self, path: "str | Path", **options: Any) -> "Path | str":
         """Written at several HEALPix levels, see `xsphere.write_pyramid`."""
         return xsphere.write_pyramid(self._obj, path, **options)
 

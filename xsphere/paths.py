@@ -41,12 +41,17 @@ def local_path(path: str | os.PathLike[str], what: str = "the output") -> Path:
     ValueError: the output must be on this machine, got the URL 's3://bucket/mask.zarr'; ...
     """
     text = source_path(path, what)
-    if _URL.match(text):
+    if is_url(text):
         raise ValueError(
             f"{what} must be on this machine, got the URL {text!r}; give a local path, and copy "
             "it when it is complete"
         )
     return Path(text)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL, of a place that may be elsewhere."""
+    return _URL.match(text) is not None
 
 
 def source_path(path: str | os.PathLike[str], what: str = "the input") -> str:

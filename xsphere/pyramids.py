@@ -1,6 +1,6 @@
 """Fields at many HEALPix levels in one store, for maps that zoom and models that look far."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,15 @@ import xarray as xr
 
 from xsphere.conventions import horizontal_grid
 from xsphere.grids import HealpixGrid
-from xsphere.outputs import check_output, zarr_path
+from xsphere.locations import Location, location
+from xsphere.outputs import check_output
 from xsphere.regridding import MissingPolicy, RegridMethod, Vectors, coarsen, to_healpix
 from xsphere.store import write_levels
 
 
 def write_pyramid(
     obj: xr.Dataset | xr.DataArray,
-    path: str | Path,
+    path: str | Path | Location,
     *,
     levels: Iterable[int] | None = None,
     method: RegridMethod = "auto",
@@ -24,7 +25,8 @@ def write_pyramid(
     min_valid_fraction: float = 0.5,
     overwrite: bool = False,
     progress: str | None = None,
-) -> Path:
+    storage_options: Mapping[str, Any] | None = None,
+) -> Path | str:
     """Write fields at several HEALPix levels to one Zarr store.
 
     The source is read, and regridded to the finest level, once: block by block, the coarser
@@ -35,8 +37,9 @@ def write_pyramid(
     obj : Dataset or DataArray
         On any grid that `xsphere.horizontal_grid` finds. Fields that are on HEALPix already are
         only made coarser.
-    path : str or Path
-        Ends in ``.zarr``. There or not there as a whole: a run that dies leaves what was before.
+    path : str, Path or zarr.abc.store.Store
+        Ends in ``.zarr``, also as a URL. There or not there as a whole: a run that dies leaves what
+        was before. In an object store its metadata in one place are written last.
     levels : iterable of int, optional
         Refinement levels to write. For fields on HEALPix, every level from theirs to 0 if not
         given.
@@ -46,10 +49,12 @@ def write_pyramid(
         Whether to replace what is there.
     progress : str, optional
         Title of a progress bar; none is shown if not given.
+    storage_options : dict, optional
+        For fsspec, where `path` is a URL.
 
     Returns
     -------
-    Path
+    Path or str
         Where it is. ``xr.open_zarr(path, group="6")`` reads a level, ``xr.open_datatree(path)``
         all of them. NetCDF cannot hold the nested attributes of the DGGS convention: save a level
         with ``level.drop_attrs(deep=False).to_netcdf(...)``, which leaves it described by CF.
@@ -72,7 +77,7 @@ def write_pyramid(
     >>> xr.open_zarr(write_pyramid(ds, path, levels=[4, 3, 2]), group="3").sizes["cells"]
     768
     """
-    place = zarr_path(path)
+    place = location(path, storage_options=storage_options)
     ds = obj.to_dataset() if isinstance(obj, xr.DataArray) else obj
     # before fields in memory are regridded
     check_output(place, [ds], folder=True, overwrite=overwrite)

@@ -1,8 +1,9 @@
 """Files in and out: datasets opened lazily, results written whole or not at all."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,16 @@ from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
 from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
+from xsphere.locations import Location, location
 from xsphere.notices import shortened, without_warnings
-from xsphere.outputs import OWN_GROUP, OWN_MARK, OWN_WORDS, check_output, zarr_path
+from xsphere.outputs import (
+    BOOKS,
+    OWN_MARK,
+    OWN_WORDS,
+    check_output,
+    mark_own,
+    replace_remote,
+)
 from xsphere.paths import local_path, source_path
 from xsphere.sources import unchanged
 from xsphere.storable import storable
@@ -153,30 +162,35 @@ def _in_whole_maps(ds: xr.Dataset) -> xr.Dataset:
 
 def write_whole(
     obj: xr.Dataset | xr.DataArray,
-    path: str | Path,
+    path: str | Path | Location,
     *,
     overwrite: bool = False,
     progress: str | None = None,
-) -> Path:
+    storage_options: Mapping[str, Any] | None = None,
+) -> Path | str:
     """Write a result to Zarr or NetCDF, so that it is there whole or not at all.
 
     It is written beside its place and renamed at the end: a run that dies leaves what was there
-    before. Masks are compressed with a checksum, and blocks that were never computed read as 255.
+    before. In an object store, where nothing can be renamed, the metadata in one place are written
+    last; with `overwrite`, what was there is removed first. Masks are compressed with a checksum,
+    and blocks that were never computed read as 255.
 
     Parameters
     ----------
     obj : Dataset or DataArray
         What to write; computed block by block.
-    path : str or Path
-        Ends in ``.zarr`` or ``.nc``.
+    path : str, Path or zarr.abc.store.Store
+        Ends in ``.zarr`` or ``.nc``; a URL only in ``.zarr``.
     overwrite : bool
         Whether to replace what is there.
     progress : str, optional
         Title of a progress bar; none is shown if not given.
+    storage_options : dict, optional
+        For fsspec, where `path` is a URL.
 
     Returns
     -------
-    Path
+    Path or str
         Where it is.
 
     Raises
@@ -193,31 +207,58 @@ def write_whole(
     >>> path.name
     'x.zarr'
     """
-    path = local_path(path)
-    if path.suffix not in (".zarr", ".nc"):
-        raise ValueError(f"the output must end in '.zarr' or '.nc', got {str(path)!r}")
+    file = _netcdf_path(path)
     ds = storable(with_title(obj.to_dataset() if isinstance(obj, xr.DataArray) else obj))
-    folder = path.suffix == ".zarr"
-    check_output(path, [ds], folder=folder, overwrite=overwrite)
-    with (
-        built_beside(path, folder=folder, replace=overwrite) as beside,
-        unchanged(ds),
-        _bar(progress),
-    ):
-        if folder:
-            _to_zarr(ds, beside)
-        else:
-            _to_netcdf(ds, beside, path)
-    return path
+    if file is not None:
+        check_output(file, [ds], folder=False, overwrite=overwrite)
+        with built_beside(file, replace=overwrite) as beside, unchanged(ds), _bar(progress):
+            _to_netcdf(ds, beside, file)
+        return file
+    place = location(path, storage_options=storage_options)
+    check_output(place, [ds], folder=True, overwrite=overwrite)
+    with _store_at(place, overwrite) as store, unchanged(ds), _bar(progress):
+        _to_zarr(ds, store)
+    return place.path
+
+
+def _netcdf_path(path: Any) -> Path | None:
+    """The file that is to be written, or None for a store."""
+    if isinstance(path, Location) or not isinstance(path, str | os.PathLike):
+        return None
+    suffix = PurePosixPath(source_path(path, "the output")).suffix
+    if suffix not in (".zarr", ".nc"):
+        raise ValueError(f"the output must end in '.zarr' or '.nc', got {str(path)!r}")
+    return local_path(path) if suffix == ".nc" else None
+
+
+@contextmanager
+def _store_at(place: Location, overwrite: bool, *, group: bool = True) -> Iterator[Any]:
+    """Where a store is written that is there whole or not at all, with a group that says whose."""
+    if place.local is not None:
+        with built_beside(place.local, folder=True, replace=overwrite) as beside:
+            if group:
+                mark_own(Location(str(beside)))
+            yield beside
+        return
+    if overwrite:
+        replace_remote(place)
+    mark_own(place, "being written")
+    with place.errors("written"):
+        yield place.store()
+    if group:
+        mark_own(place)
+    else:
+        place.delete(BOOKS)
 
 
 def write_levels(
     levels: Mapping[int, xr.Dataset],
-    path: str | Path,
+    path: str | Path | Location,
     *,
     overwrite: bool = False,
     progress: str | None = None,
-) -> Path:
+    storage_options: Mapping[str, Any] | None = None,
+) -> Path | str:
     """Write datasets of several HEALPix levels to one Zarr store, whole or not at all.
 
     Blocks that levels share are computed once.
@@ -226,17 +267,19 @@ def write_levels(
     ----------
     levels : mapping of int to Dataset
         By refinement level.
-    path : str or Path
+    path : str, Path or zarr.abc.store.Store
         Ends in ``.zarr``. Each level is a group named by its number; the attributes follow the
         Zarr conventions ``multiscales`` [1]_ and, in each group, ``dggs``.
     overwrite : bool
         Whether to replace what is there.
     progress : str, optional
         Title of a progress bar; none is shown if not given.
+    storage_options : dict, optional
+        For fsspec, where `path` is a URL.
 
     Returns
     -------
-    Path
+    Path or str
         Where it is.
 
     Raises
@@ -262,23 +305,24 @@ def write_levels(
     """
     import zarr
 
-    path = zarr_path(path)
+    place = location(path, storage_options=storage_options)
     if not levels:
         raise ValueError("expected one level or more, got none")
-    check_output(path, levels.values(), folder=True, overwrite=overwrite)
+    check_output(place, levels.values(), folder=True, overwrite=overwrite)
     groups = {str(level): storable(with_title(ds)) for level, ds in levels.items()}
+    attributes = _multiscales(sorted(levels, reverse=True))
     with (
-        built_beside(path, folder=True, replace=overwrite) as beside,
+        _store_at(place, overwrite, group=False) as store,
         unchanged(*levels.values()),
         _bar(progress),
     ):
-        zarr.create_group(beside, attributes=_multiscales(sorted(levels, reverse=True)))
+        zarr.create_group(store, attributes=attributes)
         for group, ds in groups.items():
-            _to_zarr(ds, beside, group=group)
-        _fill_together(groups, beside)
+            _to_zarr(ds, store, group=group)
+        _fill_together(groups, store)
         with whatever_the_format():
-            zarr.consolidate_metadata(str(beside))
-    return path
+            zarr.consolidate_metadata(store)
+    return place.path
 
 
 def _multiscales(levels: Sequence[int]) -> dict[str, Any]:
@@ -305,7 +349,7 @@ def with_title(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
 
 
-def _fill_together(groups: Mapping[str, xr.Dataset], path: Path) -> None:
+def _fill_together(groups: Mapping[str, xr.Dataset], path: Any) -> None:
     """Compute and write the lazy variables of all groups in one graph.
 
     One by one, as xarray would do it, each group would compute anew what they share.
@@ -326,15 +370,11 @@ def _fill_together(groups: Mapping[str, xr.Dataset], path: Path) -> None:
         da.store(encoded, targets, lock=False)
 
 
-def _to_zarr(ds: xr.Dataset, path: Path, group: str | None = None) -> Any:
+def _to_zarr(ds: xr.Dataset, path: Any, group: str | None = None) -> Any:
     """Write a dataset; in a group everything but its lazy variables."""
     with whatever_the_format():
         encoding = _encoding(ds, "zarr")
         if group is None:
-            import zarr
-
-            # before what follows, so that it is with the metadata in one place
-            zarr.create_group(path, path=OWN_GROUP, attributes={"status": OWN_WORDS})
             return ds.to_zarr(path, mode="a", encoding=encoding)
         return with_conventions(ds).to_zarr(
             path, group=group, mode="w", encoding=encoding, compute=False, consolidated=False

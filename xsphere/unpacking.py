@@ -70,13 +70,16 @@ class Bound:
         return cls(n_bytes + room, exact)
 
 
-def bounded(array: Array[Any]) -> Array[Any]:
+def bounded(array: Array[Any], *, in_full: bool = False) -> Array[Any]:
     """The same array, whose chunks cannot unpack to more than it declares.
 
     Parameters
     ----------
     array : zarr.Array
         Of either format, sharded or not.
+    in_full : bool
+        Whether it also writes chunks of nothing but the fill value, so that none is missing unless
+        it is lost: how an array writes cannot be chosen when it is opened.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def bounded(array: Array[Any]) -> Array[Any]:
         )
     else:
         changed = replace(metadata, codecs=_bounded_v3(metadata.codecs))
-    config: Any = array.async_array.config
+    config: Any = {"write_empty_chunks": True} if in_full else array.async_array.config
     return Array(AsyncArray(metadata=changed, store_path=array.store_path, config=config))
 
 

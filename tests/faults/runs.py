@@ -48,7 +48,7 @@ def start(code: str, *arguments: object, **variables: str) -> "subprocess.Popen[
 
 def n_done(path: Path) -> int:
     """Rows of a store's ledger."""
-    rows = (path / "_xsphere" / "ledger").glob("c.*")
+    rows = (path / "_xsphere" / "blocks").glob("c.*")
     # what is being written has such a name too
     return sum(row.suffix != ".partial" for row in rows)
 

@@ -188,7 +188,7 @@ def test_02_worker_killed_while(
     elif moment == "inferring":
         cluster.run(die_while_inferring, tmp_path)
     else:
-        chunk = "mask/c/5/0" if moment == "writing" else "ledger/c.5.0"
+        chunk = "mask/c/5/0" if moment == "writing" else "_xsphere/blocks/c.5.0"
         cluster.run(die_while_writing, tmp_path, chunk)
     out = tmp_path / "m.zarr"
     write_blocks(segment(source, storm_model(), block_size=1), out, client=cluster)

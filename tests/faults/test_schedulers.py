@@ -12,8 +12,8 @@ from tests.faults.runs import start, stored
 from tests.test_blocks import classes_at, files, mask
 from tests.toys import storm_model
 from xsphere.blocks import open_mask, write_blocks
-from xsphere.blocks.creation import Plan
 from xsphere.blocks.silence import SilentWorkerWarning, Watch
+from xsphere.blocks.target import Target
 from xsphere.segmentation import segment
 
 
@@ -126,16 +126,16 @@ def test_26_names_and_identities_are_the_same_in_every_interpreter(
     code = """
 import sys
 from tests.toys import storm_model
-from xsphere.blocks.creation import Plan
+from xsphere.blocks.target import Target
 from xsphere.blocks.silence import SilentWorkerWarning, Watch
 from xsphere.segmentation import segment
 mask = segment(sys.argv[1], storm_model(), block_size=1)
-print(mask.data.name, mask.attrs["xsphere_run"], Plan(mask).identity)
+print(mask.data.name, mask.attrs["xsphere_run"], Target(mask).identity)
 """
     told = elsewhere(code, tmp_path / "x.zarr")
     mask = segment(tmp_path / "x.zarr", storm_model(), block_size=1)
     name, run = mask.data.name, mask.attrs["xsphere_run"]
-    assert told == f"{name} {run} {Plan(mask).identity}\n"
+    assert told == f"{name} {run} {Target(mask).identity}\n"
 
 
 class Workers:

@@ -23,9 +23,9 @@ from xsphere.blocks import (
     BlocksFailed,
     IncompleteStoreError,
     OtherRunError,
-    creation,
     open_mask,
     repair_store,
+    starting,
     task,
     verify_store,
     write_blocks,
@@ -134,7 +134,7 @@ class Writer(RuleBasedStateMachine):
             raise Killed
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(creation, "_bookkeeping", die)
+            patch.setattr(starting, "write_frame", die)
             with pytest.raises(Killed):
                 write_blocks(mask(n=9, block=2), self.path, overwrite=True, workers=1)
 

@@ -142,7 +142,7 @@ class BlocksFailed(RuntimeError):
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         The store.
     failures : sequence of BlockFailure
         In the order of the blocks; the error of the first is also the cause of this one.
@@ -156,7 +156,7 @@ class BlocksFailed(RuntimeError):
     3
     """
 
-    def __init__(self, path: Path, failures: Sequence[BlockFailure], n_blocks: int) -> None:
+    def __init__(self, path: Path | str, failures: Sequence[BlockFailure], n_blocks: int) -> None:
         self.path = path
         self.failures = tuple(failures)
         self.n_blocks = n_blocks

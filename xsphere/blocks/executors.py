@@ -1,7 +1,8 @@
 """Who computes the blocks: threads of this process, or the workers of a Dask cluster.
 
-Both take tasks from an iterator as they get free, so that there are never more than a few, and hand
-back what is left of each block. A block that fails is handed back as a failure; the others go on.
+There is one loop: it hands out tasks as there is room, so that there are never more than a few, and
+hands back what is left of each block. A block that fails is handed back as a failure; the others go
+on.
 """
 
 import sys
@@ -9,17 +10,17 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from functools import partial
-from queue import SimpleQueue
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
 
 from dask.system import CPU_COUNT
 
 from xsphere.blocks.errors import BlockFailure
 from xsphere.blocks.silence import Watch
-from xsphere.blocks.task import BlockResult, BlockTask, run_task
+from xsphere.blocks.task import BlockResult, BlockTask, brought_here, futures_in, run_task
 from xsphere.notices import shortened
 
 Outcome = BlockResult | BlockFailure
@@ -29,34 +30,35 @@ Executor = Callable[[Iterator[BlockTask]], Outcomes]
 WINDOW = 4
 # seconds after which a cluster is asked again how large it is
 RESIZE = 10.0
-# seconds between looks for finished tasks: a worker has its next ones in hand
-PAUSE = 0.02
+# seconds between looks at who is silent
+PAUSE = 0.5
 
 
-def chosen_executor(workers: int | None, client: Any) -> Executor:
-    """Threads or a cluster, by what was asked for and what there is.
+class Pool(Protocol):
+    """Who runs tasks; its futures are as those of `concurrent.futures`."""
 
-    Parameters
-    ----------
-    workers : int, optional
-        Number of threads.
-    client : distributed.Client, optional
-        The cluster. If neither is given, the active one, else a thread for each core.
+    @property
+    def room(self) -> int:
+        """How many tasks may be in hand."""
 
-    Returns
-    -------
-    callable
-        From tasks to outcomes, as they come.
+    def submit(self, task: BlockTask) -> Any:
+        """Begin a task: its future."""
+
+    def lost(self, running: Iterable[Any], /) -> list[Any]:
+        """Futures of tasks that are to be given to others."""
+
+    def close(self, running: Iterable[Any]) -> None:
+        """Cancel what has not begun, and wait for what would be lost."""
+
+
+def chosen_executor(workers: int | None, client: Any, *, shared: bool = True) -> Executor:
+    """Threads or a cluster, by what was asked for and what there is: from tasks to outcomes.
 
     Raises
     ------
     ValueError
-        If both are given, `workers` is no positive integer, or the client is asynchronous.
-
-    Examples
-    --------
-    >>> list(chosen_executor(2, None)(iter([])))
-    []
+        If both are given, `workers` is no positive integer, the client is asynchronous, or its
+        workers do not see what this process writes.
     """
     if workers is not None and client is not None:
         raise ValueError("expected workers (threads) or client (a cluster), got both; give one")
@@ -65,12 +67,17 @@ def chosen_executor(workers: int | None, client: Any) -> Executor:
     if workers is None:
         client = client or _active_client()
     if client is None:
-        return partial(in_threads, workers=workers or CPU_COUNT)
+        return partial(outcomes, pool=lambda: _Threads(workers or CPU_COUNT))
     if client.asynchronous:
         raise ValueError(
             f"client must not be asynchronous, got {client!r}; make it with asynchronous=False"
         )
-    return partial(on_cluster, client=client)
+    if not shared:
+        raise ValueError(
+            "a store in the memory of this process cannot be written by the workers of a cluster; "
+            "say workers=1, or give a path or the URL of an object store"
+        )
+    return partial(outcomes, pool=lambda: _Cluster(client))
 
 
 def _active_client() -> Any:
@@ -83,68 +90,71 @@ def _active_client() -> Any:
         return None
 
 
-def in_threads(tasks: Iterator[BlockTask], workers: int) -> Outcomes:
-    """Outcomes of tasks run in threads, each computing one block at a time.
+def outcomes(tasks: Iterator[BlockTask], pool: Callable[[], Pool]) -> Outcomes:
+    """Outcomes of tasks as they come; closed early, blocks in hand are still written.
 
-    Parameters
-    ----------
-    tasks : iterator of BlockTask
-        Asked for the next as a thread gets free.
-    workers : int
-        Number of threads; as many blocks are in memory.
-
-    Yields
-    ------
-    BlockResult or BlockFailure
-        As they come. When closed early, blocks that are being computed are still written.
-
-    Examples
-    --------
-    >>> list(in_threads(iter([]), 2))
-    []
+    Where workers died, Dask blames all blocks that they had in hand. Those are run again alone, so
+    that only a block that kills its worker by itself fails. Blocks of a worker that gives no sign
+    of life for a minute are given to others, with a warning; if it goes on, it writes the same.
     """
-    outcomes: SimpleQueue[Outcome | BaseException | None] = SimpleQueue()
-    stop, lock = threading.Event(), threading.Lock()
-
-    def work() -> None:
-        try:
-            while not stop.is_set():
-                with lock:
-                    task = next(tasks, None)
-                if task is None:
-                    break
-                outcomes.put(_outcome(task, partial(_run_here, task)))
-        # the making of a task failed: nothing can go on
-        except BaseException as error:
-            outcomes.put(error)
-        outcomes.put(None)
-
-    # daemons, so that a second Ctrl-C leaves at once: every write is whole or not at all
-    threads = [
-        threading.Thread(target=work, daemon=True, name=f"xsphere-block-{i}")
-        for i in range(workers)
-    ]
-    for thread in threads:
-        thread.start()
+    hand = _Hand(pool())
     try:
-        yield from _until_all_are_done(outcomes, workers)
+        yield from hand.run(tasks, hand.pool.room)
+        suspects, hand.suspects = hand.suspects, None
+        yield from hand.run(iter(suspects or ()), 1)
     finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+        hand.pool.close(hand.running)
 
 
-def _until_all_are_done(
-    outcomes: "SimpleQueue[Outcome | BaseException | None]", workers: int
-) -> Iterator[Outcome]:
-    while workers:
-        found = outcomes.get()
-        if found is None:
-            workers -= 1
-        elif isinstance(found, BaseException):
-            raise found
-        else:
-            yield found
+class _Hand:
+    """The tasks in hand."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.running: dict[Any, BlockTask] = {}
+        self.finished: SimpleQueue[Any] = SimpleQueue()
+        # blocks that may have killed their workers; None once each is run alone
+        self.suspects: list[BlockTask] | None = []
+
+    def run(self, tasks: Iterator[BlockTask], room: int) -> Iterator[Outcome]:
+        """Outcomes of tasks, of which as many are in hand as there is room for."""
+        while True:
+            while len(self.running) < room and (task := next(tasks, None)) is not None:
+                self.submit(task)
+            if not self.running:
+                return
+            if (outcome := self.next_outcome()) is not None:
+                yield outcome
+            del outcome
+            for future in self.pool.lost(self.running):
+                self.submit(self.running.pop(future))
+            room = 1 if self.suspects is None else self.pool.room
+
+    def submit(self, task: BlockTask) -> None:
+        """Begin a task."""
+        future = self.pool.submit(task)
+        self.running[future] = task
+        future.add_done_callback(self.finished.put)
+
+    def next_outcome(self) -> Outcome | None:
+        """What came of a task, or None: nothing yet, or it is run again, alone or elsewhere."""
+        try:
+            future = self.finished.get(timeout=PAUSE)
+        except Empty:
+            return None
+        task = self.running.pop(future, None)
+        if task is None:
+            return None
+        outcome = _outcome(task, future.result)
+        if self.suspects is not None and _is_suspect(outcome):
+            self.suspects.append(task)
+            return None
+        return outcome
+
+
+def _is_suspect(outcome: Outcome) -> bool:
+    """Whether a block was in the hands of workers that died, maybe of another one."""
+    return isinstance(outcome, BlockFailure) and type(outcome.error).__name__ == "KilledWorker"
 
 
 def _outcome(task: BlockTask, result: Callable[[], BlockResult]) -> Outcome:
@@ -162,136 +172,91 @@ def _forget_values(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _futures(task: BlockTask) -> dict[Any, Any]:
-    """Values of a graph that are on a cluster, as after ``.persist()``."""
-    if "distributed" not in sys.modules:
-        return {}
-    from distributed import Future
+class _Threads:
+    """Threads of this process, each with one block at a time.
 
-    found = {key: getattr(value, "value", value) for key, value in task.graph.items()}
-    return {key: value for key, value in found.items() if isinstance(value, Future)}
-
-
-def _run_here(task: BlockTask) -> BlockResult:
-    return run_task(task, {key: future.result() for key, future in _futures(task).items()})
-
-
-def on_cluster(tasks: Iterator[BlockTask], client: Any) -> Outcomes:
-    """Outcomes of tasks run by the workers of a Dask cluster, each computed and written in one.
-
-    Parameters
-    ----------
-    tasks : iterator of BlockTask
-        Asked for the next as a worker gets free.
-    client : distributed.Client
-        The cluster; workers may come, go and die.
-
-    Yields
-    ------
-    BlockResult or BlockFailure
-        As they come. When closed early, tasks that have not begun are cancelled.
-
-    Notes
-    -----
-    Where workers died, Dask blames all blocks that they had in hand. Those are run again alone, so
-    that only a block that kills its worker by itself fails. Blocks of a worker that gives no sign
-    of life for a minute are given to others, with a warning; if it goes on, it writes the same
-    bytes.
-
-    Examples
-    --------
-    See `write_blocks`.
+    They are daemons, unlike those of `concurrent.futures`, so that a second Ctrl-C leaves at once:
+    every write is whole or not at all.
     """
-    from distributed import as_completed
 
-    cluster = _Cluster(tasks, client)
-    try:
-        completed: Any = as_completed(loop=client.loop)  # type: ignore[no-untyped-call]
-        cluster.fill(completed)
-        for future in cluster.finished(completed):
-            outcome = cluster.outcome(future)
-            cluster.fill(completed)
-            if outcome is not None:
-                yield outcome
-            del future, outcome
-        yield from cluster.outcomes_of_suspects(completed)
-    finally:
-        client.cancel(list(cluster.running))
+    def __init__(self, n_threads: int) -> None:
+        # one more, so that no thread waits for the making of its next task
+        self.room = n_threads + 1
+        self.queue: SimpleQueue[tuple[Future[Any], BlockTask] | None] = SimpleQueue()
+        self.threads = [
+            threading.Thread(target=self._work, daemon=True, name=f"xsphere-block-{i}")
+            for i in range(n_threads)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def _work(self) -> None:
+        while (found := self.queue.get()) is not None:
+            future, task = found
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(brought_here(task)())
+                # whatever ends a block is for the loop to judge
+                except BaseException as error:
+                    future.set_exception(error)
+            del found, future, task
+
+    def submit(self, task: BlockTask) -> Any:
+        future: Future[Any] = Future()
+        self.queue.put((future, task))
+        return future
+
+    def lost(self, _: Iterable[Any]) -> list[Any]:
+        return []
+
+    def close(self, running: Iterable[Any]) -> None:
+        for future in running:
+            future.cancel()
+        for _ in self.threads:
+            self.queue.put(None)
+        for thread in self.threads:
+            thread.join()
 
 
 class _Cluster:
-    """Tasks that a cluster has in hand."""
+    """Workers of a Dask cluster, which may come, go and die."""
 
-    def __init__(self, tasks: Iterator[BlockTask], client: Any) -> None:
-        self.tasks, self.client = tasks, client
-        self.running: dict[Any, BlockTask] = {}
-        self.suspects: list[BlockTask] = []
+    def __init__(self, client: Any) -> None:
+        self.client = client
         self.name = f"xsphere-block-{uuid.uuid4().hex[:8]}"
-        self.window, self.asked = 0, -RESIZE
-        self.watch, self.n_moved = Watch(client), 0
+        self.window, self.asked, self.n_submitted = 0, -RESIZE, 0
+        self.watch = Watch(client)
 
-    def fill(self, completed: Any) -> None:
-        """Hand out tasks until the window is full."""
+    @property
+    def room(self) -> int:
         if time.monotonic() - self.asked > RESIZE:
             self.window = WINDOW * max(1, sum(self.client.nthreads().values()))
             self.asked = time.monotonic()
-        while len(self.running) < self.window:
-            task = next(self.tasks, None)
-            if task is None:
-                return
-            completed.add(self.submit(task))
+        return self.window
 
-    def submit(self, task: BlockTask, suffix: str = "") -> Any:
+    def submit(self, task: BlockTask) -> Any:
+        self.n_submitted += 1
         # preferred while others are silent, or the task would wait for one of those
         where = {"workers": self.watch.live, "allow_other_workers": True}
         # errors are tried again within the task, which knows those that cannot pass
-        future = self.client.submit(
+        return self.client.submit(
             run_task,
             task,
-            _futures(task),
-            key=f"{self.name}-{task.block.index}{suffix}",
+            futures_in(task),
+            key=f"{self.name}-{task.block.index}-{self.n_submitted}",
             pure=False,
             retries=0,
             **(where if self.watch.live else {}),
         )
-        self.running[future] = task
-        return future
 
-    def finished(self, completed: Any) -> Iterator[Any]:
-        """Futures as they come; tasks of workers that fall silent are given to others."""
-        while not completed.is_empty():
-            if completed.has_ready():
-                yield next(completed)
-                continue
-            time.sleep(PAUSE)
-            if self.watch.is_due():
-                self.move(self.watch.held_by_silent(), completed)
+    def lost(self, running: Iterable[Any]) -> list[Any]:
+        if not self.watch.is_due():
+            return []
+        keys = self.watch.held_by_silent()
+        found = [future for future in running if future.key in keys]
+        if found:
+            self.client.cancel(found)
+        return found
 
-    def move(self, keys: set[str], completed: Any) -> None:
-        """Hand out tasks anew; what they were before counts no more."""
-        moved = [future for future in self.running if future.key in keys]
-        for future in moved:
-            self.n_moved += 1
-            completed.add(self.submit(self.running.pop(future), suffix=f"-moved-{self.n_moved}"))
-        if moved:
-            self.client.cancel(moved)
-
-    def outcome(self, future: Any) -> Outcome | None:
-        """What came of a task, or None if it is run again, alone or by another worker."""
-        from distributed import KilledWorker
-
-        task = self.running.pop(future, None)
-        if task is None:
-            return None
-        outcome = _outcome(task, future.result)
-        if isinstance(outcome, BlockFailure) and isinstance(outcome.error, KilledWorker):
-            self.suspects.append(task)
-            return None
-        return outcome
-
-    def outcomes_of_suspects(self, completed: Any) -> Iterator[Outcome]:
-        for task in self.suspects:
-            completed.add(self.submit(task, suffix="-alone"))
-            for future in self.finished(completed):
-                if (ran := self.running.pop(future, None)) is not None:
-                    yield _outcome(ran, future.result)
+    def close(self, running: Iterable[Any]) -> None:
+        self.client.cancel(list(running))

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
-from xsphere.blocks.creation import Plan
 from xsphere.blocks.errors import SharedWorkWarning
-from xsphere.blocks.identity import scale
 from xsphere.blocks.layout import Block
-from xsphere.blocks.state import State
+from xsphere.blocks.target import Target
 from xsphere.blocks.task import BlockTask
+from xsphere.locations import Location
 from xsphere.notices import warn_user
 
 # blocks whose tasks are made together: 0.5 ms each for 8 variables read from a store
@@ -23,27 +21,14 @@ FEW = 8
 
 
 class BlockGraphs:
-    """Graphs of single blocks of a dataset's lazy variables.
+    """Graphs of single blocks of a dataset's lazy variables."""
 
-    Parameters
-    ----------
-    plan : Plan
-        What is written.
-
-    Examples
-    --------
-    >>> plan = Plan(xr.DataArray(np.arange(4.0), name="x").chunk(dim_0=2))
-    >>> graph, keys = next(BlockGraphs(plan).of(plan.layout.blocks[1:]))
-    >>> keys[0][1:]
-    (1,)
-    """
-
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, target: Target) -> None:
         from dask.blockwise import optimize_blockwise
         from dask.highlevelgraph import HighLevelGraph
 
-        self._arrays = [plan.ds[variable.name].data for variable in plan.layout.variables]
-        every = {key for block in plan.layout.blocks for key in self._keys(block)}
+        self._arrays = [target.ds[variable.name].data for variable in target.layout.variables]
+        every = {key for block in target.layout.blocks for key in self._keys(block)}
         graph = HighLevelGraph.from_collections("blocks", {}, self._arrays)
         # by layers, not by tasks: no task is made here
         self._graph: Any = optimize_blockwise(graph, keys=every)  # type: ignore[no-untyped-call]
@@ -92,43 +77,26 @@ def _culled(graph: dict[Any, Any], keys: tuple[Any, ...]) -> tuple[dict[Any, Any
 
 
 def block_tasks(
-    plan: Plan, state: State, blocks: Sequence[Block], *, retries: int
+    target: Target, location: Location, blocks: Sequence[Block], *, retries: int
 ) -> Iterator[BlockTask]:
     """Tasks of blocks, made as they are asked for."""
-    graphs = BlockGraphs(plan)
+    graphs = BlockGraphs(target)
     graphs.warn_of_shared_work(blocks)
-    coordinates = _along(plan, state)
 
     def tasks() -> Iterator[BlockTask]:
         for block, (graph, keys) in zip(blocks, graphs.of(blocks), strict=True):
             yield BlockTask(
-                path=str(state.path),
-                identity=plan.identity,
-                variables=plan.layout.variables,
+                location=location,
+                identity=target.identity,
+                variables=target.layout.variables,
                 block=block,
-                label=label_of(plan.ds, plan.layout.dim, block),
+                label=label_of(target.ds, target.layout.dim, block),
                 graph=graph,
                 keys=keys,
-                coordinates={n: (v[block.steps], units) for n, (v, units) in coordinates.items()},
                 retries=retries,
             )
 
     return tasks()
-
-
-def _along(plan: Plan, state: State) -> dict[str, tuple[NDArray[Any], str]]:
-    """Stored coordinates along the blocks' dimension; that they are right was checked before."""
-    stored = {
-        str(name): state.group[str(name)]
-        for name, coord in plan.ds.coords.items()
-        if coord.dims == (plan.layout.dim,)
-    }
-    # times are numbers there; texts cannot be compared within the time that a block has
-    return {
-        name: (np.asarray(array[...]), scale(array.attrs))
-        for name, array in stored.items()
-        if array.dtype.kind in "biuf"
-    }
 
 
 def label_of(ds: xr.Dataset, dim: str, block: Block) -> str:

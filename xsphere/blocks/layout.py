@@ -1,7 +1,7 @@
 """How a result is cut into blocks: checked before anything is written or computed."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -45,31 +45,13 @@ class Block:
 
 @dataclass(frozen=True)
 class BlockedVariable:
-    """One variable that is written block by block.
-
-    Parameters
-    ----------
-    name : str
-        Its name.
-    dims : tuple of str
-        Its dimensions; blocks follow each other along the first.
-    shape : tuple of int
-        Its size.
-    dtype : str
-        What its values are, as numpy writes it.
-    flags : tuple of (int, str)
-        The values of a mask of uint8 and what they mean; empty for anything else.
-
-    Examples
-    --------
-    >>> BlockedVariable("x", ("time",), (3,), "<f4").fill_value
-    nan
-    """
+    """One variable that is written block by block, along the first of its dimensions."""
 
     name: str
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str
+    # the values of a mask of uint8 and what they mean; empty for anything else
     flags: tuple[tuple[int, str], ...] = ()
 
     @property
@@ -88,28 +70,19 @@ class BlockedVariable:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Blocks of a result and the variables that are written in them.
-
-    Parameters
-    ----------
-    dim : str
-        Blocks follow each other along it.
-    size : int
-        Its length.
-    step : int
-        Length of every block but the last, which may be shorter.
-    variables : tuple of BlockedVariable
-        All with `dim` first.
+class BlockLayout:
+    """Blocks of a result along its first dimension, and the variables that are written in them.
 
     Examples
     --------
-    >>> Layout("time", 10, 4, (BlockedVariable("x", ("time",), (10,), "<f4"),)).blocks[-1]
+    >>> x = BlockedVariable("x", ("time",), (10,), "<f4")
+    >>> BlockLayout("time", 10, 4, (x,)).blocks[-1]
     Block(index=2, start=8, stop=10)
     """
 
     dim: str
     size: int
+    # length of every block but the last, which may be shorter
     step: int
     variables: tuple[BlockedVariable, ...]
 
@@ -123,6 +96,11 @@ class Layout:
             Block(index, start, min(start + self.step, self.size))
             for index, start in enumerate(starts)
         )
+
+    def of_size(self, size: int) -> "BlockLayout":
+        """The same layout of another length."""
+        variables = (replace(v, shape=(size, *v.shape[1:])) for v in self.variables)
+        return replace(self, size=size, variables=tuple(variables))
 
     def described(self) -> dict[str, Any]:
         """The layout as JSON can hold it."""
@@ -141,7 +119,7 @@ class Layout:
         }
 
     @classmethod
-    def from_description(cls, described: Mapping[str, Any]) -> "Layout":
+    def from_description(cls, described: Mapping[str, Any]) -> "BlockLayout":
         """The layout that `described` was made of."""
         variables = tuple(
             BlockedVariable(
@@ -157,32 +135,11 @@ class Layout:
         return cls(described["dimension"], size, described["block"], variables)
 
 
-def in_blocks(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Layout]:
-    """The dataset that is written, and its blocks.
+def in_blocks(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, BlockLayout]:
+    """The dataset that is written, and its blocks: the chunks along the first dimension.
 
-    Parameters
-    ----------
-    obj : Dataset or DataArray
-        Lazy variables in chunks along their first dimension; one without lazy variables is one
-        block.
-
-    Returns
-    -------
-    dataset : Dataset
-        As `obj`, with its coordinates in memory and without the encoding of the file it is from.
-    layout : Layout
-        Its blocks: the chunks along the first dimension.
-
-    Raises
-    ------
-    ValueError
-        If lazy variables cannot be cut into blocks that follow each other; all problems are named.
-
-    Examples
-    --------
-    >>> array = xr.DataArray(np.zeros((5, 3), "f4"), dims=("time", "cells"), name="x")
-    >>> [block.stop for block in in_blocks(array.chunk(time=2))[1].blocks]
-    [2, 4, 5]
+    The dataset has its coordinates in memory and no encoding of the file it is from. Without lazy
+    variables it is one block. All problems of chunks that cannot be blocks are told in one error.
     """
     ds = _in_memory(_as_dataset(obj))
     lazy = {str(name): ds[name] for name in ds.data_vars if ds[name].chunks is not None}
@@ -196,7 +153,7 @@ def in_blocks(obj: xr.Dataset | xr.DataArray) -> tuple[xr.Dataset, Layout]:
     variables = tuple(_described(name, array) for name, array in lazy.items())
     assert first.chunks is not None
     step = max(1, first.chunks[0][0])
-    return ds, Layout(str(first.dims[0]), first.shape[0], step, variables)
+    return ds, BlockLayout(str(first.dims[0]), first.shape[0], step, variables)
 
 
 def _as_dataset(obj: xr.Dataset | xr.DataArray) -> xr.Dataset:

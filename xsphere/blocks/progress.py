@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xsphere.blocks.layout import Layout
-from xsphere.blocks.ledger import counts_by_class
+from xsphere.blocks.layout import BlockLayout
+from xsphere.blocks.rows import counts_by_class
 from xsphere.blocks.task import BlockResult
 
 
@@ -51,7 +51,7 @@ class Progress:
 class Tally:
     """Sums over the blocks of one run."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: BlockLayout) -> None:
         self.layout = layout
         self.start = time.perf_counter()
         self.n_blocks = self.n_steps = self.n_bytes = 0

@@ -1,25 +1,35 @@
 """Stores of blocks read lazily, and only where they are whole."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
 from xsphere.blocks.errors import IncompleteStoreError, StoreError
-from xsphere.blocks.state import State, damaged_metadata, open_state, store_path
+from xsphere.blocks.opened import BlockStore, open_store
+from xsphere.locations import location
 from xsphere.sources import checked
 from xsphere.store import whatever_the_format
 
 
-def open_mask(path: str | Path, *, allow_incomplete: bool = False) -> xr.DataArray | xr.Dataset:
+def open_mask(
+    path: str | Path,
+    *,
+    allow_incomplete: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray | xr.Dataset:
     """The mask, probabilities or fields of a store, lazily, and whole unless asked otherwise.
 
     Parameters
     ----------
-    path : str or Path
-        A store that `write_blocks` wrote.
+    path : str, Path or zarr.abc.store.Store
+        A store that `write_blocks` wrote: a folder, a URL, or a store of Zarr.
     allow_incomplete : bool
         Whether to open a store in which blocks are missing: masks are 255 there (not computed),
         floats NaN.
+    storage_options : dict, optional
+        For fsspec, where `path` is a URL.
 
     Returns
     -------
@@ -49,41 +59,44 @@ def open_mask(path: str | Path, *, allow_incomplete: bool = False) -> xr.DataArr
     >>> open_mask(path).values
     array([1., 2.])
     """
-    state = open_state(store_path(path), mode="r")
-    _check_sound(state)
+    store = open_store(location(path, "the store", storage_options=storage_options), read_only=True)
+    _check_sound(store)
     if not allow_incomplete:
-        _check_complete(state)
+        _check_complete(store)
+    place: Any = store.location.local or store.location.store(read_only=True)
     with whatever_the_format():
-        ds: xr.Dataset = xr.open_zarr(state.path, chunks={}, consolidated=False, zarr_format=3)
+        ds: xr.Dataset = xr.open_zarr(place, chunks={}, consolidated=False, zarr_format=3)
     if not allow_incomplete:
         # blocks can still vanish before they are read
-        ds = checked(ds, [variable.name for variable in state.layout.variables])
-    name = state.attributes.get("array")
+        ds = checked(ds, [variable.name for variable in store.layout.variables])
+    name = store.books["array"]
     return ds if name is None else ds[name]
 
 
-def _check_sound(state: State) -> None:
-    wrong = [f"{name}: {reason}" for name, reason in damaged_metadata(state).items()]
+def _check_sound(store: BlockStore) -> None:
+    wrong = [f"{name}: {reason}" for name, reason in store.damaged_metadata().items()]
     if wrong:
         raise StoreError(
-            f"the metadata of {state.path} are damaged:\n  " + "\n  ".join(wrong) + "\nMend them "
+            f"the metadata of {store.location} are damaged:\n  "
+            + "\n  ".join(wrong)
+            + "\nMend them "
             "with repair_store"
         )
 
 
-def _check_complete(state: State) -> None:
-    there = state.present_blocks()
-    n_there, n_blocks = int(there.sum()), len(state.layout.blocks)
-    if n_there < n_blocks and state.status == "complete":
-        lost = [block.index for block in state.layout.blocks if not there[block.index]]
+def _check_complete(store: BlockStore) -> None:
+    there = store.present_blocks()
+    n_there, n_blocks = int(there.sum()), len(store.layout.blocks)
+    if n_there < n_blocks and store.is_complete:
+        lost = [block.index for block in store.layout.blocks if not there[block.index]]
         raise IncompleteStoreError(
-            f"{state.path} was complete, but {n_blocks - n_there} of {n_blocks} blocks are lost "
-            f"({lost[:5]}{' ...' if lost[5:] else ''}); compute them anew with repair_store, or "
+            f"{store.location} was complete, but {n_blocks - n_there} of {n_blocks} blocks are "
+            f"lost ({lost[:5]}{' ...' if lost[5:] else ''}); mend it with repair_store, or "
             "open it with allow_incomplete=True: they read as not computed"
         )
-    if state.status != "complete":
+    if not store.is_complete:
         raise IncompleteStoreError(
-            f"{state.path} is not complete: {n_there} of {n_blocks} blocks are there; go on with "
-            "the call that wrote it (it computes only what is missing), or open it with "
+            f"{store.location} is not complete: {n_there} of {n_blocks} blocks are there; go on "
+            "with the call that wrote it (it computes only what is missing), or open it with "
             "allow_incomplete=True: the other blocks read as not computed"
         )

@@ -22,18 +22,7 @@ class SilentWorkerWarning(UserWarning):
 
 
 class Watch:
-    """When each worker was last heard of, by the clock of this process.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Of the cluster.
-
-    Examples
-    --------
-    >>> Watch(client=None).live
-    []
-    """
+    """When each worker was last heard of, by the clock of this process."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
@@ -47,18 +36,7 @@ class Watch:
         return time.monotonic() - self._looked >= LOOK_SECONDS
 
     def held_by_silent(self) -> set[str]:
-        """Look at all workers, and name the tasks that silent ones hold and others can do.
-
-        Returns
-        -------
-        set of str
-            Keys of tasks; none where no worker is live.
-
-        Warns
-        -----
-        SilentWorkerWarning
-            Once for each silence of a worker.
-        """
+        """Look at all workers, and name the tasks that silent ones hold and others can do."""
         now = self._looked = time.monotonic()
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
         # the clock of the scheduler may be wrong: only a change of its times counts

@@ -1,7 +1,7 @@
 """A store read again in full: what is damaged, what is missing, and only that computed anew."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,41 +9,27 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xsphere.atomic import leftovers
-from xsphere.blocks.creation import (
-    Plan,
-    check_same_description,
-    damaged_frame,
-    mend_frame,
-    reopen,
-    with_mended_source,
-)
 from xsphere.blocks.executors import chosen_executor
 from xsphere.blocks.layout import Block
-from xsphere.blocks.ledger import (
-    LEDGER,
-    UNREAD,
+from xsphere.blocks.opened import BlockStore, open_store, read_books
+from xsphere.blocks.progress import Show
+from xsphere.blocks.rows import (
+    ROWS,
+    STEPS,
     checksum,
-    checksum_columns,
     class_counts,
     counts_by_class,
     done,
     on_devices,
-    read_ledger,
-    read_row,
+    variable_columns,
 )
-from xsphere.blocks.progress import Show
-from xsphere.blocks.state import State, open_state, store_path
-from xsphere.blocks.writing import (
-    WriteReport,
-    check_source,
-    finished,
-    missing_blocks,
-    partial_files,
-    run_blocks,
-)
-from xsphere.notices import shortened
+from xsphere.blocks.starting import check_same_run, mended
+from xsphere.blocks.target import Target
+from xsphere.blocks.writing import WriteReport, finished, partial_files, run_blocks
+from xsphere.locations import location
 
 # partial files of a live process are younger
 STALE_SECONDS = 3600
@@ -55,8 +41,8 @@ class StoreReport:
 
     Parameters
     ----------
-    path : Path
-        The store.
+    path : Path or str
+        The store: a folder, or a URL.
     status : str
         ``writing`` or ``complete``.
     n_blocks : int
@@ -82,7 +68,7 @@ class StoreReport:
       block 3: mask: its chunk is missing
     """
 
-    path: Path
+    path: Path | str
     status: str
     n_blocks: int
     damaged: dict[int, str]
@@ -107,15 +93,19 @@ class StoreReport:
         return "\n".join(lines)
 
 
-def verify_store(path: str | Path, *, workers: int = 4) -> StoreReport:
+def verify_store(
+    path: str | Path, *, workers: int = 4, storage_options: Mapping[str, Any] | None = None
+) -> StoreReport:
     """Every block of a store read again and compared with the checksum taken when it was computed.
 
     Parameters
     ----------
-    path : str or Path
-        A store that `write_blocks` wrote, complete or not.
+    path : str, Path or zarr.abc.store.Store
+        A store that `write_blocks` wrote, complete or not: a folder, a URL, or a store of Zarr.
     workers : int
         Blocks read at a time.
+    storage_options : dict, optional
+        For fsspec, where `path` is a URL.
 
     Returns
     -------
@@ -126,6 +116,8 @@ def verify_store(path: str | Path, *, workers: int = 4) -> StoreReport:
     ------
     FileNotFoundError
         If there is nothing at `path`.
+    IncompleteStoreError
+        If a run died in the moment in which it made or extended the store.
     StoreError
         If it is no such store, or its metadata are damaged.
 
@@ -138,69 +130,70 @@ def verify_store(path: str | Path, *, workers: int = 4) -> StoreReport:
     >>> verify_store(path).ok
     True
     """
-    state = open_state(store_path(path), mode="r")
-    rows_there = state.present(LEDGER)
+    place = location(path, "the store", storage_options=storage_options)
+    return verified(open_store(place, read_only=True), workers)
+
+
+def verified(store: BlockStore, workers: int = 4) -> StoreReport:
+    """What is found in an opened store."""
+    reader = _Reader(store)
+    blocks, local = store.layout.blocks, store.location.local
     with ThreadPoolExecutor(workers) as pool:
-        found = dict(zip(state.layout.blocks, pool.map(_Reader(state), _known(state)), strict=True))
-    stale = partial_files(state.path, time.time() - STALE_SECONDS) + leftovers(state.path)
+        reasons = dict(zip(blocks, pool.map(reader, blocks), strict=True))
+    stale = [] if local is None else partial_files(local, time.time() - STALE_SECONDS)
     return StoreReport(
-        path=state.path,
-        status=state.status,
-        n_blocks=len(found),
-        damaged={block.index: reason for block, reason in found.items() if reason},
-        not_computed=tuple(int(index) for index in np.flatnonzero(~rows_there)),
-        damaged_variables=damaged_frame(state) | _wrong_counts(state),
-        stale=tuple(stale),
+        path=store.location.path,
+        status=str(store.books["status"]),
+        n_blocks=len(blocks),
+        damaged={block.index: reason for block, reason in reasons.items() if reason},
+        not_computed=tuple(np.flatnonzero(~reader.known).tolist()),
+        damaged_variables=store.damaged_frame() | _wrong_counts(store),
+        stale=tuple(stale + ([] if local is None else leftovers(local))),
     )
 
 
-def _wrong_counts(state: State) -> dict[str, str]:
-    """Whether the counts of a complete store are not those of a ledger that is whole."""
-    rows = read_ledger(state.arrays[LEDGER], state.layout)
-    if state.status != "complete" or not done(rows, state.layout).all():
+def _wrong_counts(store: BlockStore) -> dict[str, str]:
+    """Whether the counts of a complete store are not those of rows that are whole."""
+    if not store.is_complete or not store.done().all():
         return {}
-    summed, recorded = counts_by_class(rows.sum(axis=0), state.layout), state.attributes["counts"]
-    return {} if summed == recorded else {"counts": f"they are {recorded}, the ledger has {summed}"}
-
-
-def _known(state: State) -> Iterator[tuple[Block, bool]]:
-    """Blocks, and whether the ledger knows of them."""
-    return zip(state.layout.blocks, state.present(LEDGER).tolist(), strict=True)
+    summed, recorded = counts_by_class(store.rows.sum(axis=0), store.layout), store.books["counts"]
+    return {} if summed == recorded else {"counts": f"they are {recorded}, the rows have {summed}"}
 
 
 class _Reader:
     """Says of one block what is wrong with it."""
 
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self.columns = checksum_columns(state.layout)
-        self.variables = {variable.name: variable for variable in state.layout.variables}
+    def __init__(self, store: BlockStore) -> None:
+        self.store, self.layout = store, store.layout
+        self.places = variable_columns(store.layout)
+        self.chunks = {name: store.present(name) for name in self.places}
+        # a row of another length is that of a block that has grown since
+        lengths = np.array([b.stop - b.start for b in store.layout.blocks], np.uint64)
+        grown = (store.rows[:, STEPS] > 0) & (store.rows[:, STEPS] != lengths)
+        self.known: NDArray[np.bool_] = store.present(ROWS) & ~grown
+        self.done = done(store.rows, store.layout, store.devices)
 
-    def __call__(self, known: tuple[Block, bool]) -> str:
-        block, there = known
-        if not there:
+    def __call__(self, block: Block) -> str:
+        row = self.store.rows[block.index]
+        if not self.known[block.index]:
             return ""
-        row = read_row(self.state.arrays[LEDGER], block.index)
-        if not done(row[None], self.state.layout)[0]:
-            return "its row in the ledger is damaged"
-        if not on_devices(row[None], self.state.devices)[0]:
-            return f"it was computed on other devices than those of the store, {self.state.devices}"
-        reasons = (self._reason(name, block, row) for name in self.columns)
+        if not on_devices(row[None], self.store.devices)[0]:
+            return f"it was computed on other devices than those of the store, {self.store.devices}"
+        if not self.done[block.index]:
+            return "its row is damaged"
+        reasons = (self._reason(variable, block, row) for variable in self.layout.variables)
         return "; ".join(reason for reason in reasons if reason)
 
-    def _reason(self, name: str, block: Block, row: Any) -> str:
-        if not self.state.chunk_file(name, block.index).is_file():
+    def _reason(self, variable: Any, block: Block, row: Any) -> str:
+        name = variable.name
+        if not self.chunks[name][block.index]:
             return f"{name}: its chunk is missing"
-        try:
-            values = np.asarray(self.state.arrays[name][block.steps])
-        except UNREAD:
-            raise
-        # each codec complains in its own words
-        except Exception as error:
-            return f"{name}: it cannot be read ({type(error).__name__}: {shortened(error)})"
-        variable, start = self.variables[name], self.columns[name]
+        array = self.store.arrays[name]
+        values, reason = self.store.read(lambda: np.asarray(array[block.steps]))
+        if reason:
+            return f"{name}: {reason}"
         entries = [checksum(values), *class_counts(values, variable)]
-        if entries != row[start : start + len(entries)].tolist():
+        if entries != row[self.places[name]].tolist():
             return f"{name}: its values are not those that were written"
         return ""
 
@@ -214,16 +207,17 @@ def repair_store(
     client: Any = None,
     retries: int = 2,
     progress: str | Show | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> WriteReport:
     """A store whose damaged and missing blocks are computed again; no other is touched.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or zarr.abc.store.Store
         A store that `write_blocks` wrote.
     obj : Dataset or DataArray
         What was written: the same run, made anew.
-    mended_source, workers, client, retries, progress
+    mended_source, workers, client, retries, progress, storage_options
         As for `write_blocks`.
 
     Returns
@@ -238,7 +232,7 @@ def repair_store(
     FileNotFoundError
         If there is nothing at `path`.
     StoreError
-        If it is no such store, or its metadata are damaged.
+        If it is no such store, or its bookkeeping is damaged.
 
     Examples
     --------
@@ -251,24 +245,20 @@ def repair_store(
     >>> repair_store(path, array).written
     1
     """
-    run = chosen_executor(workers, client)
+    place = location(path, "the store", storage_options=storage_options)
+    run = chosen_executor(workers, client, shared=place.shared)
     began = time.time()
-    state = open_state(store_path(path))
-    plan = Plan(obj)
-    if mended_source:
-        state = with_mended_source(plan, state)
-    check_same_description(plan, state)
-    if damaged_frame(state):
-        # first, since by wrong metadata sound blocks look damaged
-        state = mend_frame(plan, reopen(state))
-    report = verify_store(path)
-    if report.damaged or report.damaged_variables:
+    books = read_books(place)
+    target = Target(obj).with_times(books["times"])
+    read = check_same_run(target, books, place, append=False, mended_source=mended_source)
+    # first, since by wrong metadata sound blocks look damaged
+    store = mended(target, books | read, place)
+    report = verified(store)
+    if report.damaged or report.damaged_variables or read:
         # from here on nobody takes it for complete, should this run be stopped
-        state = reopen(state)
-    for index in report.damaged:
-        # no row: not done. It is not set to zero, so that a row is always that of a block
-        state.chunk_file(LEDGER, index).unlink(missing_ok=True)
-    todo = missing_blocks(state)
-    tally = run_blocks(plan, state, todo, run, retries=retries, progress=progress)
-    check_source(plan, state.path)
-    return finished(state.path, tally, began)
+        store = store.with_books(status="writing", **read)
+    # no row: not done. It is not set to zero, so that a row is always that of a block
+    place.delete(*(store.chunk(ROWS, index) for index in report.damaged))
+    store = open_store(place)
+    tally = run_blocks(target, store, store.missing_blocks(), run, retries, progress)
+    return finished(target, store, tally, began)

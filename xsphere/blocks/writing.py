@@ -1,18 +1,15 @@
 """Results written block by block: what is done stays done, whatever happens to the run."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from xsphere.atomic import older, remove_leftovers
-from xsphere.blocks.creation import Plan, reopen, start_writing
 from xsphere.blocks.errors import (
     BlockFailure,
     BlocksFailed,
@@ -23,11 +20,13 @@ from xsphere.blocks.errors import (
 )
 from xsphere.blocks.executors import Executor, chosen_executor
 from xsphere.blocks.graphs import block_tasks
-from xsphere.blocks.identity import changed_sources
 from xsphere.blocks.layout import Block
-from xsphere.blocks.ledger import LEDGER, counts_by_class, done, on_devices, read_ledger
+from xsphere.blocks.opened import BlockStore, changed_places, open_store
 from xsphere.blocks.progress import Show, Tally, shown
-from xsphere.blocks.state import State, set_status, store_path
+from xsphere.blocks.rows import counts_by_class
+from xsphere.blocks.starting import start_writing
+from xsphere.blocks.target import Target
+from xsphere.locations import Location, location
 from xsphere.notices import shortened
 from xsphere.sources import SourceChangedError
 
@@ -41,8 +40,8 @@ class WriteReport:
 
     Parameters
     ----------
-    path : Path
-        The store.
+    path : Path or str
+        The store: a folder, or a URL.
     n_blocks : int
         All blocks of the store.
     written : int
@@ -66,7 +65,7 @@ class WriteReport:
     m.zarr: complete, 4 blocks, 3 of them computed now: 12 steps in 2.0 s (6.0 a second)
     """
 
-    path: Path
+    path: Path | str
     n_blocks: int
     written: int
     n_steps: int
@@ -86,17 +85,19 @@ class WriteReport:
         )
 
 
-def write_blocks(
+def write_blocks(  # noqa: PLR0913 what a run may be told
     obj: xr.Dataset | xr.DataArray,
-    path: str | Path,
+    path: str | Path | Location,
     *,
     resume: bool = True,
     overwrite: bool = False,
+    append: bool = False,
     mended_source: bool = False,
     workers: int | None = None,
     client: Any = None,
     retries: int = 2,
     progress: str | Show | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> WriteReport:
     """A Zarr store of a lazy result, written block by block so that no block is computed twice.
 
@@ -111,12 +112,18 @@ def write_blocks(
     obj : Dataset or DataArray
         A mask, probabilities or fields on any grid, in chunks along the first dimension only.
         Variables in memory and coordinates are written before the first block.
-    path : str or Path
-        A folder that ends in ``.zarr``; on a cluster, one that all workers share.
+    path : str, Path or zarr.abc.store.Store
+        A folder or URL (``s3://``, ``gs://``) that ends in ``.zarr``, or a store of Zarr; on a
+        cluster, one that all workers see.
     resume : bool
         Whether to go on with a store that is there, if it is of the same run.
     overwrite : bool
-        Whether to replace what is there, whatever it is.
+        Whether to replace what is there, if xsphere wrote it. A folder is replaced in one step
+        before the first block; an object store, where nothing can be renamed, is first marked as
+        not complete, then emptied, then written.
+    append : bool
+        Whether to extend what is there, where the result has more steps now: the run, all
+        coordinates and the blocks must be those of before. See the notes.
     mended_source : bool
         Whether to go on with a store whose source has changed since, if nothing else has: for
         a source of which a damaged or missing part was put right. Blocks that are there stay as
@@ -129,6 +136,8 @@ def write_blocks(
         How often a block is tried again after an error of the file system or the network.
     progress : str or callable, optional
         Title of a progress bar, or a function that is called with a `Progress` after each block.
+    storage_options : dict, optional
+        For fsspec, where `path` is a URL, as `xarray.open_zarr` has them.
 
     Returns
     -------
@@ -151,8 +160,10 @@ def write_blocks(
     BlocksFailed
         If blocks could not be computed; the others are in the store.
     SourceChangedError
-        If the source was changed since the result was made: the store stays as it is, but is not
+        If the source was changed since the store was begun: the store stays as it is, but is not
         declared complete.
+    ImportError
+        If the driver of a URL is not installed.
     InterruptedRun
         At Ctrl-C, once the blocks in hand are written; a second Ctrl-C leaves at once. The command
         ``xsphere`` treats SIGTERM as Ctrl-C; a program of yours may do so too.
@@ -160,8 +171,19 @@ def write_blocks(
     Notes
     -----
     A run is recognised by the attribute ``xsphere_run`` (the text of a JSON object) of the result
-    or, where there is none, by the names that dask gives its arrays; those do not change when a
-    source is changed in place.
+    or, where there is none, by the names that dask gives its arrays. What its source holds is
+    looked at when writing starts, again when it is resumed, and when it ends.
+
+    The array ``_xsphere/blocks`` of the store has a row for each block, with columns that its
+    attribute ``columns`` names: when it was written, its length, a checksum and the cells of each
+    class. Any reader of Zarr can read it.
+
+    With `append`, blocks that are there are kept, but the last if it was shorter than the others
+    and has grown. All that differs from before is told in one error. That the source of the old
+    part is the same is told by its first and last whole block, which are computed again. Meanwhile
+    readers find the old length, or the new one of a store that is not complete; a run that stops is
+    finished by the same call. A longer result than before needs no more than `append`; a shorter
+    one is refused.
 
     With `overwrite`, what is there is removed before the first block: a result that is computed
     from it needs another path.
@@ -179,119 +201,107 @@ def write_blocks(
     >>> write_blocks(array, path).written
     0
     """
-    run = chosen_executor(workers, client)
     if type(retries) is not int or retries < 0:
         raise ValueError(f"retries must be an integer of 0 or more, got {shortened(retries)}")
+    if append and overwrite:
+        raise ValueError("expected append=True or overwrite=True, got both; give one")
+    place = location(path, storage_options=storage_options)
+    run = chosen_executor(workers, client, shared=place.shared)
     began = time.time()
-    place = store_path(path)
-    plan = Plan(obj)
-    state = start_writing(
-        plan, place, resume=resume, overwrite=overwrite, mended_source=mended_source
+    target, store = start_writing(
+        Target(obj),
+        place,
+        resume=resume,
+        overwrite=overwrite,
+        append=append,
+        mended_source=mended_source,
     )
-    remove_leftovers(place)
-    tally = run_blocks(plan, state, missing_blocks(state), run, retries=retries, progress=progress)
-    check_source(plan, place)
-    return finished(state.path, tally, began)
-
-
-def check_source(plan: Plan, path: Path) -> None:
-    """Refuse to declare a store complete whose source is not what it was when the run was made."""
-    changed = changed_sources(plan.ds, plan.layout, plan.description)
-    if changed:
-        raise SourceChangedError(
-            f"the source has changed since the result was made (seen in {changed}), so blocks of "
-            f"{path} may be of other data. They are kept, and the store is not complete. Open the "
-            "source again and write with overwrite=True; or with mended_source=True, if what was "
-            "read before is still right"
-        )
-
-
-def missing_blocks(state: State) -> list[Block]:
-    """Blocks that are not done: without a row in the ledger, a file, or on another device."""
-    there = _done(state, read_ledger(state.arrays[LEDGER], state.layout))
-    return [block for block in state.layout.blocks if not there[block.index]]
-
-
-def _done(state: State, rows: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    known = done(rows, state.layout) & on_devices(rows, state.devices)
-    there: NDArray[np.bool_] = known & state.present_blocks()
-    return there
+    if place.local is not None:
+        remove_leftovers(place.local)
+    tally = run_blocks(target, store, store.missing_blocks(), run, retries, progress)
+    return finished(target, store, tally, began)
 
 
 def run_blocks(
-    plan: Plan,
-    state: State,
+    target: Target,
+    store: BlockStore,
     todo: Sequence[Block],
     run: Executor,
-    *,
     retries: int,
     progress: str | Show | None,
 ) -> Tally:
     """Compute and write blocks; what is left to say of them."""
-    tally = Tally(state.layout)
+    tally = Tally(store.layout)
     if not todo:
         return tally
-    state = reopen(state)
+    if store.is_complete:
+        # nobody is to take it for complete
+        store = store.with_books(status="writing")
     failures: list[BlockFailure] = []
-    already = len(state.layout.blocks) - len(todo)
-    tasks = block_tasks(plan, state, todo, retries=retries)
-    n_blocks = len(state.layout.blocks)
+    n_blocks = len(store.layout.blocks)
+    already = n_blocks - len(todo)
+    tasks = block_tasks(target, store.location, todo, retries=retries)
     with (
-        _stopped_in_order(state),
+        _stopped_in_order(store),
         shown(progress, already, n_blocks) as show,
         closing(run(tasks)) as outcomes,
     ):
         for outcome in outcomes:
             if isinstance(outcome, BlockFailure):
-                _raise_if_in_vain(outcome)
+                # where one cannot be written, none can
+                if isinstance(outcome.error, StoreWriteError | StoreError):
+                    raise outcome.error
                 failures.append(outcome)
             else:
                 tally.add(outcome)
                 show(tally.progress(already))
     if failures:
         failures.sort(key=lambda failure: failure.index)
-        raise BlocksFailed(state.path, failures, n_blocks) from failures[0].error
+        raise BlocksFailed(store.location.path, failures, n_blocks) from failures[0].error
     return tally
 
 
-def _raise_if_in_vain(failure: BlockFailure) -> None:
-    if isinstance(failure.error, StoreWriteError | StoreError):
-        raise failure.error
-
-
 @contextmanager
-def _stopped_in_order(state: State) -> Iterator[None]:
+def _stopped_in_order(store: BlockStore) -> Iterator[None]:
     """Ctrl-C as an error that says how to go on."""
     try:
         yield
     except KeyboardInterrupt as error:
-        n_there, n_blocks = int(state.present_blocks().sum()), len(state.layout.blocks)
+        n_there, n_blocks = int(store.present_blocks().sum()), len(store.layout.blocks)
         raise InterruptedRun(
-            f"stopped with {n_there} of {n_blocks} blocks in {state.path}; call "
+            f"stopped with {n_there} of {n_blocks} blocks in {store.location}; call "
             "again with the same path to go on with the others"
         ) from error
 
 
-def finished(path: Path, tally: Tally, began: float) -> WriteReport:
-    """Declare a store complete, once its ledger is full."""
-    from xsphere.blocks.state import open_state
-
-    state = open_state(path)
-    rows = read_ledger(state.arrays[LEDGER], state.layout)
-    n_missing = int((~_done(state, rows)).sum())
+def finished(target: Target, store: BlockStore, tally: Tally, began: float) -> WriteReport:
+    """Declare a store complete, once all its rows are there and its source is what it was."""
+    place = store.location
+    changed = changed_places(target.source(), store.books["source"])
+    if changed:
+        raise SourceChangedError(
+            f"the source has changed since the store was begun (seen in {changed}), so blocks of "
+            f"{place} may be of other data. They are kept, and the store is not complete. Open the "
+            "source again and write with overwrite=True; or with mended_source=True, if what was "
+            "read before is still right"
+        )
+    store = open_store(place)
+    n_missing = len(store.missing_blocks())
     if n_missing:
         raise IncompleteStoreError(
-            f"{n_missing} of {len(state.layout.blocks)} blocks of {path} are missing though all "
+            f"{n_missing} of {len(store.layout.blocks)} blocks of {place} are missing though all "
             "were written: another process removed them; call again with the same path"
         )
-    counts = counts_by_class(rows.sum(axis=0), state.layout)
-    _remove_partial_files(path, max(began, time.time() - WRITING_SECONDS))
-    if state.status != "complete":
+    counts = counts_by_class(store.rows.sum(axis=0), store.layout)
+    if place.local is not None:
+        for file in partial_files(place.local, max(began, time.time() - WRITING_SECONDS)):
+            file.unlink(missing_ok=True)
+    if not store.is_complete:
         # the last write: whoever sees it sees all before it
-        set_status(state, "complete", counts=counts)
+        store.with_books(status="complete", counts=counts)
     return WriteReport(
-        path=path,
-        n_blocks=len(state.layout.blocks),
+        path=place.path,
+        n_blocks=len(store.layout.blocks),
         written=tally.n_blocks,
         n_steps=tally.n_steps,
         n_bytes=tally.n_bytes,
@@ -299,11 +309,6 @@ def finished(path: Path, tally: Tally, began: float) -> WriteReport:
         stages=tally.seconds,
         counts=counts,
     )
-
-
-def _remove_partial_files(path: Path, before: float) -> None:
-    for file in partial_files(path, before):
-        file.unlink(missing_ok=True)
 
 
 def partial_files(path: Path, before: float) -> list[Path]:

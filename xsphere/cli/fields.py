@@ -56,10 +56,10 @@ def regrid(
 ) -> None:
     """Bring a dataset onto the HEALPix grid, or onto longitude and latitude."""
     from xsphere import to_healpix, to_latlon
-    from xsphere.outputs import output_path
+    from xsphere.outputs import store_or_file
     from xsphere.store import open_lazily, write_whole
 
-    place = output_path(out, source)
+    place = store_or_file(out, source)
     if resolution is not None and (level is not None or nside is not None):
         raise ValueError("expected --level or --resolution, got both; give one of them")
     if resolution is not None and ellipsoid is not None:
@@ -83,10 +83,10 @@ def pyramid(
 ) -> None:
     """Write fields at several HEALPix levels to one store."""
     from xsphere import write_pyramid
-    from xsphere.outputs import output_path
+    from xsphere.outputs import store_or_file
     from xsphere.store import open_lazily
 
-    place = output_path(out, source)
+    place = store_or_file(out, source)
     ds = open_lazily(source)
     print(write_pyramid(ds, place, levels=levels, overwrite=overwrite, progress="regridding"))
 

@@ -27,6 +27,10 @@ def segment(
     workers: Workers = None,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
+    append: Annotated[
+        bool,
+        typer.Option("--append", help="Add the steps that a longer INPUT has to what is there."),
+    ] = False,
     mended_source: MendedSource = False,
     compare: Annotated[
         bool,
@@ -40,23 +44,25 @@ def segment(
     """
     import xsphere
     from xsphere.clusters import cluster, workforce
-    from xsphere.outputs import output_path
+    from xsphere.locations import Location
+    from xsphere.outputs import store_or_file
     from xsphere.planning.trial import peak_bytes
     from xsphere.reports import class_shares, mask_of, shares_text
     from xsphere.store import open_lazily, write_whole
 
-    place = output_path(out, source)
-    if place.suffix not in (".zarr", ".nc"):
-        raise ValueError(f"the output must end in '.zarr' or '.nc', got {out!r}")
-    if compare and place.suffix != ".zarr":
+    place = store_or_file(out, source)
+    blocks = isinstance(place, Location)
+    if append and not blocks:
+        raise ValueError(f"--append is for an OUT that ends in .zarr, got {out!r}")
+    if compare and not blocks:
         raise ValueError(f"--compare is for an OUT that ends in .zarr, got {out!r}")
     result = xsphere.segment(source, **options)
-    if place.suffix == ".zarr":
+    if blocks:
         with _said_how_to_go_on(), cluster(workers, scheduler) as where:
             if compare:
                 planned = xsphere.plan(source, **workforce(where), **options)
                 print(planned)
-            where |= {"overwrite": overwrite, "mended_source": mended_source}
+            where |= {"overwrite": overwrite, "append": append, "mended_source": mended_source}
             report = xsphere.write_blocks(result, place, progress="segmenting", **where)
             print(report)
             if compare:
@@ -65,7 +71,7 @@ def segment(
     else:
         print(write_whole(result, place, overwrite=overwrite, progress="segmenting"))
     if options["output"] == "mask":
-        print(shares_text(class_shares(mask_of(open_lazily(place)))))
+        print(shares_text(class_shares(mask_of(open_lazily(str(place))))))
 
 
 @with_options(SegmentOptions)

@@ -121,11 +121,8 @@ class FieldStore:
         from xsphere.unpacking import bounded
 
         array = zarr.open_array(f"{self.folder}/{self.name}", mode=mode)
-        # a block of nothing but missing values is one that was computed; `open_array` takes no
-        # such option for an array that is there
-        config: Any = {"write_empty_chunks": True}
-        whole = zarr.AsyncArray(metadata=array.metadata, store_path=array.store_path, config=config)
-        return bounded(zarr.Array(whole))
+        # a block of nothing but missing values is one that was computed
+        return bounded(array, in_full=True)
 
     def _file(self, array: Any, block: tuple[int, ...]) -> Path:
         return Path(self.folder, self.name, array.metadata.encode_chunk_key(block))
