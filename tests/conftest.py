@@ -128,3 +128,21 @@ def in_shell(
         return subprocess.CompletedProcess(sys.argv, code, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Any]:
+    """One server for all tests, started where one asks for it."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto")
+    from tests.s3 import served
+
+    with served() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: Any) -> Iterator[Any]:
+    """The server, without faults."""
+    yield s3_server
+    s3_server.faults.refused, s3_server.faults.refuse = 0, lambda method, path: 0

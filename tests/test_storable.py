@@ -13,10 +13,11 @@ import xarray as xr
 from xsphere.blocks import repair_store, verify_store, write_blocks
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.grids import HealpixGrid
-from xsphere.pyramids import write_pyramid
+from xsphere.locations import location
+from xsphere.pyramids import write_levels, write_pyramid
 from xsphere.sources import cache_regridded
 from xsphere.sources.field_store import create_store
-from xsphere.store import write_levels, write_whole
+from xsphere.store import write_whole
 
 DAYS = pd.date_range("2001-01-01", periods=3, freq="D")
 # labels, and what they read back as (themselves if not given)
@@ -196,7 +197,7 @@ def test_what_any_zarr_format_holds_is_written_in_ours(tmp_path: Path, zarr_form
     read = xr.open_zarr(tmp_path / "in.zarr", consolidated=False)
     before = {name: dict(variable.encoding) for name, variable in read.variables.items()}
     whole = write_whole(read.chunk(time=2), tmp_path / "whole.zarr")
-    levels = write_levels({1: read.chunk(time=2)}, tmp_path / "levels.zarr")
+    levels = write_levels({1: read.chunk(time=2)}, location(tmp_path / "levels.zarr"))
     with xr.open_zarr(whole) as one, xr.open_zarr(levels, group="1") as other:
         for written in (one, other):
             xr.testing.assert_equal(written.t.load(), described.t.load())

@@ -6,11 +6,13 @@ is used, so that nothing heavy comes with it.
 
 # mypy: allow-untyped-calls
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 def code_generation() -> Any:
@@ -79,3 +81,10 @@ def keep_machine_code(
     kept: Any = FunctionCache(function)
     kept._cache_file = Files(kept._cache_path, kept._impl.filename_base, stamp)
     machine_code._cache = kept
+
+
+def done_by_zarr(work: Coroutine[Any, Any, T]) -> T:
+    """What asynchronous work on a store returns: Zarr's stores are tied to a loop of its own."""
+    from zarr.core.sync import sync
+
+    return sync(work)

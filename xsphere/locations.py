@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from xsphere.notices import shortened
+from xsphere.compat import done_by_zarr
+from xsphere.notices import cut_text
 from xsphere.paths import is_url, source_path
 
 T = TypeVar("T")
@@ -84,8 +85,12 @@ class Location:
         """An object, or None if it is not there."""
         from zarr.buffer import default_buffer_prototype
 
-        # one that may be written to makes its folder
-        found = self._done(self.store(read_only=True).get(key, default_buffer_prototype()), "read")
+        try:
+            # a store that may be written to makes its folder
+            store = self.store(read_only=True)
+            found = self._done(store.get(key, default_buffer_prototype()), "read")
+        except FileNotFoundError:
+            return None
         return None if found is None else bytes(found.to_bytes())
 
     def write(self, key: str, content: bytes) -> None:
@@ -104,7 +109,7 @@ class Location:
 
         self._done(removed(), "written")
 
-    def keys(self, folder: str = "") -> set[str]:
+    def names(self, folder: str = "") -> set[str]:
         """Names of all objects in a folder of the store."""
         store = self.store(read_only=True)
         if (files := getattr(store, "fs", None)) is not None:
@@ -112,31 +117,36 @@ class Location:
             files.invalidate_cache()
 
         async def listed() -> set[str]:
-            return {key async for key in store.list_prefix(folder)}
+            try:
+                return {key async for key in store.list_prefix(folder)}
+            except FileNotFoundError:
+                return set()
 
         return self._done(listed(), "read")
 
     def exists(self) -> bool:
         """Whether anything is there."""
         if self.local is not None:
-            return os.path.lexists(self.local)
-        return self.read("zarr.json") is not None or bool(self.keys())
+            return self.local.exists()
+        return self.read("zarr.json") is not None or bool(self.names())
 
     def has(self, folder: str, names: Sequence[str]) -> list[bool]:
         """Which objects of a folder are there; a disk that cannot tell is an error."""
         if self.local is not None:
             return [_is_file(f"{self.local}/{folder}/{name}") for name in names]
-        found = self.keys(f"{folder}/")
+        found = self.names(f"{folder}/")
         return [f"{folder}/{name}" in found for name in names]
 
     def clear(self, but: str) -> None:
         """Remove all objects but one."""
-        self.delete(*sorted(self.keys() - {but}))
+        self.delete(*sorted(self.names() - {but}))
 
     def overlaps(self, other: str) -> bool:
         """Whether a source, as `contents_read` or a user names it, is here, above or within."""
-        roots = [_root(text) for text in (self.text, str(self.store(read_only=True)))]
-        return any(one is not None and _related(one, _root(other)) for one in roots)
+        here, there = _root(self.text), _root(other)
+        if here is None or there is None:
+            return False
+        return here.is_relative_to(there) or there.is_relative_to(here)
 
     @contextmanager
     def errors(self, what: Literal["read", "written"]) -> Iterator[None]:
@@ -147,20 +157,18 @@ class Location:
             if self.local is not None or not _is_of_a_driver(error):
                 raise
             denied = isinstance(error, PermissionError)
-            number = getattr(error, "errno", None) or errno.EIO
+            lost = errno.ENOENT if isinstance(error, FileNotFoundError) else errno.EIO
             # its kind is that of its number
             raise OSError(
-                errno.EACCES if denied else number,
-                f"{self.text} cannot be {what} ({type(error).__name__}: {shortened(str(error))}); "
+                errno.EACCES if denied else getattr(error, "errno", None) or lost,
+                f"{self.text} cannot be {what} ({type(error).__name__}: {cut_text(str(error))}); "
                 f"check the {'credentials' if denied else 'address, the network'} and "
                 "storage_options=",
             ) from error
 
     def _done(self, work: Coroutine[Any, Any, T], what: Literal["read", "written"]) -> T:
-        from zarr.core.sync import sync
-
         with self.errors(what):
-            return sync(work)
+            return done_by_zarr(work)
 
 
 def location(
@@ -204,7 +212,7 @@ def location(
         return place
     if hasattr(place, "list_prefix") and hasattr(place, "with_read_only"):
         root = getattr(place, "root", None)
-        text = os.path.abspath(root) if isinstance(root, Path) else str(place)
+        text = os.path.abspath(root) if isinstance(root, Path) else store_name(place)
         made = Location(text, given=place)
     else:
         text = source_path(place, what)
@@ -248,18 +256,15 @@ def _is_of_a_driver(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in theirs
 
 
+def store_name(store: Any) -> str:
+    """The URL of a store of Zarr, else what it calls itself."""
+    files = getattr(store, "fs", None)
+    return str(store) if files is None else str(files.unstrip_protocol(store.path))
+
+
 def _root(text: str) -> PurePosixPath | None:
-    """Bucket and path of a URL or of what Zarr calls a store, without the scheme."""
-    if text.startswith("<FsspecStore("):
-        name, _, within = text.partition(", ")[2].partition(")>")
-        text = f"//{name}{within}"
-    if "//" not in text:
-        return None
-    return PurePosixPath(text.partition("//")[2].strip("/"))
-
-
-def _related(one: PurePosixPath, other: PurePosixPath | None) -> bool:
-    return other is not None and (one.is_relative_to(other) or other.is_relative_to(one))
+    """Bucket and path of a URL."""
+    return PurePosixPath(text.partition("//")[2].strip("/")) if "//" in text else None
 
 
 def _is_file(path: str) -> bool:

@@ -164,7 +164,7 @@ def _is_own(place: Location) -> bool:
     if place.local is not None:
         if (place.local / OWN_GROUP).is_dir() or not any(place.local.iterdir()):
             return True
-    elif place.read(BOOKS) is not None or place.keys(OWN_GROUP):
+    elif place.read(BOOKS) is not None or place.names(OWN_GROUP):
         return True
     try:
         return OWN_MARK in json.loads(place.read("zarr.json") or b"")["attributes"]

@@ -1,6 +1,6 @@
 """Fields at many HEALPix levels in one store, for maps that zoom and models that look far."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,20 @@ import xarray as xr
 from xsphere.conventions import horizontal_grid
 from xsphere.grids import HealpixGrid
 from xsphere.locations import Location, location
-from xsphere.outputs import check_output
+from xsphere.outputs import OWN_MARK, OWN_WORDS, check_output
 from xsphere.regridding import MissingPolicy, RegridMethod, Vectors, coarsen, to_healpix
-from xsphere.store import write_levels
+from xsphere.sources import unchanged
+from xsphere.storable import storable
+from xsphere.store import bar_of, store_at, to_zarr, whatever_the_format, with_title
+
+MULTISCALES_CONVENTION = {
+    "uuid": "d35379db-88df-4056-af3a-620245f8e347",
+    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v1/"
+    "schema.json",
+    "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v1/README.md",
+    "name": "multiscales",
+    "description": "Multiscale layout of zarr datasets",
+}
 
 
 def write_pyramid(
@@ -115,3 +126,74 @@ def _checked_levels(levels: Iterable[int] | None, grid: HealpixGrid | None) -> l
             "call refine() first"
         )
     return sorted(chosen, reverse=True)
+
+
+def write_levels(
+    levels: Mapping[int, xr.Dataset],
+    place: Location,
+    *,
+    overwrite: bool = False,
+    progress: str | None = None,
+) -> Path | str:
+    """Write datasets of several HEALPix levels, computing blocks that they share once.
+
+    Each level is a group named by its number; the attributes follow the Zarr conventions
+    multiscales (https://github.com/zarr-conventions/multiscales) and, in each group, dggs.
+    """
+    import zarr
+
+    check_output(place, levels.values(), folder=True, overwrite=overwrite)
+    groups = {str(level): storable(with_title(ds)) for level, ds in levels.items()}
+    attributes = _multiscales(sorted(levels, reverse=True))
+    with (
+        store_at(place, overwrite, group=False) as store,
+        unchanged(*levels.values()),
+        bar_of(progress),
+    ):
+        zarr.create_group(store, attributes=attributes)
+        for group, ds in groups.items():
+            to_zarr(ds, store, group=group)
+        _fill_together(groups, store)
+        with whatever_the_format():
+            zarr.consolidate_metadata(store)
+    return place.path
+
+
+def _multiscales(levels: Sequence[int]) -> dict[str, Any]:
+    """Attributes of a group whose children are levels, the finest first."""
+    finest = levels[0]
+    layout = [
+        {
+            "asset": str(level),
+            "refinement_level": level,
+            "transform": {"scale": [2.0 ** (finest - level)]},
+        }
+        | ({"derived_from": str(finest)} if level != finest else {})
+        for level in levels
+    ]
+    return {
+        "zarr_conventions": [MULTISCALES_CONVENTION],
+        "multiscales": {"layout": layout, "resampling_method": "average"},
+        OWN_MARK: OWN_WORDS,
+    }
+
+
+def _fill_together(groups: Mapping[str, xr.Dataset], path: Any) -> None:
+    """Compute and write the lazy variables of all groups in one graph.
+
+    One by one, as xarray would do it, each group would compute anew what they share.
+    """
+    import dask.array as da
+    import zarr
+
+    lazy = {
+        f"{group}/{name}": variable
+        for group, ds in groups.items()
+        for name, variable in ds.variables.items()
+        if variable.chunks is not None
+    }
+    if lazy:
+        store = zarr.open_group(path, mode="r+")
+        encoded = [xr.conventions.encode_cf_variable(v, name=n).data for n, v in lazy.items()]
+        targets: list[Any] = [store[name] for name in lazy]
+        da.store(encoded, targets, lock=False)

@@ -1,7 +1,7 @@
 """Files in and out: datasets opened lazily, results written whole or not at all."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,8 +20,6 @@ from xsphere.locations import Location, location
 from xsphere.notices import shortened, without_warnings
 from xsphere.outputs import (
     BOOKS,
-    OWN_MARK,
-    OWN_WORDS,
     check_output,
     mark_own,
     replace_remote,
@@ -32,15 +30,6 @@ from xsphere.storable import storable
 
 # what a task holds at a time, per variable
 BLOCK_BYTES = 64 * 2**20
-
-MULTISCALES_CONVENTION = {
-    "uuid": "d35379db-88df-4056-af3a-620245f8e347",
-    "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v1/"
-    "schema.json",
-    "spec_url": "https://github.com/zarr-conventions/multiscales/blob/v1/README.md",
-    "name": "multiscales",
-    "description": "Multiscale layout of zarr datasets",
-}
 
 
 class UnreadableFileError(ValueError):
@@ -211,13 +200,13 @@ def write_whole(
     ds = storable(with_title(obj.to_dataset() if isinstance(obj, xr.DataArray) else obj))
     if file is not None:
         check_output(file, [ds], folder=False, overwrite=overwrite)
-        with built_beside(file, replace=overwrite) as beside, unchanged(ds), _bar(progress):
+        with built_beside(file, replace=overwrite) as beside, unchanged(ds), bar_of(progress):
             _to_netcdf(ds, beside, file)
         return file
     place = location(path, storage_options=storage_options)
     check_output(place, [ds], folder=True, overwrite=overwrite)
-    with _store_at(place, overwrite) as store, unchanged(ds), _bar(progress):
-        _to_zarr(ds, store)
+    with store_at(place, overwrite) as store, unchanged(ds), bar_of(progress):
+        to_zarr(ds, store)
     return place.path
 
 
@@ -232,7 +221,7 @@ def _netcdf_path(path: Any) -> Path | None:
 
 
 @contextmanager
-def _store_at(place: Location, overwrite: bool, *, group: bool = True) -> Iterator[Any]:
+def store_at(place: Location, overwrite: bool, *, group: bool = True) -> Iterator[Any]:
     """Where a store is written that is there whole or not at all, with a group that says whose."""
     if place.local is not None:
         with built_beside(place.local, folder=True, replace=overwrite) as beside:
@@ -242,106 +231,14 @@ def _store_at(place: Location, overwrite: bool, *, group: bool = True) -> Iterat
         return
     if overwrite:
         replace_remote(place)
-    mark_own(place, "being written")
+    if group:
+        mark_own(place, "being written")
+    else:
+        place.delete(BOOKS)
     with place.errors("written"):
         yield place.store()
     if group:
         mark_own(place)
-    else:
-        place.delete(BOOKS)
-
-
-def write_levels(
-    levels: Mapping[int, xr.Dataset],
-    path: str | Path | Location,
-    *,
-    overwrite: bool = False,
-    progress: str | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-) -> Path | str:
-    """Write datasets of several HEALPix levels to one Zarr store, whole or not at all.
-
-    Blocks that levels share are computed once.
-
-    Parameters
-    ----------
-    levels : mapping of int to Dataset
-        By refinement level.
-    path : str, Path or zarr.abc.store.Store
-        Ends in ``.zarr``. Each level is a group named by its number; the attributes follow the
-        Zarr conventions ``multiscales`` [1]_ and, in each group, ``dggs``.
-    overwrite : bool
-        Whether to replace what is there.
-    progress : str, optional
-        Title of a progress bar; none is shown if not given.
-    storage_options : dict, optional
-        For fsspec, where `path` is a URL.
-
-    Returns
-    -------
-    Path or str
-        Where it is.
-
-    Raises
-    ------
-    ValueError
-        If the name has another ending, or there are no levels.
-    FileExistsError
-        If something is there and `overwrite` is not set.
-
-    References
-    ----------
-    .. [1] https://github.com/zarr-conventions/multiscales
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from xsphere.conventions import describe_healpix
-    >>> from xsphere.grids import HealpixGrid
-    >>> ds = describe_healpix(xr.Dataset({"t": ("cells", np.zeros(12))}), HealpixGrid(0))
-    >>> path = write_levels({0: ds}, tempfile.mkdtemp() + "/x.zarr")
-    >>> xr.open_zarr(path, group="0").sizes
-    Frozen({'cells': 12})
-    """
-    import zarr
-
-    place = location(path, storage_options=storage_options)
-    if not levels:
-        raise ValueError("expected one level or more, got none")
-    check_output(place, levels.values(), folder=True, overwrite=overwrite)
-    groups = {str(level): storable(with_title(ds)) for level, ds in levels.items()}
-    attributes = _multiscales(sorted(levels, reverse=True))
-    with (
-        _store_at(place, overwrite, group=False) as store,
-        unchanged(*levels.values()),
-        _bar(progress),
-    ):
-        zarr.create_group(store, attributes=attributes)
-        for group, ds in groups.items():
-            _to_zarr(ds, store, group=group)
-        _fill_together(groups, store)
-        with whatever_the_format():
-            zarr.consolidate_metadata(store)
-    return place.path
-
-
-def _multiscales(levels: Sequence[int]) -> dict[str, Any]:
-    """Attributes of a group whose children are levels, the finest first."""
-    finest = levels[0]
-    layout = [
-        {
-            "asset": str(level),
-            "refinement_level": level,
-            "transform": {"scale": [2.0 ** (finest - level)]},
-        }
-        | ({"derived_from": str(finest)} if level != finest else {})
-        for level in levels
-    ]
-    return {
-        "zarr_conventions": [MULTISCALES_CONVENTION],
-        "multiscales": {"layout": layout, "resampling_method": "average"},
-        OWN_MARK: OWN_WORDS,
-    }
 
 
 def with_title(ds: xr.Dataset) -> xr.Dataset:
@@ -349,28 +246,7 @@ def with_title(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign_attrs({"Conventions": "CF-1.13"} | ds.attrs)
 
 
-def _fill_together(groups: Mapping[str, xr.Dataset], path: Any) -> None:
-    """Compute and write the lazy variables of all groups in one graph.
-
-    One by one, as xarray would do it, each group would compute anew what they share.
-    """
-    import dask.array as da
-    import zarr
-
-    lazy = {
-        f"{group}/{name}": variable
-        for group, ds in groups.items()
-        for name, variable in ds.variables.items()
-        if variable.chunks is not None
-    }
-    if lazy:
-        store = zarr.open_group(path, mode="r+")
-        encoded = [xr.conventions.encode_cf_variable(v, name=n).data for n, v in lazy.items()]
-        targets: list[Any] = [store[name] for name in lazy]
-        da.store(encoded, targets, lock=False)
-
-
-def _to_zarr(ds: xr.Dataset, path: Any, group: str | None = None) -> Any:
+def to_zarr(ds: xr.Dataset, path: Any, group: str | None = None) -> Any:
     """Write a dataset; in a group everything but its lazy variables."""
     with whatever_the_format():
         encoding = _encoding(ds, "zarr")
@@ -415,7 +291,8 @@ def whatever_the_format() -> Iterator[None]:
         yield
 
 
-def _bar(title: str | None) -> AbstractContextManager[Any]:
+def bar_of(title: str | None) -> AbstractContextManager[Any]:
+    """A bar of what dask does inside, if it has a title."""
     if title is None:
         return nullcontext()
     from tqdm.dask import TqdmCallback

@@ -10,7 +10,8 @@ from typing import Any
 
 import xarray as xr
 
-from xsphere.sources.contents import file_of, local_folder, stored_contents
+from xsphere.locations import store_name
+from xsphere.sources.contents import file_of, local_folder, plain_store, stored_contents
 from xsphere.sources.errors import SourceChangedError
 from xsphere.sources.field_store import FieldStore
 from xsphere.sources.wrappers import Leaf, leaf_of, leaf_under
@@ -64,7 +65,9 @@ def contents_read(obj: xr.Dataset | xr.DataArray) -> dict[str, str]:
         contents = stored_contents(leaf) if isinstance(leaf, Leaf) else None
         if contents is not None:
             array = leaf.zarr_array
-            place = next(iter(map(str, _places_of(leaf))), None) or str(array.store_path)
+            place = next(iter(map(str, _places_of(leaf))), None)
+            if place is None:
+                place = f"{store_name(plain_store(array.store))}/{array.path}"
             found.setdefault(place, set()).add(contents.digest)
     return {
         place: hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest()
