@@ -19,9 +19,9 @@ from xsphere.config import set_options
 from xsphere.equivariance import equivariance_error
 from xsphere.graph import SphereGraph, nearest_neighbours
 from xsphere.graph.consistent import consistent_laplacian
+from xsphere.graph.fitted_rows import fit_rows
 from xsphere.graph.links import HealpixLinks, healpix_nearest
 from xsphere.graph.profiles import kernel_pieces, legendre_deficits, profile_for
-from xsphere.graph.rows import fit_rows
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 
 # a file of a test's cache is of no interest to the others

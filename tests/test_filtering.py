@@ -19,7 +19,7 @@ import xsphere
 from tests.tiers import examples
 from xsphere.conventions import describe_healpix, horizontal_grid
 from xsphere.filtering import Kernel, divergence, filter, gradient, power_spectrum, vorticity
-from xsphere.filtering.node import DerivativeNode, FilterNode, SpectrumNode
+from xsphere.filtering.filter_tasks import DerivativeNode, FilterNode, SpectrumNode
 from xsphere.graph import SphereGraph
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid
 
@@ -361,7 +361,7 @@ def all_of(source):
 
 
 def test_nothing_is_computed_and_no_matrix_built_while_building(monkeypatch):
-    import xsphere.filtering.node as nodes
+    import xsphere.filtering.filter_tasks as nodes
 
     def refuse(*args):
         raise AssertionError("a matrix was built")

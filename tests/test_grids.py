@@ -367,7 +367,7 @@ def test_polygons_have_their_own_areas() -> None:
 
 
 def test_small_polygons_have_the_areas_of_the_plane() -> None:
-    from xsphere.grids.polygons import polygon_areas
+    from xsphere.grids.polygon_areas import polygon_areas
 
     east, north = tangent_vectors(50.0, 40.0)
     # 60 m on the Earth
@@ -396,7 +396,7 @@ def test_polygons_are_part_of_the_grid() -> None:
 def test_centroids_are_means_over_the_polygon(
     lon: float, lat: float, radius: float, n: int, seed: int
 ) -> None:
-    from xsphere.grids.polygons import polygon_areas, polygon_centroids
+    from xsphere.grids.polygon_areas import polygon_areas, polygon_centroids
 
     turn = np.sort(np.random.default_rng(seed).uniform(0, 2 * np.pi, n))
     east, north = tangent_vectors(lon, lat)
@@ -418,7 +418,7 @@ def test_centroids_are_means_over_the_polygon(
 
 
 def test_centroid_of_a_square_is_its_middle_and_of_a_wedge_is_not() -> None:
-    from xsphere.grids.polygons import polygon_centroids
+    from xsphere.grids.polygon_areas import polygon_centroids
 
     square = lonlat_to_vectors([-3, 3, 3, -3], [-2, -2, 2, 2])
     np.testing.assert_allclose(polygon_centroids(square), [1, 0, 0], atol=1e-15)

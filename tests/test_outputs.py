@@ -114,7 +114,7 @@ def test_a_url_is_no_path_to_write(tmp_path, monkeypatch, data, mask, write, kin
 
 def test_a_place_is_refused_before_any_work(tmp_path, monkeypatch, data) -> None:
     """Fields in memory are regridded at once: not where nothing can be written."""
-    monkeypatch.setattr("xsphere.regridding.functions.regridded", None)
+    monkeypatch.setattr("xsphere.regridding.onto_grids.regridded", None)
     monkeypatch.setattr("xsphere.blocks.writing.Target", None)
     loaded = storm_dataset(1)
     for name in ("s4://bucket/x.zarr", "https://host/x.zarr", "x.nc", ""):

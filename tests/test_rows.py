@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from xsphere.graph.fitted_rows import with_diagonal
 from xsphere.graph.laplacians import gershgorin_bound
-from xsphere.graph.rows import with_diagonal
 
 
 def random_matrix(seed: int, n: int) -> sparse.csr_array:

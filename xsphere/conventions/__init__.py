@@ -1,7 +1,7 @@
 """Where labels meet grids: CF, xdggs, easygems and Zarr DGGS read, one form written."""
 
 from xsphere.conventions.base import HorizontalGrid
-from xsphere.conventions.healpix import GuessedGridWarning
+from xsphere.conventions.healpix_cells import GuessedGridWarning
 from xsphere.conventions.horizontal import horizontal_grid, with_max_distance
 from xsphere.conventions.masks import (
     INVALID,

@@ -14,7 +14,7 @@ from xsphere.conventions.coordinates import (
     missing_axes,
     near_misses,
 )
-from xsphere.conventions.healpix import guessed_healpix_grid, healpix_grid
+from xsphere.conventions.healpix_cells import guessed_healpix_grid, healpix_grid
 from xsphere.conventions.ugrid import ugrid_grid
 from xsphere.conventions.written import describe_healpix
 from xsphere.grids import HealpixGrid, PointGrid, lonlat_to_vectors

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from xsphere.conventions.base import HorizontalGrid, at_all_times, related, variables_of
 from xsphere.conventions.coordinates import lonlat_of
 from xsphere.grids import PointGrid, lonlat_to_vectors, vectors_to_lonlat
-from xsphere.grids.polygons import polygon_centroids
+from xsphere.grids.polygon_areas import polygon_centroids
 from xsphere.notices import shortened
 
 Variables = Mapping[str, xr.Variable]

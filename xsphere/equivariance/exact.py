@@ -111,7 +111,7 @@ def _moments(
     matrix: sparse.csr_array, points: Floats, areas: Floats, widest: float, n_terms: int
 ) -> Floats:
     """Moments of all rows: blocks side by side, added in their order whatever the threads."""
-    from xsphere.equivariance.moments import row_moments
+    from xsphere.equivariance.field_moments import row_moments
 
     arrays = (matrix.indptr, matrix.indices, matrix.data, points, areas)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xsphere.equivariance.checks import checked_degrees, highest_degree
+from xsphere.equivariance.arguments import checked_degrees, highest_degree
 from xsphere.equivariance.measure import Method, equivariance_error
 from xsphere.equivariance.result import EquivarianceError
 from xsphere.graph import WEIGHTINGS, SphereGraph, Weights

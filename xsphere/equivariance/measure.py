@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xsphere.equivariance.checks import (
+from xsphere.equivariance.arguments import (
     check_enough_signals,
     check_not_zero,
     check_options,

@@ -5,9 +5,9 @@ matrices are looked up where the node runs, once per process, and never travel w
 the matrices are is the business of `xsphere.graph`.
 """
 
-from xsphere.filtering.derivatives import divergence, gradient, vorticity
-from xsphere.filtering.functions import filter
-from xsphere.filtering.kernels import Kernel
+from xsphere.filtering.by_degree import filter
+from xsphere.filtering.degree_kernels import Kernel
 from xsphere.filtering.spectrum import power_spectrum
+from xsphere.filtering.wind_derivatives import divergence, gradient, vorticity
 
 __all__ = ["Kernel", "divergence", "filter", "gradient", "power_spectrum", "vorticity"]

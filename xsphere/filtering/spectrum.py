@@ -8,8 +8,8 @@ import xarray as xr
 
 from xsphere.conventions import horizontal_grid
 from xsphere.conventions.values import ReadingNode, reading_of
-from xsphere.filtering.labelled import check_fields
-from xsphere.filtering.node import SpectrumNode
+from xsphere.filtering.filter_tasks import SpectrumNode
+from xsphere.filtering.filtered_variables import check_fields
 from xsphere.grids import Grid, HealpixGrid
 from xsphere.notices import shortened
 

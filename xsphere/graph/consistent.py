@@ -164,7 +164,7 @@ class _Fit:
         self.tables, self.scale = (gram, target), gram.shape[0] / largest
 
     def rows(self, cells: Integers, counts: Integers, ids: NDArray[np.int32]) -> _Rows:
-        from xsphere.graph.rows import fit_rows
+        from xsphere.graph.fitted_rows import fit_rows
 
         links = cells, np.concatenate([[0], np.cumsum(counts)]), ids
         values, diagonal = np.empty(ids.size), np.empty(counts.size)
@@ -191,7 +191,7 @@ def _in_order(parts: list[_Rows]) -> _Rows:
 
 def _assembled(parts: list[_Rows]) -> sparse.csr_array:
     """Matrix of consecutive rows, each with its diagonal where it belongs."""
-    from xsphere.graph.rows import with_diagonal
+    from xsphere.graph.fitted_rows import with_diagonal
 
     counts = np.concatenate([part.counts for part in parts])
     n_cells, n_entries = counts.size, int(counts.sum()) + counts.size

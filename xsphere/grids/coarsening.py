@@ -3,7 +3,7 @@
 import numpy as np
 
 from xsphere.grids import voronoi
-from xsphere.grids.base import Grid
+from xsphere.grids.grid import Grid
 from xsphere.grids.points import PointGrid
 
 

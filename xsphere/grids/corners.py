@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.grids.base import frozen_array, lonlat_to_vectors
+from xsphere.grids.grid import frozen_array, lonlat_to_vectors
 
 # Corners nearer than this are one, in radii of the sphere.
 SAME_PLACE = 1e-9

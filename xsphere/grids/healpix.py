@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xsphere.grids.base import Grid, frozen_array, vectors_to_lonlat
 from xsphere.grids.ellipsoids import Ellipsoid
+from xsphere.grids.grid import Grid, frozen_array, vectors_to_lonlat
 from xsphere.notices import shortened
 
 IndexingScheme = Literal["nested", "ring"]

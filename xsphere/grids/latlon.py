@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xsphere.grids.axes import axis_problems
-from xsphere.grids.base import Grid, frozen_array
+from xsphere.grids.grid import Grid, frozen_array
 from xsphere.grids.samplings import gaussian_latitudes, whole_number
 from xsphere.grids.spacing import (
     COORDINATE_TOLERANCE,

@@ -9,15 +9,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from xsphere.cache import SharedEntries
 from xsphere.grids import samplings, voronoi
-from xsphere.grids.base import (
+from xsphere.grids.corners import check_places, checked_corners
+from xsphere.grids.grid import (
     EARTH_RADIUS_KM,
     Grid,
     frozen_array,
     lonlat_to_vectors,
     vectors_to_lonlat,
 )
-from xsphere.grids.corners import check_places, checked_corners
-from xsphere.grids.polygons import polygon_areas
+from xsphere.grids.polygon_areas import polygon_areas
 from xsphere.grids.reach import Spread, areas_within, nearest_within, spread_of
 from xsphere.notices import shortened
 

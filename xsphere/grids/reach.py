@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from xsphere.grids.base import tangent_vectors, vectors_to_lonlat
+from xsphere.grids.grid import tangent_vectors, vectors_to_lonlat
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

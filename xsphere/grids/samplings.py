@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.grids.base import vectors_to_lonlat
+from xsphere.grids.grid import vectors_to_lonlat
 from xsphere.notices import shortened
 
 Floats = NDArray[np.float64]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xsphere.cache import SharedEntries, cached, entry_path
 from xsphere.entries import read_entry
-from xsphere.grids.base import Grid
+from xsphere.grids.grid import Grid
 from xsphere.grids.healpix import HealpixGrid
 from xsphere.grids.latlon import LatLonGrid
 from xsphere.grids.points import PointGrid

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from xsphere.grids.base import vectors_to_lonlat
 from xsphere.grids.corners import SAME_PLACE
+from xsphere.grids.grid import vectors_to_lonlat
 from xsphere.grids.samplings import Places, whole_number
 
 Floats = NDArray[np.float64]

@@ -14,11 +14,11 @@ from xsphere.nn.deepsphere import (
     deepsphere_layer_state,
     from_deepsphere_weight,
 )
-from xsphere.nn.layout import PRESETS, UNetLayout, normalize_layout
 from xsphere.nn.losses import LOSSES, jaccard_loss, soft_cross_entropy
 from xsphere.nn.operator import SparseOperator
 from xsphere.nn.pooling import WeightedPool, pool, unpool
 from xsphere.nn.unet import SphereUNet
+from xsphere.nn.unet_layout import PRESETS, UNetLayout, normalize_layout
 
 __all__ = [
     "LOSSES",

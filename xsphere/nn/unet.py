@@ -13,10 +13,10 @@ from xsphere.graph import SphereGraph, directional_matrices
 from xsphere.grids import Grid, HealpixGrid
 from xsphere.nn.block import ConvBlock
 from xsphere.nn.convolution import ChebConv, DirectionalOperator, graph_conv
-from xsphere.nn.layout import UNetLayout, normalize_layout
 from xsphere.nn.operator import SparseOperator
 from xsphere.nn.pooling import Pooling, WeightedPool, pool
 from xsphere.nn.recomputing import recomputed
+from xsphere.nn.unet_layout import UNetLayout, normalize_layout
 from xsphere.weights import pooling_matrix, unpooling_matrix
 
 # Matrices of a step between two levels, (coarse, fine) and (fine, coarse); None for a reshape.

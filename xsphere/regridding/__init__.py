@@ -5,7 +5,7 @@ Weights are looked up where the node runs, once per process, and never travel wi
 the weights are is the business of `xsphere.weights`.
 """
 
-from xsphere.regridding.functions import coarsen, refine, regrid, to_healpix, to_latlon
+from xsphere.regridding.onto_grids import coarsen, refine, regrid, to_healpix, to_latlon
 from xsphere.regridding.vector_pairs import LoneComponentWarning, Vectors
 from xsphere.weights.apply import MissingPolicy
 from xsphere.weights.method_table import RegridMethod

@@ -8,7 +8,7 @@ from xsphere.weights.interpolation import (
     nearest_weights,
 )
 from xsphere.weights.method_table import METHODS, FieldMethod, Method, RegridMethod, shares_areas
-from xsphere.weights.pooling import pooling_matrix, unpooling_matrix
+from xsphere.weights.pooling_matrices import pooling_matrix, unpooling_matrix
 from xsphere.weights.regridding import regrid_fields, regridding_pieces, regridding_weights
 from xsphere.weights.second_order import (
     SecondOrderWeights,

@@ -238,7 +238,7 @@ def _kept(matrix: sparse.csr_array, key: str, make: Callable[[], Any]) -> Any:
 
 def _prepared(matrix: sparse.csr_array, dtype: np.dtype[Any]) -> _Prepared:
     def make() -> _Prepared:
-        from xsphere.weights.products import row_sums, tiles_of
+        from xsphere.weights.row_products import row_sums, tiles_of
 
         weights = matrix.data.astype(dtype, copy=False)
         rows, needs, needed, slots = tiles_of(matrix.indptr, matrix.indices, matrix.shape[1])
@@ -276,7 +276,7 @@ def _apply(
     prepared: _Prepared, fields: NDArray[Any], result: NDArray[Any], least: float | None
 ) -> None:
     """Fills result with regridded fields; least is None where missing values propagate."""
-    from xsphere.weights.products import LANES, apply_rows, apply_tiles
+    from xsphere.weights.row_products import LANES, apply_rows, apply_tiles
 
     weights, tiles, _, _, matrix = prepared
     usual, enough, _ = _divisors(prepared, least)

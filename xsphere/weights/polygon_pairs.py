@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from xsphere.grids import PointGrid
-from xsphere.grids.polygons import polygon_areas
+from xsphere.grids.polygon_areas import polygon_areas
 from xsphere.weights.polygons import polygon_mesh
 
 Floats = NDArray[np.float64]

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid, lonlat_to_vectors
-from xsphere.grids.polygons import polygon_areas
+from xsphere.grids.polygon_areas import polygon_areas
 from xsphere.weights.assembly import present_entries
 from xsphere.weights.projection import belt_height, cap_distance
 

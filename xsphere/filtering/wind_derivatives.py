@@ -8,13 +8,13 @@ import xarray as xr
 from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import horizontal_variables
 from xsphere.conventions.horizontal import on_its_own
-from xsphere.filtering.labelled import (
+from xsphere.filtering.filter_tasks import DerivativeNode
+from xsphere.filtering.filtered_variables import (
     check_fields,
     float_dtype,
     kept_attributes,
     on_the_grid,
 )
-from xsphere.filtering.node import DerivativeNode
 from xsphere.grids import EARTH_RADIUS_KM
 from xsphere.model.units import UnitsError, unit_conversion
 from xsphere.model.vector_names import component_pairs

@@ -35,7 +35,7 @@ class GuessedGridWarning(UserWarning):
     ...     warnings.simplefilter("error", GuessedGridWarning)
     ...     horizontal_grid(xr.DataArray(np.zeros(12), dims="cells"))
     Traceback (most recent call last):
-    xsphere.conventions.healpix.GuessedGridWarning: ...12...
+    xsphere.conventions.healpix_cells.GuessedGridWarning: ...12...
     """
 
 

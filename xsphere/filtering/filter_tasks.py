@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from xsphere.cache import SharedEntries, content_key
-from xsphere.filtering.kernels import title_of
+from xsphere.filtering.degree_kernels import title_of
 from xsphere.graph import SphereGraph
 from xsphere.graph.derivative_cache import VERSION as DERIVATIVE_VERSION
 from xsphere.graph.derivative_cache import Derivative, derivative_matrices

@@ -7,14 +7,14 @@ import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, horizontal_grid
 from xsphere.conventions.base import Labelled, horizontal_variables
-from xsphere.filtering.kernels import KernelName, kernel_of, title_of
-from xsphere.filtering.labelled import (
+from xsphere.filtering.degree_kernels import KernelName, kernel_of, title_of
+from xsphere.filtering.filter_tasks import FilterNode, MissingCells, factor_of_constants
+from xsphere.filtering.filtered_variables import (
     check_fields,
     float_dtype,
     kept_attributes,
     on_the_grid,
 )
-from xsphere.filtering.node import FilterNode, MissingCells, factor_of_constants
 from xsphere.graph import SphereGraph
 from xsphere.graph.latlon_laplacian import has_latlon_laplacian
 from xsphere.grids import EARTH_RADIUS_KM, Grid, HealpixGrid
