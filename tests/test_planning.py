@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tests.toys import storm_dataset, storm_model
 from xsphere.blocks import WriteReport, write_blocks
 from xsphere.model import Model
 from xsphere.planning import Plan, plan
-from xsphere.planning.trial import Trial, TrialError, measured, peak_bytes
+from xsphere.planning.trial import Pieces, Trial, TrialError, measured, peak_bytes
 from xsphere.segmentation import segment
 from xsphere.sources import MissingChunkError
 
@@ -45,7 +45,7 @@ def tried_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xsphere.planning.planned.tried", _measured_here)
 
 
-def _measured_here(warm: xr.DataArray, pieces: Mapping[int, xr.DataArray]) -> Trial:
+def _measured_here(warm: Pieces, pieces: Pieces) -> Trial:
     with tempfile.TemporaryDirectory() as folder:
         return measured(warm, pieces, folder)
 

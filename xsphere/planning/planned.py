@@ -20,7 +20,7 @@ STAGES = ("read", "regrid", "infer", "compute", "write")
 EFFICIENCY = 0.9
 # how often a chunk may be decoded on average before it is said
 OFTEN = 1.05
-# steps that are tried where a block takes too long
+# steps to warm up, and to try where a block takes too long: as many as take the way of many
 FEW = 8
 
 
@@ -146,13 +146,19 @@ def _is_gpu(device: str | None) -> bool:
 
 def _tried(work: Segmentation, blocks: Sequence[slice]) -> tuple[Trial, slice]:
     """A trial of the block in the middle, or of its first steps, and which steps these are."""
-    other, block = blocks[len(blocks) // 2 - 1].start, blocks[len(blocks) // 2]
-    n_block = block.stop - block.start
-    # of another block, whose chunks the system may keep in memory
-    warm = work.steps(slice(other, other + 1)).lazy()
-    sizes = {min(n, n_block) for n in (1, FEW, n_block)}
-    found = tried(warm, {n: work.steps(slice(block.start, block.start + n)).lazy() for n in sizes})
+    # another one to warm up, whose chunks the system may keep in memory
+    other, block = blocks[len(blocks) // 2 - 1], blocks[len(blocks) // 2]
+    found = tried(_pieces(work, other, FEW), _pieces(work, block, block.stop - block.start))
     return found, slice(block.start, block.start + found.n_steps)
+
+
+def _pieces(work: Segmentation, block: slice, most: int) -> dict[int, xr.DataArray]:
+    """Lazy results of the first steps of a block, by how many they are."""
+    most = min(most, block.stop - block.start)
+    return {
+        n: work.steps(slice(block.start, block.start + n)).lazy()
+        for n in sorted({1, min(FEW, most), most})
+    }
 
 
 def _measured(
@@ -220,7 +226,7 @@ def _notes(made: Plan, trial: Trial | None) -> list[str]:
         )
     if trial.shared:
         notes.append(
-            "a block was tried in this process, since the dataset cannot be handed to another "
+            "a block was tried in this process, since it could not be handed to another "
             f"({trial.shared}): memory is not known"
         )
     return notes

@@ -1,5 +1,6 @@
 """One block read, computed and written as in the run, in a process of its own, and measured."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from xsphere.stages import bytes_read
 
 # of work, beyond which fewer steps than a block are tried
 TRIAL_SECONDS = 30.0
+Pieces = Mapping[int, xr.DataArray]
 CHILD = "import sys; from xsphere.planning.trial import child; child(sys.argv[1])"
 
 
@@ -40,28 +42,29 @@ class Trial:
     shared: str = ""
 
 
-def tried(warm: xr.DataArray, pieces: Mapping[int, xr.DataArray]) -> Trial:
+def tried(warm: Pieces, pieces: Pieces) -> Trial:
     """A trial of the longest lazy result, by steps, that does not take too long.
 
-    It runs in a process of its own where the results can be handed to one; another step warms up.
-    What fails there is raised here.
+    It runs in a process of its own where the results can be handed to one; others, of which the
+    shortest has one step, warm up. What fails there is raised here.
     """
     import cloudpickle
     from dask.base import optimize
 
     # without the tasks of other blocks
-    warm, pieces = optimize(warm, dict(pieces))  # type: ignore[no-untyped-call]
+    warm, pieces = optimize(dict(warm), dict(pieces))  # type: ignore[no-untyped-call]
     with tempfile.TemporaryDirectory(prefix="xsphere-plan-") as folder:
         try:
             options = {name: config.get(name) for name in DEFAULTS}
             job = cloudpickle.dumps((options, warm, pieces))
-        # objects of users fail in ways of their own
+            Path(folder, "job").write_bytes(job)
+            _run_child(folder)
+        except TrialError:
+            raise
+        # objects of users fail in ways of their own, and so do systems that start no process
         except Exception as error:
-            return measured(
-                warm, pieces, folder, shared=f"{type(error).__name__}: {shortened(error)}"
-            )
-        Path(folder, "job").write_bytes(job)
-        _run_child(folder)
+            shared = f"{type(error).__name__}: {shortened(error)}"
+            return measured(warm, pieces, folder, shared=shared)
         outcome = cloudpickle.loads(Path(folder, "outcome").read_bytes())
     if isinstance(outcome, Exception):
         raise outcome
@@ -108,16 +111,18 @@ def child(folder: str) -> None:
     Path(folder, "outcome").write_bytes(left)
 
 
-def measured(
-    warm: xr.DataArray, pieces: Mapping[int, xr.DataArray], folder: str, *, shared: str = ""
-) -> Trial:
+def measured(warm: Pieces, pieces: Pieces, folder: str, *, shared: str = "") -> Trial:
     """What comes of a trial in this process."""
     import torch
 
-    _written(warm, Path(folder, "first.zarr"))  # loads the model, compiles code
-    seconds = _written(warm, Path(folder, "again.zarr")).stages
+    _written(warm[1], Path(folder, "first.zarr"))  # loads the model
+    seconds = _written(warm[1], Path(folder, "again.zarr")).stages
     each = sum(seconds.values()) - seconds.get("read", 0.0)
-    n_steps = max(n for n in pieces if n == min(pieces) or n * each <= TRIAL_SECONDS)
+    few, n_steps = (
+        max(n for n in lengths if n == min(lengths) or n * each <= TRIAL_SECONDS)
+        for lengths in (warm, pieces)
+    )
+    _written(warm[few], Path(folder, "few.zarr"))  # compiles what is for many steps
     path = Path(folder, "block.zarr")
     base, before = None if shared else _forget_peak(), bytes_read()
     seconds = _written(pieces[n_steps], path).stages
@@ -155,10 +160,12 @@ def peak_bytes() -> int | None:
 
 
 def _forget_peak() -> int | None:
-    """Memory that this process has now, which becomes the most that it ever had."""
+    """Memory that this process needs now, which becomes the most that it ever had."""
     try:
+        # what is free, but not given back, would count as if threads shared it
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
+    except (OSError, AttributeError, TypeError):
         return peak_bytes()
     return _status("VmRSS")
 
