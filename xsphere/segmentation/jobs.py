@@ -134,7 +134,8 @@ class Segmentation:
         if first is None:
             return self
         chosen: Any = {first: part}
-        n_steps = len(range(self.n_steps)[part])
+        steps = range(self.n_steps)[part]
+        n_steps = len(steps)
         layout = replace(
             self.layout,
             leading=((first, n_steps), *self.layout.leading[1:]),
@@ -143,7 +144,9 @@ class Segmentation:
         )
         variables = tuple(v.isel(chosen, missing_dims="ignore") for v in self.variables)
         template = None if self.template is None else self.template.isel(chosen)
-        return replace(self, variables=variables, layout=layout, template=template)
+        # tasks of other steps have other names
+        token = f"{self.token} {steps}"
+        return replace(self, variables=variables, layout=layout, template=template, token=token)
 
     def block(self, index: int) -> NDArray[Any]:
         """Result of one block, read and worked through part by part in this thread.
