@@ -80,7 +80,7 @@ SIDEWAYS = {
 OWNERS = {"torch": {"nn"}, "cartopy": set(), "matplotlib": set(), "healpy": set(), "pickle": set()}
 XARRAY_FROM = 4
 # packages that still use private parts of other libraries themselves
-NOT_YET = {"planning", "segmentation", "sources", "store"}
+NOT_YET = {"segmentation", "sources", "store"}
 
 
 def modules() -> list[Path]:
