@@ -34,7 +34,7 @@ LAYERS = (
     {"nn", "equivariance"},
     {"model", "conventions"},
     {"regridding", "filtering", "outputs", "storable", "store", "sample", "blocks", "sources"},
-    {"segmentation", "fitting", "regions", "plotting", "pyramids", "planning"},
+    {"segmentation", "fitting", "regions", "detection", "plotting", "pyramids", "planning"},
     {"accessor", "reports", "doctor", "demo", "clusters", "cli", "__init__", "__main__"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -69,6 +69,7 @@ SIDEWAYS = {
     ("store", "sources"),
     ("sources", "regridding"),
     ("planning", "segmentation"),
+    ("detection", "regions"),
     ("accessor", "__init__"),
     ("demo", "reports"),
     ("cli", "demo"),

@@ -14,6 +14,7 @@ from xsphere.notices import without_warnings
 if TYPE_CHECKING:
     from xsphere.blocks import WriteReport
     from xsphere.conventions import HorizontalGrid
+    from xsphere.detection.rules import Event
     from xsphere.grids import Grid
     from xsphere.model import Model
     from xsphere.planning import Plan
@@ -151,6 +152,10 @@ class SphereDataset(_Accessor[xr.Dataset]):
     def segment(self, model: "str | Path | Model", **options: Any) -> xr.DataArray:
         """Events in every time step, see `xsphere.segment`."""
         return xsphere.segment(self._obj, model, **options)
+
+    def detect(self, event: "Event", rule: str = "tempest", **options: Any) -> xr.DataArray:
+        """Events by a published rule, see `xsphere.detect`."""
+        return xsphere.detect(self._obj, event, rule, **options)
 
     def plan(self, model: "str | Path | Model", **options: Any) -> "Plan":
         """What that would take: blocks, bytes, memory, hours, see `xsphere.plan`."""

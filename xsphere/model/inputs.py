@@ -1,11 +1,12 @@
 """Which variables of a dataset a model reads, and how their units are brought to its own."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from xsphere.model.spec import ModelSpec, Variable
 from xsphere.model.units import UnitsError, unit_conversion
@@ -75,16 +76,23 @@ def matched_variables(ds: xr.Dataset, spec: ModelSpec) -> list[MatchedVariable]:
     >>> matched_variables(ds, example_spec())[0].factor
     100.0
     """
+    return found_variables(ds, spec.variables, f"the model {shortened(spec.name)}")
+
+
+def found_variables(
+    ds: xr.Dataset, variables: Sequence[Variable], reader: str
+) -> list[MatchedVariable]:
+    """As `matched_variables`, for what anybody reads; `reader` says who, in errors."""
     matches, problems = [], []
-    for variable in spec.variables:
+    for variable in variables:
         try:
-            array = _found(ds, variable, _names_of_others(spec, variable))
+            array = _found(ds, variable, _names_of_others(variables, variable))
             matches.append(MatchedVariable(array, *_conversion(array, variable)))
         except (InputsError, UnitsError) as error:
             problems.append(f"  - {variable.name}: {error}")
     if problems:
         raise InputsError(
-            f"the model {shortened(spec.name)} cannot read this dataset:\n"
+            f"{reader} cannot read this dataset:\n"
             + "\n".join(problems)
             + f"\nThe dataset has {_listing(ds)}. Rename variables or set their standard_name and "
             "units attributes to what they are."
@@ -122,9 +130,9 @@ def _conversion(array: xr.DataArray, variable: Variable) -> tuple[float, float]:
     return unit_conversion(str(units), variable.units)
 
 
-def _names_of_others(spec: ModelSpec, variable: Variable) -> set[str | None]:
+def _names_of_others(variables: Sequence[Variable], variable: Variable) -> set[str | None]:
     """Standard names that no such variable has: those of the others."""
-    return {other.standard_name for other in spec.variables} - {variable.standard_name, None}
+    return {other.standard_name for other in variables} - {variable.standard_name, None}
 
 
 def _found(ds: xr.Dataset, variable: Variable, of_others: AbstractSet[str | None]) -> xr.DataArray:
@@ -179,6 +187,14 @@ def _on_surface(array: xr.DataArray, variable: Variable) -> xr.DataArray | None:
         return array.isel({coord.dims[0]: int(close[0])}, drop=True) if coord.ndim else array
     # no vertical coordinate: only the name can tell the surface
     return array if array.name in (variable.name, *variable.aliases) else None
+
+
+def pressure_levels(array: xr.DataArray) -> tuple[Hashable, NDArray[np.float64]] | None:
+    """The dimension of pressure levels of a field, and the levels in hPa; None if it has none."""
+    for coord, factor in _pressure_coords(array):
+        if coord.ndim == 1 and coord.dims[0] in array.dims and np.isfinite(factor):
+            return coord.dims[0], np.asarray(coord.values, float) * factor
+    return None
 
 
 def _pressure_coords(array: xr.DataArray) -> Iterator[tuple[xr.DataArray, float]]:

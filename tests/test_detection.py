@@ -1,0 +1,322 @@
+"""Published rules: what they say, on fields made for it and on real ones."""
+
+import os
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+
+import xsphere
+from tests.test_region_shapes import DEGREE, band
+from tests.test_regions import cells_within
+from xsphere.conventions import describe_healpix
+from xsphere.grids import HealpixGrid, LatLonGrid
+
+GRIDS = {
+    "healpix": HealpixGrid(5),
+    "latlon": LatLonGrid(np.arange(0, 360, 2.0), np.arange(-90, 91, 2.0)),
+}
+on_grids = pytest.mark.parametrize("grid", GRIDS.values(), ids=list(GRIDS))
+RIVER = "atmospheric_river"
+
+
+def on(grid, **fields):
+    """Fields of one step as a dataset."""
+    units = {"IVT_u": "kg m-1 s-1", "IVT_v": "kg m-1 s-1", "TMQ": "kg m-2", "PSL": "Pa"}
+    units |= {"Z300": "m", "Z500": "m"}
+    arrays = {
+        name: (("time", "cells"), values[None].astype(np.float32), {"units": units[name]})
+        for name, values in fields.items()
+    }
+    ds = xr.Dataset(arrays, {"time": [np.datetime64("2001-01-01", "ns")]})
+    if isinstance(grid, HealpixGrid):
+        return describe_healpix(ds, grid)
+    shaped = {
+        name: (("time", "lat", "lon"), array.values.reshape(1, *grid.shape), array.attrs)
+        for name, array in ds.items()
+    }
+    lon, lat = ("lon", grid.lon), ("lat", grid.lat)
+    return xr.Dataset(shaped, {"time": ds.time, "lon": lon, "lat": lat})
+
+
+def found(ds, *rule, **settings):
+    return xsphere.detect(ds, *rule, **settings).values.ravel()
+
+
+@on_grids
+def test_thresholds_and_shapes_decide(grid):
+    long, _ = band(grid, 200, 20, 240, 45, 6)
+    short, _ = band(grid, 20, -30, 30, -30, 6)
+    wide = np.zeros(grid.n_cells, bool)
+    wide[cells_within(grid, 100, 0, 20)] = True
+    strength = 50 + 400 * (long | short | wide)
+    vapour = 5 + 30 * (long | short | wide)
+    ds = on(grid, IVT_u=strength, IVT_v=0 * strength, TMQ=vapour)
+    ralph = found(ds, RIVER, "ralph")
+    assert (ralph == long).all()
+    # these have no limit of width
+    assert (found(ds, RIVER, "rutz") == (long | wide)).all()
+    assert (found(ds, RIVER, "gershunov") == (long | short | wide)).all()
+    assert (found(ds, RIVER, "gershunov", min_length=2000) == (long | wide)).all()
+    assert (found(ds, RIVER, "rutz", min_length=500) == (long | short | wide)).all()
+    assert not found(ds, RIVER, "rutz", min_transport=500).any()
+    dry = ds.assign(TMQ=ds.TMQ * 0 + 10).assign(TMQ=lambda d: d.TMQ.assign_attrs(units="kg m-2"))
+    assert not found(dry, RIVER, "gershunov").any()
+
+
+@on_grids
+def test_guan_waliser_wants_flow_along_and_poleward(grid):
+    river, _ = band(grid, 200, 20, 240, 45, 6)
+    ways = {"along": (300, 300), "across": (300, -300), "equatorward": (-300, -300)}
+    results = {}
+    for name, (east, north) in ways.items():
+        ds = on(grid, IVT_u=east * river, IVT_v=north * river)
+        results[name] = found(ds, RIVER, "guan_waliser", threshold=150.0)
+    assert (results["along"] == river).all()
+    assert not results["across"].any()
+    assert not results["equatorward"].any()
+    ds = on(grid, IVT_u=300 * river, IVT_v=300 * river)
+    assert not found(ds, RIVER, "guan_waliser", threshold=500.0).any()
+    field = (ds.IVT_u[0] * 0 + 500).drop_vars("time")
+    assert not found(ds, RIVER, "guan_waliser", threshold=field).any()
+
+
+@on_grids
+def test_the_laplacian_is_that_of_harmonics(grid):
+    """Of a spherical harmonic of degree n it is -n (n + 1) of it, less what 10 degrees smooth."""
+    from xsphere.detection.rules import _cells_around
+
+    x = grid.centres
+    field = x[:, 0] ** 2 - x[:, 1] ** 2
+    around = field[_cells_around(grid, 10 * DEGREE)].mean(axis=1)
+    laplacian = 4 * (around - field) / np.deg2rad(10) ** 2
+    # of nearest cells, as in the original: these are up to a degree off
+    assert np.abs(laplacian + 6 * field).max() < 0.25 * 6
+    assert np.sqrt(np.mean((laplacian + 6 * field) ** 2)) < 0.08 * 6
+    distance = np.linalg.norm(x[_cells_around(grid, 10 * DEGREE)] - x[:, None], axis=-1)
+    assert np.rad2deg(2 * np.arcsin(distance / 2)).mean() == pytest.approx(10, abs=0.3)
+
+
+@on_grids
+def test_tempest_finds_ridges_of_transport_away_from_the_equator(grid):
+    river, _ = band(grid, 200, 25, 240, 45, 6)
+    tropics, _ = band(grid, 60, 0, 100, 0, 6)
+    ds = on(grid, IVT_u=800.0 * (river | tropics), IVT_v=0.0 * river)
+    mask = found(ds, RIVER, "tempest")
+    assert mask[river == 1].mean() > 0.9
+    assert not mask[tropics == 1].any()
+    assert found(ds, RIVER, "tempest", min_latitude=0)[tropics == 1].mean() > 0.9
+    assert not found(ds, RIVER, "tempest", min_area=1e8).any()
+
+
+def storm(grid, lon, lat, depth, warm, radius=3.0):
+    """A low of so many Pa with a core that is so many m thicker."""
+    centre = grid.centres[grid.cells_at(np.array([lon]), np.array([lat]))[0]]
+    away = np.rad2deg(np.arccos(np.clip(grid.centres @ centre, -1, 1)))
+    shape = np.exp(-((away / radius) ** 2))
+    return -depth * shape, warm * shape
+
+
+@on_grids
+@pytest.mark.parametrize("lon", [0.0, 359.0, 140.0])
+def test_a_warm_low_is_a_cyclone_and_a_cold_one_is_not(grid, lon):
+    low, core = storm(grid, lon, 15, 2000, 60)
+    cold, chill = storm(grid, 220, 45, 2000, -60)
+    weak, warm = storm(grid, 80, -15, 150, 60)
+    ds = on(
+        grid,
+        PSL=101000 + low + cold + weak,
+        Z300=9600 + core + chill + warm,
+        Z500=np.full(grid.n_cells, 5800.0),
+    )
+    events = xsphere.events(xsphere.detect(ds, "tropical_cyclone"))
+    assert events.sizes["event"] == 1
+    assert events.lat.item() == pytest.approx(15, abs=2)
+    assert (events.lon.item() - lon + 180) % 360 - 180 == pytest.approx(0, abs=2)
+    radius = np.sqrt(events.area.item() / np.pi)
+    assert 100 < radius < 5.5 * DEGREE
+    # an open contour: pressure that falls on to one side for ever
+    slope = 3000 * (grid.centres[:, 1] - 1)
+    open_low = ds.assign(PSL=ds.PSL + 20 * slope.reshape(ds.PSL.shape).astype(np.float32))
+    open_low.PSL.attrs["units"] = "Pa"
+    assert xsphere.events(xsphere.detect(open_low, "tropical_cyclone")).sizes["event"] == 0
+
+
+def test_of_lows_near_each_other_the_deepest_counts():
+    grid = GRIDS["healpix"]
+    one, core = storm(grid, 100, 15, 2500, 60, radius=1.6)
+    other, second = storm(grid, 104.5, 15, 2000, 60, radius=1.6)
+    fields = {"Z300": 9600 + core + second, "Z500": np.full(grid.n_cells, 5800.0)}
+    ds = on(grid, PSL=101000 + one + other, **fields)
+    options = {"min_pressure_rise": 1000.0, "pressure_distance": 400.0}
+    together = xsphere.events(xsphere.detect(ds, "tropical_cyclone", **options))
+    assert together.lon.values.round(-1).tolist() == [100]
+    apart = xsphere.detect(ds, "tropical_cyclone", merge_distance=100.0, **options)
+    assert xsphere.events(apart).sizes["event"] == 2
+
+
+@on_grids
+def test_unknown_cells_are_invalid(grid):
+    river, _ = band(grid, 200, 20, 240, 45, 6)
+    ds = on(grid, IVT_u=400.0 * river, IVT_v=0.0 * river)
+    hole = np.flatnonzero(river)[:3]
+    values = ds.IVT_u.values.copy()
+    values.reshape(-1)[hole] = np.nan
+    mask = found(ds.assign(IVT_u=ds.IVT_u.copy(data=values)), RIVER, "rutz")
+    assert (np.flatnonzero(mask == 254) == hole).all()
+    assert (mask == 1).sum() == river.sum() - 3
+
+
+def test_lazy_is_eager_and_nothing_is_computed_before():
+    grid = GRIDS["latlon"]
+    rng = np.random.default_rng(0)
+    steps = [
+        on(grid, IVT_u=400.0 * band(grid, 200 + 10 * n, 20, 240, 45, 6)[0],
+           IVT_v=rng.normal(0, 20, grid.n_cells))
+        .assign_coords(time=[np.datetime64("2001-01-01", "ns") + np.timedelta64(6 * n, "h")])
+        for n in range(4)
+    ]  # fmt: skip
+    ds = xr.concat(steps, "time")
+    expected = xsphere.detect(ds, RIVER, "rutz")
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("computed")
+
+    with dask.config.set(scheduler=refuse):
+        lazy = ds.chunk(time=1).sphere.detect(RIVER, "rutz")
+    xr.testing.assert_identical(lazy.compute(scheduler="sync"), expected)
+    tracks = xsphere.track(expected)
+    assert tracks.sizes["track"] == 1
+    assert tracks.n_events.item() == 4
+
+
+def test_units_are_converted():
+    grid = GRIDS["latlon"]
+    low, core = storm(grid, 100, 15, 2000, 60)
+    ds = on(grid, PSL=101000 + low, Z300=9600 + core, Z500=np.full(grid.n_cells, 5800.0))
+    hpa = ds.assign(PSL=(ds.PSL / 100).assign_attrs(units="hPa"))
+    np.testing.assert_array_equal(found(hpa, "tropical_cyclone"), found(ds, "tropical_cyclone"))
+
+
+class TestTransport:
+    levels = np.array([1000.0, 925, 850, 700, 500, 300, 200])
+
+    def dataset(self, order=slice(None), units="hPa"):
+        rng = np.random.default_rng(0)
+        lat, lon = np.linspace(-60, 60, 5), np.arange(0, 360, 45.0)
+        shape = (2, self.levels.size, lat.size, lon.size)
+        dims = ("time", "level", "lat", "lon")
+        scale = 100 if units == "Pa" else 1
+        ds = xr.Dataset(
+            {
+                "q": (dims, rng.uniform(0, 0.02, shape), {"units": "kg kg-1"}),
+                "u": (dims, rng.normal(0, 10, shape), {"units": "m s-1"}),
+                "v": (dims, rng.normal(0, 10, shape), {"units": "m s-1"}),
+                "U850": (("time", "lat", "lon"), rng.normal(0, 1, (2, 5, 8)), {"units": "m s-1"}),
+            },
+            {"level": ("level", scale * self.levels, {"units": units}), "lat": lat, "lon": lon},
+        )
+        return ds.isel(level=order)
+
+    def test_is_the_trapezoid_of_numpy_for_any_order_and_unit(self):
+        ds = self.dataset()
+        expected = -np.trapezoid(ds.q * ds.u, 100 * self.levels, axis=1) / 9.80665
+        for other in (ds, self.dataset(slice(None, None, -1)), self.dataset([3, 0, 6, 1, 2, 5, 4]),
+                      self.dataset(units="Pa")):  # fmt: skip
+            found = xsphere.integrated_vapour_transport(other)
+            np.testing.assert_allclose(found.IVT_u, expected, rtol=1e-6, atol=1e-6)
+            np.testing.assert_allclose(found.IVT, np.hypot(found.IVT_u, found.IVT_v), rtol=1e-6)
+
+    def test_what_lies_below_the_ground_is_left_out(self):
+        ds = self.dataset()
+        surface = xr.full_like(ds.U850, 60000.0).assign_attrs(units="Pa")
+        found = xsphere.integrated_vapour_transport(ds.assign(PS=surface))
+        flux = (ds.q * ds.u).sel(level=[700, 500, 300, 200]).values
+        at_ground = flux[:, 1] + (flux[:, 0] - flux[:, 1]) / 2
+        column = np.stack([at_ground, flux[:, 1], flux[:, 2], flux[:, 3]], 1)
+        expected = -np.trapezoid(column, 100 * np.array([600.0, 500, 300, 200]), axis=1) / 9.80665
+        np.testing.assert_allclose(found.IVT_u, expected, rtol=1e-6, atol=1e-6)
+        # what is missing there does no harm, nor what is absurd further down
+        buried = ds.where(ds.level < 700).assign(PS=surface, U850=ds.U850)
+        for name in ("q", "u", "v"):
+            buried[name].attrs = ds[name].attrs
+        assert np.isfinite(xsphere.integrated_vapour_transport(buried).IVT).all()
+        without = xsphere.integrated_vapour_transport(buried.drop_vars("PS"))
+        assert np.isnan(without.IVT).all()
+
+    def test_components_that_are_there_are_taken(self):
+        ds = self.dataset()
+        own = xr.full_like(ds.U850, 3.0).assign_attrs(units="kg m-1 s-1")
+        other = (own * 4 / 3).assign_attrs(units="kg m-1 s-1")
+        found = xsphere.integrated_vapour_transport(ds.assign(viwve=own, viwvn=other))
+        np.testing.assert_allclose(found.IVT, 5.0)
+
+    def test_is_lazy(self):
+        def refuse(*args, **kwargs):
+            raise AssertionError("computed")
+
+        ds = self.dataset().chunk(time=1, level=2)
+        with dask.config.set(scheduler=refuse):
+            lazy = xsphere.integrated_vapour_transport(ds)
+        expected = xsphere.integrated_vapour_transport(self.dataset())
+        xr.testing.assert_allclose(lazy.compute(scheduler="sync"), expected)
+
+    def test_what_cannot_be_integrated_is_refused(self):
+        ds = self.dataset()
+        with pytest.raises(ValueError, match="Nor are there levels to integrate over"):
+            xsphere.integrated_vapour_transport(ds.drop_vars("q"))
+        with pytest.raises(ValueError, match="most of the moist air is left out"):
+            xsphere.integrated_vapour_transport(ds.sel(level=slice(500, 200)))
+        with pytest.raises(ValueError, match="units"):
+            xsphere.integrated_vapour_transport(ds.assign(q=ds.q.assign_attrs(units="m")))
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "words"),
+    [
+        (("storm",), {}, "event must be one of"),
+        ((RIVER, "mine"), {}, r"the rules for atmospheric_river are \['gershunov'"),
+        ((RIVER, "rutz"), {"min_vapour": 3.0}, r"'rutz' has the settings .*, not \['min_vapour'\]"),
+        ((RIVER, "rutz"), {"min_length": "far"}, "min_length must be a number"),
+        ((RIVER, "guan_waliser"), {}, "threshold is the 85th percentile .* it is missing"),
+        ((RIVER, "rutz"), {"threshold": 3.0}, "'rutz' has none"),
+    ],
+)
+def test_rules_that_are_none_are_refused(rule, settings, words):
+    ds = on(GRIDS["latlon"], IVT_u=np.zeros(180 * 91), IVT_v=np.zeros(180 * 91))
+    with pytest.raises(ValueError, match=words):
+        xsphere.detect(ds, *rule, **settings)
+
+
+def test_missing_variables_are_named():
+    ds = on(GRIDS["latlon"], PSL=np.full(180 * 91, 1e5))
+    with pytest.raises(ValueError, match=r"'tempest' for tropical_cyclone.*\n.*Z300.*\n.*Z500"):
+        xsphere.detect(ds, "tropical_cyclone")
+
+
+@pytest.mark.skipif("XSPHERE_TEST_DATA" not in os.environ, reason="needs the data of the tests")
+def test_named_storms_of_a_real_map_are_found():
+    data = Path(os.environ["XSPHERE_TEST_DATA"])
+    with xr.open_dataset(data / "fields" / "gfs_2p5deg_2011-10-11T00.nc") as ds:
+        cyclones = xsphere.events(xsphere.detect(ds.load(), "tropical_cyclone"))
+        rivers = xsphere.detect(ds, RIVER, "tempest")
+    storms = xsphere.read_ibtracs(data / "labels" / "ibtracs_jtwc_1980_2024.csv.gz")
+    now = storms.isel(event=storms.time.values == np.datetime64("2011-10-11"))
+    places = list(zip(now.lon.values, now.lat.values, strict=True))
+    hits = {
+        name
+        for name, (lon, lat) in zip(now.track_id.values.tolist(), places, strict=True)
+        for other in zip(cyclones.lon.values, cyclones.lat.values, strict=True)
+        if _apart(lon, lat, *other) < 400
+    }
+    # Irwin and Jova; Banyan and a depression are too weak for 2.5 degrees
+    assert hits == {"2011278N12248", "2011279N10257"}
+    assert 0.02 < float((rivers == 1).mean()) < 0.1
+
+
+def _apart(lon, lat, to_lon, to_lat):
+    from xsphere.regions.linking import great_circle
+
+    return great_circle(*(np.array([x], float) for x in (lon, lat, to_lon, to_lat)))[0]
