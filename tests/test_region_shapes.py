@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.test_regions import GLOBAL_GRIDS, cells_within
+import xsphere
+from tests.test_regions import GLOBAL_GRIDS, cells_within, mask_on
 from xsphere.graph import adjacency
 from xsphere.grids import EARTH_RADIUS_KM, HealpixGrid, LatLonGrid, lonlat_to_vectors
 from xsphere.regions.shapes import region_shapes
@@ -91,3 +92,18 @@ def test_single_cells_and_nothing():
     assert shape["length"][0] == pytest.approx(np.sqrt(grid.areas[7]) * EARTH_RADIUS_KM)
     assert shape["width"][0] == pytest.approx(shape["length"][0])
     assert np.isnan(shape["orientation"][0])
+
+
+def test_tables_have_shapes_where_they_are_asked_for():
+    grid = FINE["healpix"]
+    labels, length = band(grid, 330, 20, 20, 45, 6)
+    mask = mask_on(grid, {2: np.flatnonzero(labels)})
+    table = xsphere.events(mask, shape=True)
+    assert table.length.item() == pytest.approx(length + 6 * DEGREE, rel=0.05)
+    assert table.length.attrs["units"] == "km"
+    assert "length" not in xsphere.events(mask)
+    none = xsphere.events(mask_on(grid, {}), shape=True)
+    assert set(none.variables) == set(table.variables)
+    times = np.datetime64("2001-01-01", "ns") + np.timedelta64(6, "h") * np.arange(2)
+    tracks = xsphere.track(mask.expand_dims(time=times), shape=True)
+    assert tracks.length.values == pytest.approx(table.length.item())

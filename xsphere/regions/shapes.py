@@ -60,7 +60,7 @@ def region_shapes(
     ends, back = _farthest(links, starts, region, number, with_way=True)
     areas = np.bincount(region, grid.covered_areas[cells], number) * EARTH_RADIUS_KM**2
     half = np.sqrt(grid.areas[cells])[:, None] * EARTH_RADIUS_KM / 2
-    columns: Columns = {name: np.full(number, np.nan) for name in _NAMES}
+    columns: Columns = {name: np.full(number, np.nan) for name in SHAPE_ATTRIBUTES}
     for n in range(number):
         axis = _way(back, int(starts[n]), int(ends[n]))
         places = _smoothed(grid.centres[cells[axis]])
@@ -78,15 +78,16 @@ def region_shapes(
     return columns
 
 
-_NAMES = (
-    "length",
-    "width",
-    "orientation",
-    "axis_start_lon",
-    "axis_start_lat",
-    "axis_end_lon",
-    "axis_end_lat",
-)
+# in the order of the columns
+SHAPE_ATTRIBUTES: dict[str, dict[str, str]] = {
+    "length": {"long_name": "length of the axis", "units": "km"},
+    "width": {"long_name": "area over length", "units": "km"},
+    "orientation": {"long_name": "direction of the axis from north", "units": "degree"},
+    "axis_start_lon": {"long_name": "longitude of the western end", "units": "degrees_east"},
+    "axis_start_lat": {"long_name": "latitude of the western end", "units": "degrees_north"},
+    "axis_end_lon": {"long_name": "longitude of the eastern end", "units": "degrees_east"},
+    "axis_end_lat": {"long_name": "latitude of the eastern end", "units": "degrees_north"},
+}
 
 
 def _lengths(

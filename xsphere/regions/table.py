@@ -21,7 +21,8 @@ from xsphere.notices import shortened
 from xsphere.paths import local_path
 from xsphere.regions.labelling import labelling
 from xsphere.regions.masks import no_classes, wanted_classes
-from xsphere.regions.regions import STATISTICS, Columns, no_regions
+from xsphere.regions.regions import STATISTICS, Columns
+from xsphere.regions.shapes import SHAPE_ATTRIBUTES
 from xsphere.regions.steps import found_regions, measuring
 
 COMPRESSIONS: dict[str, Any] = {
@@ -36,6 +37,7 @@ def events(
     *,
     min_area: float = 0.0,
     classes: Sequence[str | int] | None = None,
+    shape: bool = False,
 ) -> xr.Dataset:
     """Connected regions of each class of a mask, at each time, with their size and place.
 
@@ -57,6 +59,10 @@ def events(
         Events smaller than this are left out, in km2.
     classes : sequence of str or int, optional
         Names or values of the classes to look for. All if not given.
+    shape : bool
+        Whether to measure the shape of elongated events: ``length`` along the axis (the longest of
+        the shortest ways between two cells) and ``width`` (area over length) in km,
+        ``orientation`` of the axis in degrees clockwise from north, and its ends.
 
     Returns
     -------
@@ -95,8 +101,8 @@ def events(
     horizontal = horizontal_grid(mask)
     # time before all others, for the order of the events
     leading = sorted((d for d in mask.dims if d not in horizontal.dims), key=lambda d: d != "time")
-    measured, finder = measuring(mask, fields, find, horizontal, leading)
-    tables, steps = [no_regions(measured, finder.angles)], [np.empty((0, len(leading)), np.int64)]
+    measured, finder = measuring(mask, fields, find, horizontal, leading, shape=shape)
+    tables, steps = [finder.no_regions(measured)], [np.empty((0, len(leading)), np.int64)]
     # floats that are nothing but 0 and 1 may as well be shares
     certain = mask.dtype.kind != "f" or holds_classes(mask)
     for step in found_regions(mask, measured, finder, horizontal.dims):
@@ -152,6 +158,7 @@ def described_columns(
         "n_cells": {"long_name": "number of cells"},
         "lon": {"standard_name": "longitude", "units": "degrees_east"},
         "lat": {"standard_name": "latitude", "units": "degrees_north"},
+        **{name: attrs for name, attrs in SHAPE_ATTRIBUTES.items() if name in columns},
     }
     data = {"event_class": columns["event_class"], "class_name": names[columns["event_class"]]}
     for name, field in measured.items():

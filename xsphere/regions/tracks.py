@@ -14,7 +14,6 @@ from xsphere.notices import shortened, warn_user
 from xsphere.regions.labelling import is_number, labelling
 from xsphere.regions.linking import Linker, LinkRules, Links, OverlapOf, Step, identities
 from xsphere.regions.masks import check_certain, wanted_classes
-from xsphere.regions.regions import no_regions
 from xsphere.regions.steps import RegionFinder, StepRegions, found_regions, measuring
 from xsphere.regions.table import coordinates_at, described_columns
 from xsphere.regions.track_tables import (
@@ -52,6 +51,7 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     min_overlap: float = 0.0,
     overlap_of: OverlapOf = "smaller",
     split_merge: bool = True,
+    shape: bool = False,
 ) -> xr.Dataset:
     """Follow the regions of a mask through time: storms and rivers with a life.
 
@@ -84,6 +84,8 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     split_merge : bool
         Whether the branches of events that split or merge are tracks of their own, with a parent
         or a child. If not, all regions that are linked have one number.
+    shape : bool
+        Whether to measure the shape of elongated regions, as `xsphere.events` does.
 
     Returns
     -------
@@ -144,7 +146,7 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     horizontal = horizontal_grid(mask)
     axis = _time_axis(mask, horizontal)
     leading = [axis.dim, *(d for d in mask.dims if d not in (axis.dim, *horizontal.dims))]
-    measured, finder = measuring(mask, fields, find, horizontal, leading)
+    measured, finder = measuring(mask, fields, find, horizontal, leading, shape=shape)
     table = _linked(mask, measured, finder, axis, horizontal, rules)
     found = table.sorted()
     number = found.position.shape[0]
@@ -233,7 +235,7 @@ def _linked(
 ) -> FoundRegions:
     """Regions of all steps, each series linked as its steps come."""
     none = {
-        **no_regions(measured, finder.angles),
+        **finder.no_regions(measured),
         "label": np.empty(0, np.int32),
         "touches_unknown": np.empty(0, bool),
     }
