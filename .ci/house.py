@@ -23,7 +23,17 @@ from typing import Any
 GIVEN = sys.argv[1:2] if __name__ == "__main__" else []
 ROOT = Path(*GIVEN or [Path(__file__).parent.parent]).resolve()
 PACKAGE = ROOT / "xsphere"
-HOUSE = {"blocks", "opening", "outputs", "planning", "segmentation", "sources", "storable", "store"}
+HOUSE = {
+    "blocks",
+    "locations",
+    "opening",
+    "outputs",
+    "planning",
+    "segmentation",
+    "sources",
+    "storable",
+    "store",
+}
 FOREIGN = {"dask", "distributed", "numba", "torch", "xarray", "zarr"}
 # documented in spite of their names
 OPEN = {"_replace", "_asdict", "_fields", "_getframe"}

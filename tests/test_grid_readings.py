@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import xarray as xr
 import xdggs
 
 import xsphere
-from tests.toys import storm_model, storm_spec
+from tests.toys import storm_dataset, storm_model, storm_spec
 from xsphere.conventions import (
     GuessedGridWarning,
     describe_healpix,
@@ -336,3 +337,23 @@ def test_coordinates_without_a_word_need_the_grid_mapping_that_data_refer_to():
         horizontal_grid(ds["t"])
     ds["y"].attrs["units"], ds["x"].attrs["units"] = "degrees_north", "degrees_east"
     assert isinstance(horizontal_grid(ds["t"]).grid, LatLonGrid)
+
+
+def test_inputs_that_say_the_same_of_their_place_are_looked_at_once(monkeypatch) -> None:
+    from xsphere.conventions import horizontal
+
+    seen: list[Any] = []
+    told = horizontal.horizontal_grid
+
+    def counted(ds: Any, names: Any) -> Any:
+        seen.append(names)
+        return told(ds, names)
+
+    monkeypatch.setattr(horizontal, "horizontal_grid", counted)
+    ds = storm_dataset()
+    assert horizontal.common_grid(ds, list(ds.data_vars)).grid == told(ds).grid
+    assert len(seen) == 1
+    other = ds.assign(U850=ds.U850.rename(lon="x").assign_coords(x=ds.lon.values + 0.5))
+    other.x.attrs["units"] = "degrees_east"
+    with pytest.raises(ValueError, match=r"\['U850'\] are not on that of 'PSL'"):
+        horizontal.common_grid(other, list(ds.data_vars))

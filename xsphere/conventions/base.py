@@ -15,6 +15,10 @@ from xsphere.notices import shortened
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 
+# attributes that name what says where the values of a variable are
+PLACE_KEYS = ("grid_mapping", "bounds", "coordinates", "mesh")
+PLACE_ENDINGS = ("_coordinates", "_connectivity")
+
 
 @dataclass(frozen=True, kw_only=True)
 class HorizontalGrid:
@@ -129,8 +133,7 @@ def placed(ds: xr.Dataset, names: Sequence[Hashable]) -> xr.Dataset:
 def _references(variable: xr.Variable) -> Iterator[str]:
     """Every variable that says where another one is, by the attributes of that one."""
     for key, value in {**variable.encoding, **variable.attrs}.items():
-        named = key in ("grid_mapping", "bounds", "coordinates", "mesh")
-        if named or str(key).endswith(("_coordinates", "_connectivity")):
+        if key in PLACE_KEYS or str(key).endswith(PLACE_ENDINGS):
             yield from str(value).replace(":", " ").split()
 
 

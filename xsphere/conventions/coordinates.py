@@ -141,16 +141,16 @@ def _check_said_once(variables: Mapping[str, xr.Variable], names: Mapping[str, s
     for name in names.values():
         attrs, angle = variables[name].attrs, angle_unit(_units(variables[name]))
         said = {
-            f"standard_name {shortened(attrs.get('standard_name'))}": attrs.get("standard_name"),
-            f"units {shortened(attrs.get('units'))}": angle.axis if angle else None,
-            f"axis {shortened(attrs.get('axis'))}": _AXES.get(attrs.get("axis", "")),
+            "standard_name": attrs.get("standard_name"),
+            "units": angle.axis if angle else None,
+            "axis": _AXES.get(attrs.get("axis", "")),
             "its name": next((a for a, known in _NAMES.items() if name.lower() in known), None),
         }
         known = {where: axis for where, axis in said.items() if axis in _NAMES}
         if len(set(known.values())) > 1:
-            problems.append(
-                f"{shortened(name)} is {' and '.join(f'{a} by {w}' for w, a in known.items())}"
-            )
+            told = {where: f" {shortened(attrs[where])}" for where in known if where in attrs}
+            each = (f"{axis} by {where}{told.get(where, '')}" for where, axis in known.items())
+            problems.append(f"{shortened(name)} is {' and '.join(each)}")
         if angle is None:
             problems.append(
                 f"{shortened(name)} has the units {shortened(_units(variables[name]))}, which are "

@@ -6,7 +6,14 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from xsphere.conventions.base import HorizontalGrid, Labelled, placed, variables_of
+from xsphere.conventions.base import (
+    PLACE_ENDINGS,
+    PLACE_KEYS,
+    HorizontalGrid,
+    Labelled,
+    placed,
+    variables_of,
+)
 from xsphere.conventions.coordinates import (
     MAX_DISTANCE,
     geographic_grid,
@@ -127,11 +134,15 @@ def _check_places(obj: xr.Dataset | xr.DataArray, grid: HealpixGrid, dim: str) -
 def common_grid(ds: xr.Dataset, variables: Sequence[Hashable]) -> HorizontalGrid:
     """The grid that some variables of a Dataset share."""
     names = list(dict.fromkeys(variables))
-    first = horizontal_grid(ds, names[:1])
+    groups: dict[object, list[Hashable]] = {}
+    for name in names:
+        groups.setdefault(_place(ds.variables[name]), []).append(name)
+    (first, *rest) = (horizontal_grid(ds, alike[:1]) for alike in groups.values())
     others = [
         name
-        for name in names[1:]
-        if (found := horizontal_grid(ds, [name])).dims != first.dims or found.grid != first.grid
+        for alike, found in zip([*groups.values()][1:], rest, strict=True)
+        if found.dims != first.dims or found.grid != first.grid
+        for name in alike
     ]
     if others:
         raise ValueError(
@@ -140,6 +151,16 @@ def common_grid(ds: xr.Dataset, variables: Sequence[Hashable]) -> HorizontalGrid
             f"({shortened(first.grid)}); regrid them first, for example with .sphere.to_healpix()"
         )
     return first
+
+
+def _place(variable: xr.Variable) -> object:
+    """All that a variable of a Dataset says about where its values are: alike for many of them."""
+    stated = {
+        key: str(value)
+        for key, value in {**variable.encoding, **variable.attrs}.items()
+        if key in (*PLACE_KEYS, "location") or str(key).endswith(PLACE_ENDINGS)
+    }
+    return variable.dims, frozenset(stated.items())
 
 
 def on_its_own(array: xr.DataArray, ds: xr.Dataset, found: HorizontalGrid) -> xr.DataArray:

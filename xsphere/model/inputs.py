@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import xarray as xr
@@ -197,6 +198,15 @@ def pressure_levels(array: xr.DataArray) -> tuple[Hashable, NDArray[np.float64]]
     return None
 
 
+@lru_cache(64)
+def _hectopascals(units: str) -> float:
+    """Factor that makes units hPa; 0 where they are none of pressure."""
+    try:
+        return unit_conversion(units, "hPa")[0] if units else 0.0
+    except UnitsError:
+        return 0.0
+
+
 def _pressure_coords(array: xr.DataArray) -> Iterator[tuple[xr.DataArray, float]]:
     """Vertical coordinates, with the factor that makes them hPa."""
     for name, coord in array.coords.items():
@@ -204,10 +214,7 @@ def _pressure_coords(array: xr.DataArray) -> Iterator[tuple[xr.DataArray, float]
         if coord.ndim > 1 or not isinstance(coord.dtype, np.dtype) or coord.dtype.kind not in "iuf":
             continue
         units = str(coord.attrs.get("units", ""))
-        try:
-            factor, _ = unit_conversion(units, "hPa") if units else (0.0, 0.0)
-        except UnitsError:
-            factor = 0.0
+        factor = _hectopascals(units)
         if factor:
             yield coord, factor
         elif name in PRESSURE_NAMES:
