@@ -54,6 +54,7 @@ SIDEWAYS = {
     ("housekeeping", "atomic"),
     ("housekeeping", "cache"),
     ("housekeeping", "entries"),
+    ("housekeeping", "notices"),
     ("locations", "compat"),
     ("locations", "notices"),
     ("locations", "paths"),

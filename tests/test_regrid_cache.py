@@ -515,7 +515,9 @@ def test_only_datasets_are_cached() -> None:
 def test_entries_are_listed_verified_and_cleared(tmp_path: Path) -> None:
     cache_regridded(source(tmp_path, "lazy"), LEVEL).compute()
     text = entries_text([e for e in cache_entries() if e.kind == "regridded"])
-    assert re.search(r"regridded +0.0 MiB .* t \{'time': 6, 'cells': 192\} .*HEALPix level 2", text)
+    assert re.search(
+        r"regridded +[0-9.]+ (bytes|KiB) .* t \{'time': 6, 'cells': 192\} .*HEALPix level 2", text
+    )
     assert not damaged_entries()
     assert len(clear_cache(["regridded"])) == 4
     assert cached_fields(source(tmp_path, "lazy"), LEVEL) is None

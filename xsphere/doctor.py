@@ -215,6 +215,8 @@ def _versions() -> dict[str, str | None]:
 
 def _cache_facts() -> str:
     from xsphere.cache import cache_dir
+    from xsphere.housekeeping import cache_entries
+    from xsphere.notices import bytes_text
 
     folder = cache_dir()
     if folder is None:
@@ -222,8 +224,8 @@ def _cache_facts() -> str:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):
         raise OSError(f"{folder} cannot be written; set XSPHERE_CACHE_DIR to a folder that can")
-    size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
-    return f"{'cache':<12}{folder} ({size / 2**20:.0f} MiB)"
+    size = bytes_text(sum(entry.n_bytes for entry in cache_entries()))
+    return f"{'cache':<12}{folder} ({size})"
 
 
 def _device_facts() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from xsphere.atomic import remove_whole
 from xsphere.cache import FORMAT, cache_dir
 from xsphere.entries import manifest_of, sound
+from xsphere.notices import bytes_text
 
 DAY = 86_400.0
 
@@ -157,35 +158,15 @@ def entries_text(entries: Sequence[CacheEntry]) -> str:
     Examples
     --------
     >>> entries_text([])
-    '0 entries, 0.0 MiB'
+    '0 entries, 0 bytes'
     """
     lines = [
-        f"{entry.kind:<10}{size_text([entry]):>12}  {_age_text(entry.age_seconds):>8}  "
+        f"{entry.kind:<10}{bytes_text(entry.n_bytes):>12}  {_age_text(entry.age_seconds):>8}  "
         f"{entry.about if entry.complete else 'leftover'} ({entry.key[:12]})".replace("  (", "  ")
         for entry in entries
     ]
-    return "\n".join([*lines, f"{len(entries)} entries, {size_text(entries)}"])
-
-
-def size_text(entries: Sequence[CacheEntry]) -> str:
-    """Size of entries together, such as ``'55.2 MiB'``.
-
-    Parameters
-    ----------
-    entries : sequence of CacheEntry
-        From `cache_entries`.
-
-    Returns
-    -------
-    str
-        In mebibytes.
-
-    Examples
-    --------
-    >>> size_text([])
-    '0.0 MiB'
-    """
-    return f"{sum(entry.n_bytes for entry in entries) / 2**20:.1f} MiB"
+    total = bytes_text(sum(entry.n_bytes for entry in entries))
+    return "\n".join([*lines, f"{len(entries)} entries, {total}"])
 
 
 def _age_text(seconds: float) -> str:

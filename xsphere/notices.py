@@ -135,6 +135,31 @@ class OncePerRun:
             return True
 
 
+def bytes_text(n_bytes: float) -> str:
+    """So many bytes in the largest unit of which there is one.
+
+    Parameters
+    ----------
+    n_bytes : float
+        Not negative.
+
+    Returns
+    -------
+    str
+        With one decimal.
+
+    Examples
+    --------
+    >>> bytes_text(1000), bytes_text(1.5 * 2**30)
+    ('1000 bytes', '1.5 GiB')
+    """
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+    power = 0
+    while n_bytes >= 1024 and power < len(units) - 1:
+        n_bytes, power = n_bytes / 1024, power + 1
+    return f"{n_bytes:.0f} bytes" if power == 0 else f"{n_bytes:.1f} {units[power]}"
+
+
 def warn_user(message: str, category: type[Warning]) -> None:
     """Warn at the innermost line of code that is not in this package.
 

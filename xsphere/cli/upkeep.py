@@ -59,7 +59,9 @@ def cache_clear(
     ] = 0.0,
 ) -> None:
     """Remove what the cache holds; it is built again when needed."""
-    from xsphere.housekeeping import clear_cache, size_text
+    from xsphere.housekeeping import clear_cache
+    from xsphere.notices import bytes_text
 
     removed = clear_cache(kinds or (), older_than=older_than)
-    print(f"{len(removed)} entries removed, {size_text(removed)}")
+    total = bytes_text(sum(entry.n_bytes for entry in removed))
+    print(f"{len(removed)} entries removed, {total}")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from xsphere.blocks import WriteReport
+from xsphere.notices import bytes_text
 
 # seconds of a scheduler for each block
 SCHEDULER_SECONDS = 1e-3
@@ -281,11 +282,4 @@ def _number(value: float | None) -> str:
 
 
 def _size(n_bytes: float | None) -> str:
-    """Bytes in the largest unit of which there is one."""
-    if n_bytes is None:
-        return ""
-    units = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
-    power = 0
-    while n_bytes >= 1024 and power < len(units) - 1:
-        n_bytes, power = n_bytes / 1024, power + 1
-    return f"{n_bytes:.0f} bytes" if power == 0 else f"{n_bytes:.1f} {units[power]}"
+    return "" if n_bytes is None else bytes_text(n_bytes)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from xsphere.atomic import put_away
 from xsphere.cache import FORMAT, cache_dir
+from xsphere.notices import bytes_text
 from xsphere.sources.field_store import USED, folder_bytes
 from xsphere.sources.regrid_plan import KIND
 
@@ -96,9 +97,10 @@ def make_room(needed: int, own: Sequence[Path], max_bytes: int) -> list[Path]:
     if excess > 0:
         busy = sum(entry.n_bytes for entry in others if entry.idle_seconds <= IN_USE)
         raise CacheFullError(
-            f"the regridded fields can take {_text(needed)}, and {_text(busy)} of others are in "
-            f"use, but the cache may hold {_text(max_bytes)} of such fields; raise max_bytes=, "
-            "choose fewer variables or a coarser level, or keep them at a path= of your own"
+            f"the regridded fields can take {bytes_text(needed)}, and {bytes_text(busy)} of others "
+            f"are in use, but the cache may hold {bytes_text(max_bytes)} of such fields; raise "
+            "max_bytes=, choose fewer variables or a coarser level, or keep them at a path= of "
+            "your own"
         )
     for entry in leaving:
         _remove(entry.folder)
@@ -124,7 +126,3 @@ def _remove(folder: Path) -> None:
     # another process may be first
     with suppress(OSError):
         put_away(folder)
-
-
-def _text(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.1f} MiB"
