@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,76 +12,20 @@ from types import ModuleType
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "xsphere"
-LAYERS = (
-    {
-        "atomic",
-        "cache",
-        "compat",
-        "compiled",
-        "compressed",
-        "config",
-        "entries",
-        "housekeeping",
-        "locations",
-        "notices",
-        "paths",
-        "stages",
-        "tensorfiles",
-        "threads",
-        "unpacking",
-    },
-    {"grids"},
-    {"graph", "weights", "metrics"},
-    {"nn", "equivariance"},
-    {"model", "conventions"},
-    {"regridding", "filtering", "outputs", "storable", "store", "sample", "blocks", "sources"},
-    {"segmentation", "fitting", "regions", "detection", "plotting", "pyramids", "planning"},
-    {"accessor", "reports", "doctor", "demo", "clusters", "cli", "__init__", "__main__"},
+PICTURE = re.search(
+    r"## Layers.*?```\n(.*?)```",
+    (PACKAGE.parent / "CONTRIBUTING.md").read_text(),
+    re.DOTALL,
 )
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# within one layer, who may use whom
-SIDEWAYS = {
-    ("cache", "paths"),
-    ("cache", "config"),
-    ("cache", "entries"),
-    ("cache", "notices"),
-    ("compiled", "atomic"),
-    ("compiled", "compat"),
-    ("compiled", "entries"),
-    ("compiled", "notices"),
-    ("config", "paths"),
-    ("entries", "atomic"),
-    ("entries", "notices"),
-    ("housekeeping", "atomic"),
-    ("housekeeping", "cache"),
-    ("housekeeping", "entries"),
-    ("housekeeping", "notices"),
-    ("locations", "compat"),
-    ("locations", "notices"),
-    ("locations", "paths"),
-    ("tensorfiles", "notices"),
-    ("blocks", "store"),
-    ("blocks", "outputs"),
-    ("blocks", "sources"),
-    ("blocks", "storable"),
-    ("sources", "storable"),
-    ("store", "storable"),
-    ("outputs", "sources"),
-    ("store", "outputs"),
-    ("store", "sources"),
-    ("sources", "regridding"),
-    ("planning", "segmentation"),
-    ("detection", "regions"),
-    ("accessor", "__init__"),
-    ("demo", "reports"),
-    ("cli", "demo"),
-    ("cli", "reports"),
-    ("cli", "doctor"),
-    ("cli", "clusters"),
-    ("__main__", "cli"),
-}
+assert PICTURE
+# a line that begins with a space goes on with the layer of the line before
+LABELLED, NUMBERS = (
+    [layer.split()[1:] for layer in re.split(r"\n(?=\S)", part.strip("\n"))]
+    for part in re.split(r"-{5,}.*\n", PICTURE[1])
+)
+LAYERS = [*LABELLED, *NUMBERS]  # from the top
+PLACE = {part: (row, n) for row, parts in enumerate(LAYERS) for n, part in enumerate(parts)}
 OWNERS = {"torch": {"nn"}, "cartopy": set(), "matplotlib": set(), "healpy": set(), "pickle": set()}
-XARRAY_FROM = 4
 # packages that still use private parts of other libraries themselves
 NOT_YET = {"segmentation", "sources", "store"}
 
@@ -102,30 +47,40 @@ def imported(body: list[ast.stmt]) -> Iterator[str]:
             yield f"{node.module}"
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_down(path: Path) -> None:
-    part = part_of(path)
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.stmt)]
-    for name in imported(nodes):
-        root, _, rest = name.partition(".")
-        target = rest.split(".")[0] if rest else "__init__"
-        if root != "xsphere" or target == part or (part, target) in SIDEWAYS:
-            continue
-        # functions of the top layer may use the public names
-        if LEVEL[part] == len(LAYERS) - 1 and target == "__init__":
-            continue
-        assert LEVEL[target] < LEVEL[part], f"{part} must not import {target}"
+def imports() -> Iterator[tuple[str, str]]:
+    """Every import of one part by another."""
+    for path in modules():
+        nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.stmt)]
+        for name in imported(nodes):
+            root, _, rest = name.partition(".")
+            target = rest.split(".")[0] if rest else "__init__"
+            if root == "xsphere" and target != part_of(path):
+                yield part_of(path), target
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_heavy_libraries_are_imported_only_by_their_owners(path: Path) -> None:
-    part = part_of(path)
-    for name in imported(ast.parse(path.read_text()).body):
-        root = name.split(".")[0]
-        if root in OWNERS:
-            assert part in OWNERS[root], f"{part} must not import {root} at the top"
-        if root == "xarray":
-            assert LEVEL[part] >= XARRAY_FROM, f"{part} must not import xarray"
+def test_imports_point_down_or_to_the_right() -> None:
+    # the commands may use the public names, which are imported when they are used
+    assert {(part, target) for part, target in imports() if target == "__init__"} <= {
+        (part, "__init__") for part in LAYERS[0]
+    }
+    back = {
+        f"{part} must not import {target}"
+        for part, target in imports()
+        if "__init__" not in (part, target) and PLACE[target] <= PLACE[part]
+    }
+    assert not back
+
+
+def test_heavy_libraries_are_imported_only_by_their_owners() -> None:
+    below = {part for layer in NUMBERS for part in layer}
+    misplaced = {
+        f"{path.relative_to(PACKAGE)} must not import {name} at the top"
+        for path in modules()
+        for name in imported(ast.parse(path.read_text()).body)
+        if part_of(path) not in OWNERS.get(name.split(".")[0], {part_of(path)})
+        or (name.split(".")[0] == "xarray" and part_of(path) in below)
+    }
+    assert not misplaced
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +118,8 @@ def test_packages_import_in_no_circle(house: ModuleType) -> None:
 
 
 def test_every_part_has_a_layer() -> None:
-    assert {part_of(path) for path in modules()} == set(LEVEL)
+    assert {part_of(path) for path in modules()} == {*PLACE, "__init__"}
+    assert len(PLACE) == sum(map(len, LAYERS))
 
 
 def test_importing_is_light() -> None:

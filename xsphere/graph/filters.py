@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from xsphere.notices import shortened, warn_user
+from xsphere.weights.apply import result_dtype
 
 Function = Callable[[NDArray[np.float64]], ArrayLike]
 
@@ -167,7 +168,7 @@ def filtered(
     array([ 2., -2.])
     """
     fields, terms = np.asarray(values), np.asarray(coefficients, np.float64)
-    dtype = float_type(fields.dtype)
+    dtype = result_dtype(fields.dtype)
     if fields.ndim == 0 or fields.shape[-1] != laplacian.shape[0]:
         raise ValueError(
             f"values must have the {laplacian.shape[0]} cells of the Laplacian on their last axis, "
@@ -184,14 +185,6 @@ def filtered(
         columns[~np.isfinite(columns)] = np.nan
         result[part] = _series(laplacian, 2.0 / lambda_max, terms, columns).T
     return result.reshape(fields.shape)
-
-
-def float_type(dtype: np.dtype[np.generic]) -> np.dtype[np.floating]:
-    """Type of the result for fields of a type: float32 where that holds their values."""
-    if dtype.kind not in "fiub":
-        raise TypeError(f"values must be real numbers, got {dtype}")
-    small = dtype.itemsize <= (4 if dtype.kind == "f" else 2)
-    return np.dtype(np.float32 if small else np.float64)
 
 
 def _check_options(
