@@ -13,7 +13,6 @@ from xsphere.blocks.graphs import BlockGraphs
 from xsphere.blocks.target import Target
 from xsphere.model import Model
 from xsphere.sources import source_of
-from xsphere.store import open_unread
 
 
 def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -34,7 +33,7 @@ def graph_costs(path: Path, model: Model, *, full: bool) -> dict[str, dict[str, 
     chunked = xr.open_zarr(path, chunks={"time": 1}, consolidated=False)
     costs = {
         "path": _costs(
-            open_unread(path), names, lambda: xsphere.segment(path, model, block_size=1)
+            xsphere.open(path), names, lambda: xsphere.segment(path, model, block_size=1)
         ),
         "opened in chunks": _costs(chunked, names, lambda: xsphere.segment(chunked, model)),
     }

@@ -24,8 +24,6 @@ from xsphere.conventions import describe_healpix
 from xsphere.grids import LatLonGrid
 from xsphere.model import Model
 from xsphere.segmentation import ModelHandle, SegmentNode
-from xsphere.sources import checked
-from xsphere.store import open_unread
 
 STAGES = ("decode", "regrid", "infer", "write")
 # masks are written so much faster than made that more of them must be
@@ -85,14 +83,14 @@ class Pipeline:
     @cached_property
     def node(self) -> SegmentNode:
         """What is done to a block."""
-        ds = open_unread(self.path)
+        ds = xsphere.open(self.path)
         grid = LatLonGrid(ds.lon.to_numpy(), ds.lat.to_numpy())
         return SegmentNode(ModelHandle.of(self.model), grid, ((1.0, 0.0),) * len(self.names))
 
     @cached_property
     def fields(self) -> list[NDArray[np.float32]]:
         """Values of a block as they are read, (steps, source cells) for each variable."""
-        stored = open_unread(self.path).isel(time=self.parts[0])
+        stored = xsphere.open(self.path).isel(time=self.parts[0])
         return [
             stored[name].to_numpy().reshape(-1, self.node.source.n_cells) for name in self.names
         ]
@@ -140,12 +138,12 @@ class Pipeline:
 
     def decode(self, workers: int) -> Cost:
         """Chunks read, checked and unpacked."""
-        ds = checked(open_unread(self.path), self.names)
+        ds = xsphere.open(self.path)
         return self.in_threads(partial(self.read_each, lambda: ds), workers)
 
     def decode_unchecked(self, workers: int) -> Cost:
         """The same by xarray and Zarr alone."""
-        ds = open_unread(self.path)
+        ds = xr.open_dataset(self.path, engine="zarr", chunks=None, cache=False)
         return self.in_threads(partial(self.read_each, lambda: ds), workers)
 
     def regrid(self, workers: int) -> Cost:

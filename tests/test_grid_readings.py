@@ -153,7 +153,6 @@ def test_training_reads_the_grid_that_the_dataset_states(stated):
             labels_of_it,
             ds.time.values,
             replace(storm_spec(1), classes=("jet",)),
-            missing_chunks="raise",
             progress=False,
         )
         for ds, labels_of_it in (

@@ -14,7 +14,7 @@ import xsphere
 from tests.toys import storm_dataset, storm_model
 from xsphere.blocks import StoreError, open_mask, write_blocks
 from xsphere.plotting.curves import write_curves
-from xsphere.store import open_lazily, open_unread, write_whole
+from xsphere.store import open_lazily, write_whole
 
 URL = "s3://bucket/x"
 
@@ -129,7 +129,7 @@ def test_tilde_is_home_everywhere(run, tmp_path, monkeypatch, data, model) -> No
     monkeypatch.setenv("HOME", str(home))
     (home / "in").mkdir(parents=True)
     data.rename(home / "in" / "data.zarr")
-    ds = open_unread("~/in/data.zarr")
+    ds = xsphere.open("~/in/data.zarr")
     result = xsphere.segment("~/in/data.zarr", model)
     write_blocks(result, "~/mask.zarr", workers=1)
     assert open_mask("~/mask.zarr").sizes["time"] == 2
@@ -143,7 +143,7 @@ def test_tilde_is_home_everywhere(run, tmp_path, monkeypatch, data, model) -> No
 def test_file_urls_are_paths(tmp_path, data) -> None:
     write_whole(open_lazily(f"file://{data}"), f"file://{tmp_path}/x.zarr")
     xr.testing.assert_identical(
-        open_unread(tmp_path / "x.zarr").load().drop_attrs(), storm_dataset(2).drop_attrs()
+        xsphere.open(tmp_path / "x.zarr").load().drop_attrs(), storm_dataset(2).drop_attrs()
     )
 
 
@@ -231,7 +231,7 @@ def test_what_is_loaded_may_replace_its_source(mask) -> None:
 def test_a_segmentation_does_not_replace_its_source(tmp_path, source) -> None:
     """Also where tasks hold what they read in objects of their own."""
     data = write_whole(storm_dataset(2).chunk(time=1), tmp_path / "data.zarr")
-    ds: Any = {"path": data, "unread": open_unread(data)}.get(source, open_lazily(data))
+    ds: Any = {"path": data, "unread": xsphere.open(data)}.get(source, open_lazily(data))
     if source == "cached":
         xsphere.cache_regridded(ds, storm_model().level)
     result = xsphere.segment(ds, storm_model())

@@ -21,7 +21,7 @@ from xsphere.nn.training import TrainingOptions
 from xsphere.regridding.node import RegridNode, VectorNode
 from xsphere.segmentation import fields as field_moves
 from xsphere.segmentation import segment
-from xsphere.sources import cache_regridded, cached_fields
+from xsphere.sources import UncheckedChunksWarning, cache_regridded, cached_fields
 from xsphere.sources.inputs import kept_inputs
 from xsphere.stages import stage, timed
 
@@ -69,7 +69,8 @@ def opened(store: Path, kind: str) -> Any:
 
 
 def source(store: Path, kind: str) -> xr.Dataset:
-    return opened(store, "unread" if kind == "path" else kind)
+    found: xr.Dataset = xsphere.open(store) if kind == "path" else opened(store, kind)
+    return found
 
 
 class Work:
@@ -147,7 +148,7 @@ def test_a_run_goes_on_whether_there_is_a_cache_or_not(
 
 
 def test_another_method_level_or_edit_is_not_used(store: Path, model: Model, work: Work) -> None:
-    ds = source(store, "unread")
+    ds = source(store, "path")
     cache_regridded(ds, LEVEL, method="nearest")
     cache_regridded(ds, LEVEL + 1, method=model.spec.regridding)
     segment(store, model).compute()
@@ -268,11 +269,11 @@ def test_fit_reads_what_is_kept(store: Path, work: Work) -> None:
 
 
 def test_fit_refuses_chunks_that_are_missing(store: Path) -> None:
-    ds = source(store, "unread")
+    ds = source(store, "path")
     labels = (ds.PSL < 1008.0).astype("uint8")
     labels.attrs = {"flag_values": [0, 1], "flag_meanings": "background deep_low"}
     labels.rename("low").to_dataset().to_zarr(store.with_name("b.zarr"), consolidated=False)
-    stored = xr.open_zarr(store.with_name("b.zarr"), chunks=None, consolidated=False).low
+    stored = xsphere.open(store.with_name("b.zarr")).low
     options: dict[str, Any] = {
         "level": LEVEL,
         "variables": ["PSL"],
@@ -283,10 +284,12 @@ def test_fit_refuses_chunks_that_are_missing(store: Path) -> None:
     next(
         file for file in (store.with_name("b.zarr") / "low" / "c").rglob("0") if file.is_file()
     ).unlink()
-    with pytest.raises(xsphere.sources.MissingChunkError, match="labels"):
+    with pytest.raises(xsphere.sources.MissingChunkError, match="low"):
         xsphere.fit(ds, stored, **options)
     (store / "PSL" / "c" / "1" / "0" / "0").unlink()
     with pytest.raises(xsphere.sources.MissingChunkError, match="PSL"):
+        xsphere.fit(source(store, "path"), labels.compute(), **options)
+    with pytest.warns(UncheckedChunksWarning, match="'PSL' was opened by xarray"):
         xsphere.fit(source(store, "unread"), labels.compute(), **options)
 
 

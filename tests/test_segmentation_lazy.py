@@ -20,17 +20,18 @@ from hypothesis import strategies as st
 from xarray.backends import BackendArray
 from xarray.core.indexing import LazilyIndexedArray
 
+import xsphere
 from tests.stores import counted
 from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
+from xsphere.compat import is_unread
 from xsphere.grids import HealpixGrid, LatLonGrid
 from xsphere.model import Model
 from xsphere.segmentation import ChunksWarning, ModelHandle, SegmentNode, job, segment
 from xsphere.segmentation import layout as layouts
-from xsphere.segmentation.jobs import Segmentation, bare, is_unread
+from xsphere.segmentation.jobs import Segmentation, bare
 from xsphere.segmentation.layout import Layout
-from xsphere.sources import MissingChunkError
-from xsphere.store import UnreadableFileError, open_unread
+from xsphere.sources import MissingChunkError, UnreadableFileError
 
 NAMES = ("PSL", "U850", "V850")
 
@@ -124,7 +125,7 @@ def test_a_job_is_what_its_result_is_made_of(model: Model, tmp_path: Path, chunk
     members = xr.concat([storm_dataset(n_times=7, seed=s) for s in range(2)], "member")
     path = stored(members.transpose("time", "member", "lat", "lon"), tmp_path / "x.zarr")
     options: dict[str, Any] = {"output": "probability", "grid": "source"}
-    ds = open_unread(path) if chunks is None else members.transpose("time", ...).chunk(chunks)
+    ds = xsphere.open(path) if chunks is None else members.transpose("time", ...).chunk(chunks)
     found = job(ds, model, **options)
     assert (found.n_steps, found.n_samples) == (7, 14)
     assert (found.is_unread, found.is_chunked) == (chunks is None, chunks is not None)
@@ -161,7 +162,7 @@ def test_ways_to_give_what_is_not_read(model: Model, tmp_path: Path, kind: str) 
 
 def test_data_in_memory_are_computed_at_once(model: Model, tmp_path: Path) -> None:
     path = stored(storm_dataset(), tmp_path / "x.zarr")
-    assert segment(open_unread(path).load(), model).chunks is None
+    assert segment(xsphere.open(path).load(), model).chunks is None
 
 
 def test_each_block_is_one_task(model: Model, tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ def test_members_are_kept_whole(model: Model, tmp_path: Path) -> None:
     assert lazy.chunks == ((3, 1), (3,), (192,))
     np.testing.assert_array_equal(lazy.transpose(*expected.dims), expected)
     # blocks follow the first dimension, whichever it is
-    first = segment(open_unread(path).transpose("member", "time", ...), model, block_size=2)
+    first = segment(xsphere.open(path).transpose("member", "time", ...), model, block_size=2)
     assert first.chunks == ((2, 1), (4,), (192,))
     np.testing.assert_array_equal(first, expected)
 
@@ -287,7 +288,7 @@ def test_variables_without_time_are_read_with_every_block(model: Model, tmp_path
 def test_a_single_unread_map(model: Model, tmp_path: Path) -> None:
     ds = storm_dataset(n_times=4)
     path = stored(ds, tmp_path / "x.zarr")
-    lazy = segment(open_unread(path).isel(time=2), model)
+    lazy = segment(xsphere.open(path).isel(time=2), model)
     assert lazy.chunks == ((192,),)
     np.testing.assert_array_equal(lazy, segment(ds.isel(time=2), model))
 
@@ -307,7 +308,7 @@ def test_a_pressure_surface_is_chosen_without_reading(model: Model, tmp_path: Pa
 
 def test_parts_may_be_selected(model: Model, tmp_path: Path) -> None:
     ds = storm_dataset(n_times=9)
-    lazy = open_unread(stored(ds, tmp_path / "x.zarr", 4))
+    lazy = xsphere.open(stored(ds, tmp_path / "x.zarr", 4))
     for chosen in (slice(1, 8), slice(None, None, 3), [5, 1, 1], slice(None, None, -2)):
         result = segment(lazy.isel(time=chosen), model, block_size=2)
         np.testing.assert_array_equal(result, segment(ds.isel(time=chosen), model))
@@ -315,7 +316,7 @@ def test_parts_may_be_selected(model: Model, tmp_path: Path) -> None:
 
 def test_unread_chunked_and_loaded_may_be_mixed(model: Model, tmp_path: Path) -> None:
     ds = storm_dataset(n_times=5)
-    lazy = open_unread(stored(ds, tmp_path / "x.zarr"))
+    lazy = xsphere.open(stored(ds, tmp_path / "x.zarr"))
     expected = segment(ds, model)
     loaded = lazy.assign(PSL=ds.PSL)
     assert segment(loaded, model, block_size=3).chunks == ((3, 2), (192,))
@@ -399,7 +400,7 @@ def test_names_tell_of_edits_in_the_store(model: Model, tmp_path: Path) -> None:
         segment(path, model, output="probability"),
         segment(path, model, grid="source"),
         segment(path, storm_model(seed=1)),
-        segment(open_unread(path).isel(time=slice(1, 4)), model),
+        segment(xsphere.open(path).isel(time=slice(1, 4)), model),
     ]
     stored(ds + 1, path)
     others.append(segment(path, model))
@@ -415,8 +416,10 @@ def test_the_run_is_recorded(model: Model, tmp_path: Path) -> None:
     text = mask.attrs["xsphere_run"]
     record = json.loads(text)
     assert text == json.dumps(record, sort_keys=True)
-    assert set(record) == {"schema", "model", "grid", "source", "options"}
-    assert record["schema"] == 1
+    assert set(record) == {"schema", "model", "grid", "inputs", "options"}
+    assert record["schema"] == 2
+    assert record["inputs"]["dims"] == [["time", "lat", "lon"]] * 3
+    assert record["inputs"]["dtypes"] == ["<f4"] * 3
     assert record["model"] == model.digest
     grid = ds.sphere.grid.grid
     assert record["grid"] == {"source": grid.fingerprint, "target": HealpixGrid(2).fingerprint}
@@ -424,14 +427,15 @@ def test_the_run_is_recorded(model: Model, tmp_path: Path) -> None:
     assert record["options"]["conversions"] == [[100.0, 0.0], [1.0, 0.0], [1.0, 0.0]]
     assert record["options"]["output"] == "mask"
     assert record["options"]["precision"] == "float32"
-    assert set(record["source"]["variables"]) == set(NAMES)
+    assert record["options"]["missing_chunks"] == "raise"
     # how it is run is not what it is
     assert segment(path, model, block_size=1, batch_size=2).attrs["xsphere_run"] == text
     others = [
         segment(path, storm_model(seed=1)),
         segment(path, model, output="probability"),
         segment(path, model, grid="source"),
-        segment(open_unread(path).isel(time=slice(1, None)), model),
+        segment(path, model, missing_chunks="fill"),
+        segment(xsphere.open(path).astype("f8", keep_attrs=True), model),
     ]
     for other in others:
         assert other.attrs["xsphere_run"] != text
@@ -454,19 +458,11 @@ def test_what_was_computed_with_is_segmented_as_it_is(
     shifted = (plain.PSL + 3000.0).assign_attrs(plain.PSL.attrs)
     want = segment(plain.assign(PSL=shifted), model, output="probability")
     xr.testing.assert_allclose(result.compute(), want)
-    run = json.loads(result.attrs["xsphere_run"])
-    assert run["source"]["variables"]["PSL"]["kind"] == "graph"
-
-
-def test_the_run_is_recorded_where_the_source_is_unknown(model: Model) -> None:
-    record = json.loads(segment(unreadable(storm_dataset()), model).attrs["xsphere_run"])
-    assert record["source"] is None
-    assert record["model"] == model.digest
 
 
 def edited(path: Path, change: Callable[[xr.Dataset], xr.Dataset]) -> xr.Dataset:
     """A changed dataset that was stored and is not read."""
-    return open_unread(stored(change(storm_dataset(n_times=4)), path))
+    return xsphere.open(stored(change(storm_dataset(n_times=4)), path))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -486,7 +482,9 @@ def test_cells_that_are_not_finite(model: Model, tmp_path: Path, bad: float) -> 
 
 def test_unread_data_without_a_finite_value_are_invalid(model: Model, tmp_path: Path) -> None:
     ds = edited(tmp_path / "x.zarr", lambda ds: ds.assign(U850=ds.U850.where(False)))
-    assert (segment(ds, model, missing_chunks="invalid") == 254).all()
+    assert (segment(tmp_path / "x.zarr", model, missing_chunks="invalid") == 254).all()
+    with pytest.raises(ValueError, match="missing_chunks='invalid' is decided where a store is op"):
+        segment(ds, model, missing_chunks="invalid")
     # chunks of nothing but the fill value are not in the store: that is said, not assumed
     with pytest.raises(MissingChunkError, match="missing_chunks='invalid' makes its cells missing"):
         segment(ds, model).compute()
@@ -544,14 +542,14 @@ def test_ways_to_write_the_values(model: Model, tmp_path: Path, dtype: str) -> N
         stored(ds.assign(PSL=(ds.PSL / 100).assign_attrs(attrs)).astype("f2"), path)
     else:
         stored(ds.astype(dtype), path)
-    lazy = open_unread(path)
+    lazy = xsphere.open(path)
     if dtype == "packed":
         assert lazy.PSL.dtype == np.float64
     result = segment(lazy, model, output="probability")
     assert result.dtype == np.float32
     # the same bits as in memory, and close to what was written
     np.testing.assert_array_equal(
-        result, segment(open_unread(path).load(), model, output="probability")
+        result, segment(xsphere.open(path).load(), model, output="probability")
     )
     tolerance = 0.3 if dtype == "f2" else 5e-3
     np.testing.assert_allclose(result, segment(ds, model, output="probability"), atol=tolerance)
@@ -583,7 +581,7 @@ def test_other_calendars(model: Model, tmp_path: Path, calendar: str) -> None:
 
 
 def test_empty_time(model: Model, tmp_path: Path) -> None:
-    ds = open_unread(stored(storm_dataset(), tmp_path / "x.zarr"))
+    ds = xsphere.open(stored(storm_dataset(), tmp_path / "x.zarr"))
     with pytest.raises(ValueError, match=r"nothing to segment: the dimensions \['time'\]"):
         segment(ds.isel(time=[]), model)
 
@@ -624,12 +622,12 @@ def test_what_counts_as_unread(tmp_path: Path) -> None:
     ds = xr.open_dataset(
         stored(storm_dataset(), tmp_path / "x.zarr"), engine="zarr", consolidated=False
     )
-    assert is_unread(ds.PSL)
-    assert is_unread(ds.PSL.isel(time=0).transpose("lon", "lat"))
-    assert not is_unread(ds.PSL.chunk())
-    assert not is_unread(ds.time)
+    assert is_unread(ds.PSL.variable)
+    assert is_unread(ds.PSL.isel(time=0).transpose("lon", "lat").variable)
+    assert not is_unread(ds.PSL.chunk().variable)
+    assert not is_unread(ds.time.variable)
     ds.PSL.load()
-    assert not is_unread(ds.PSL)
+    assert not is_unread(ds.PSL.variable)
 
 
 def test_size_zero_needs_no_model() -> None:

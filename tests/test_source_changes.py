@@ -1,11 +1,8 @@
 """Sources that change while something is computed from them: nothing is declared complete."""
 
-import json
 import os
-import pickle
 import shutil
 from collections.abc import Callable
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 import xarray as xr
 import zarr
 
+import xsphere
 from tests.toys import storm_dataset, storm_model
 from xsphere.blocks import (
     IncompleteStoreError,
@@ -27,7 +25,7 @@ from xsphere.model import Model
 from xsphere.pyramids import write_pyramid
 from xsphere.regridding import to_healpix
 from xsphere.segmentation import segment
-from xsphere.sources import SourceChangedError, cache_regridded, unchanged
+from xsphere.sources import SourceChangedError, cache_regridded, contents_read, unchanged
 from xsphere.store import write_whole
 
 
@@ -98,13 +96,31 @@ def test_what_the_user_loads_is_no_change(model: Model, source: Path, tmp_path: 
     assert write_blocks(edited, tmp_path / "m.zarr").written
 
 
-def test_records_are_texts_elsewhere(model: Model, source: Path) -> None:
-    record = segment(source, model).attrs["xsphere_run"]
-    for copied in (pickle.loads(pickle.dumps(record)), deepcopy(record)):
-        assert copied == record
-    assert json.loads(record) == json.loads(str(record))
-    assert type(pickle.loads(pickle.dumps(record))) is str
-    assert record.changed() == []
+def test_what_is_read_of_a_result_is_what_its_part_reads(model: Model, source: Path) -> None:
+    opened = xsphere.open(source)
+    whole, part = segment(opened, model, block_size=3), opened.isel(time=slice(0, 2))
+    assert sorted(contents_read(whole)) == [str(source / name) for name in sorted(opened)]
+    assert contents_read(whole) == contents_read(segment(opened, model, block_size=1))
+    assert contents_read(whole.isel(time=slice(0, 2))) == contents_read(segment(part, model))
+    before, both = contents_read(part), contents_read(whole)
+    edit(source)
+    assert contents_read(part) == before
+    assert contents_read(whole) != both
+    # a part of a store that has grown is what it was
+    later = storm_dataset(n_times=4)
+    later = later.assign_coords(time=later.time + np.timedelta64(1, "D"))
+    later.drop_vars(["lat", "lon"]).to_zarr(source, append_dim="time", consolidated=False)
+    grown = segment(xsphere.open(source), model, block_size=3)
+    assert grown.sizes["time"] == 8
+    assert contents_read(grown.isel(time=slice(0, 2))) == before
+
+
+def test_what_tasks_do_is_told(model: Model, source: Path, tmp_path: Path) -> None:
+    write_blocks(segment(opened(source), model), tmp_path / "m.zarr")
+    assert write_blocks(segment(opened(source), model), tmp_path / "m.zarr").written == 0
+    changed = opened(source).map(lambda a: a + 1, keep_attrs=True)
+    with pytest.raises(OtherRunError, match="source"):
+        write_blocks(segment(changed, model), tmp_path / "m.zarr")
 
 
 def test_fields_of_a_source_that_changed_are_not_complete(source: Path, tmp_path: Path) -> None:
@@ -140,14 +156,15 @@ def test_unchanged_sources_are_no_matter(source: Path) -> None:
         edit(source)
 
 
+@pytest.mark.parametrize("way", [opened, xsphere.open])
 def test_older_chunks_put_in_place_are_not_kept(
-    source: Path, tmp_path: Path, cache_folder: Path
+    source: Path, tmp_path: Path, cache_folder: Path, way: Any
 ) -> None:
     older = tmp_path / "older"
     shutil.copytree(source / "PSL", older)
     for file in older.rglob("*"):
         os.utime(file, ns=(1, 1))
-    fields = cache_regridded(opened(source)[["PSL"]], 2)
+    fields = cache_regridded(way(source)[["PSL"]], 2)
     for file in (file for file in older.rglob("*") if file.is_file()):
         os.replace(file, source / "PSL" / file.relative_to(older))
     with pytest.warns(UserWarning, match="has changed since the dataset was opened"):

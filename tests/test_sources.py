@@ -21,20 +21,24 @@ from hypothesis import strategies as st
 from numcodecs import Blosc
 from zarr.codecs import BloscCodec, ZstdCodec
 
+import xsphere
 from tests.tiers import examples
+from tests.toys import storm_dataset, storm_model
+from xsphere.segmentation import segment
 from xsphere.sources import (
     CorruptChunkError,
     MissingChunkError,
     SourceError,
+    UncheckedChunksWarning,
     UnsafeSourceError,
-    as_opened,
-    checked,
     fingerprints,
-    places_of,
+    opening,
     source_of,
 )
 from xsphere.sources.contents import _zarr_pieces
-from xsphere.sources.strict import UncheckedChunksWarning, _codecs
+from xsphere.sources.opening import warn_of_unchecked
+from xsphere.sources.reads import places_read
+from xsphere.sources.zarr_store import codecs_of
 
 # what is written, by a name: format, codec, shards
 STORES: dict[str, tuple[int, dict[str, Any]]] = {
@@ -72,6 +76,10 @@ def written(path: Path, kind: str = "v3-zstd", **encoding: Any) -> Path:
 
 def opened(path: Path, chunks: Any = None, **options: Any) -> xr.Dataset:
     return xr.open_zarr(path, chunks=chunks, consolidated=False, **options)
+
+
+def strictly(path: Path, chunks: Any = None, **options: Any) -> xr.Dataset:
+    return xsphere.open(path, chunks=chunks, **options)
 
 
 def chunk_file(path: Path, number: int, name: str = "t") -> Path:
@@ -146,7 +154,6 @@ def test_what_tasks_do_counts(tmp_path: Path) -> None:
     ]
     assert len({contents(part) for part in parts}) == len(parts)
     assert contents(ds * 2) == contents(opened(tmp_path / "a.zarr", {}) * 2)
-    xr.testing.assert_equal(checked(ds * 2).compute(), example() * 2)
 
 
 def test_same_size_and_content_but_touched_is_another(tmp_path: Path) -> None:
@@ -157,30 +164,29 @@ def test_same_size_and_content_but_touched_is_another(tmp_path: Path) -> None:
     assert contents(opened(path)) != before
 
 
-def test_lazy_and_chunked_anyhow_are_the_same_source(tmp_path: Path) -> None:
+def test_rechunked_data_are_known_by_their_tasks(tmp_path: Path) -> None:
     path = written(tmp_path / "a.zarr")
-    lazy = source_of(opened(path))
-    assert lazy == source_of(opened(path, {}))
-    assert lazy == source_of(opened(path, {"time": 4}).chunk(time=3))
-    assert lazy == source_of(opened(path).chunk(time=3))
-    inline = xr.open_dataset(path, engine="zarr", consolidated=False, chunks={}, inline_array=True)
-    assert lazy == source_of(inline)
+    for make in (lambda: opened(path, {}), lambda: opened(path, {"time": 4}).chunk(time=3)):
+        assert contents(make()) == contents(make())
+        found = source_of(make())
+        assert found is not None
+        assert found["variables"]["t"]["kind"] == "graph"
+        assert found["exact"]
 
 
-@CHUNKS
 def test_a_store_is_the_same_by_any_path_and_when_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "a.zarr")
-    first = source_of(opened(path, chunks))
+    first = source_of(opened(path))
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
-    assert source_of(opened(Path("../a.zarr"), chunks)) == first
+    assert source_of(opened(Path("../a.zarr"))) == first
     path.rename(tmp_path / "b.zarr")
-    assert source_of(opened(tmp_path / "b.zarr", chunks)) == first
-    assert places_of(opened(tmp_path / "b.zarr", chunks)) == [
-        str(tmp_path / "b.zarr" / name) for name in "qt"
-    ]
+    assert source_of(opened(tmp_path / "b.zarr")) == first
+    for chunks in (None, {}):
+        found = places_read(opened(tmp_path / "b.zarr", chunks))
+        assert found == {tmp_path / "b.zarr" / name for name in "qt"}
 
 
 def test_fingerprints_are_equal_in_another_process(tmp_path: Path, elsewhere: Any) -> None:
@@ -267,9 +273,10 @@ def test_files_are_told_by_size_time_and_ends(tmp_path: Path) -> None:
         assert first is not None
         assert first["variables"]["t"]["kind"] == "file"
         assert source_of(ds[["t"]]) != source_of(ds[["q"]].rename(q="t"))
-        assert places_of(ds) == [str(path)]
-    with xr.open_dataset(path, chunks={}) as ds:
+        assert places_read(ds) == {path}
+    with xsphere.open(path) as ds:
         assert source_of(ds) == first
+    with xr.open_dataset(path, chunks={}) as ds:
         assert contents(ds.isel(time=[1, 2])) != contents(ds.isel(time=[2, 3]))
     status = path.stat()
     flip(path, 20)
@@ -292,7 +299,7 @@ def test_each_of_several_files_counts(tmp_path: Path) -> None:
         first = source_of(ds)
         assert first is not None
         assert first["exact"]
-        assert places_of(ds) == [str(path) for path in paths]
+        assert places_read(ds) == {*paths}
     for path in paths:
         before = path.stat().st_mtime_ns
         os.utime(path, ns=(1, 1))
@@ -331,14 +338,6 @@ def test_tasks_without_known_data_are_not_exact() -> None:
         assert found["variables"]["t"]["kind"] == "graph"
 
 
-def test_unknown_names_are_listed() -> None:
-    for function in (source_of, places_of, checked):
-        with pytest.raises(
-            KeyError, match=r"no variables \['x', 'y'\]; the dataset has \['t', 'q'\]"
-        ):
-            function(example(), ["x", "t", "y"])
-
-
 def test_building_and_asking_read_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path / "a.zarr")
     for number in range(4):
@@ -346,9 +345,9 @@ def test_building_and_asking_read_no_data(tmp_path: Path, monkeypatch: pytest.Mo
         chunk_file(path, number).write_bytes(b"")
     with dask.config.set(scheduler=NoComputing()):
         for chunks in (None, {}):
-            ds = checked(opened(path, chunks))
+            ds = strictly(path, chunks)
             assert source_of(ds) is not None
-            assert places_of(ds)
+            assert places_read(ds)
             assert source_of(ds.isel(time=slice(1, 3)) * 2 if chunks == {} else ds) is not None
 
 
@@ -361,7 +360,7 @@ def test_remote_stores_are_told_by_their_listing() -> None:
     first = source_of(xr.open_zarr("memory://xsphere-a.zarr", chunks=None, consolidated=False))
     assert first is not None
     assert first["exact"]
-    again = source_of(xr.open_zarr("memory://xsphere-a.zarr", chunks={}, consolidated=False))
+    again = source_of(xr.open_zarr("memory://xsphere-a.zarr", chunks=None, consolidated=False))
     assert again == first
     key = next(name for name in memory.find("/xsphere-a.zarr/t") if "/c/" in name)
     memory.pipe_file(key, memory.cat_file(key))
@@ -431,9 +430,10 @@ def test_a_touched_chunk_counts_where_its_cells_are_selected(
 @KINDS
 @CHUNKS
 def test_checked_data_are_the_same_data(tmp_path: Path, kind: str, chunks: Any) -> None:
-    ds = opened(written(tmp_path / "a.zarr", kind), chunks)
-    strict = checked(ds)
-    assert source_of(strict) == source_of(ds)
+    path = written(tmp_path / "a.zarr", kind)
+    ds, strict = opened(path, chunks), strictly(path, chunks)
+    if chunks is None:
+        assert source_of(strict) == source_of(ds)
     assert {name: v.chunks for name, v in strict.items()} == {n: v.chunks for n, v in ds.items()}
     back = pickle.loads(pickle.dumps(strict))
     selections = [{}, {"time": slice(1, 6, 2)}, {"time": [5, 0], "lat": 2}, {"lon": slice(None, 2)}]
@@ -453,7 +453,7 @@ def test_a_truncated_chunk_is_named(tmp_path: Path, kind: str, chunks: Any, harm
     file = chunk_file(path, 1)
     keep = {"half": file.stat().st_size // 2, "empty": 0, "one byte": file.stat().st_size - 1}
     file.write_bytes(file.read_bytes()[: keep[harm]])
-    ds = checked(opened(path, chunks))
+    ds = strictly(path, chunks)
     key = "t/1.0.0" if kind.startswith("v2") else "t/c/1/0/0"
     with pytest.raises(CorruptChunkError) as caught:
         ds.t.isel(time=slice(2, None)).compute()
@@ -478,17 +478,17 @@ def test_flipped_bits_are_noticed_by_checksums(tmp_path: Path, kind: str, chunks
     for position in range(0, file.stat().st_size, 97):
         flip(file, position)
         with pytest.raises(CorruptChunkError, match="chunk 't/c/1/0/0'") as caught:
-            checked(opened(path, chunks)).t.compute()
+            strictly(path, chunks).t.compute()
         assert caught.value.variable == "t"
         flip(file, position)
-    xr.testing.assert_equal(checked(opened(path, chunks)).t.compute(), example().t)
+    xr.testing.assert_equal(strictly(path, chunks).t.compute(), example().t)
 
 
 def test_the_error_of_the_codec_is_the_cause(tmp_path: Path) -> None:
     path = written(tmp_path / "a.zarr")
     flip(chunk_file(path, 0), 30)
     with pytest.raises(CorruptChunkError, match="cannot be decoded") as caught:
-        checked(opened(path)).t.load()
+        strictly(path).t.load()
     assert isinstance(caught.value.__cause__, RuntimeError | ValueError)
 
 
@@ -497,13 +497,14 @@ def test_every_truncation_of_blosc_is_refused_before_it_is_decoded(tmp_path: Pat
     paths = [written(tmp_path / kind, kind) for kind in ("v2-blosc", "v3-blosc", "v3-shards-blosc")]
     code = """
 import sys, pathlib, xarray as xr
-from xsphere.sources import SourceError, checked
+import xsphere
+from xsphere.sources import SourceError
 for path, name in zip(sys.argv[1::2], sys.argv[2::2]):
     file = pathlib.Path(name); whole = file.read_bytes()
     for length in range(0, len(whole), 31):
         file.write_bytes(whole[:length])
         try:
-            checked(xr.open_zarr(path, chunks=None, consolidated=False)).t.load()
+            xsphere.open(path).t.load()
         except SourceError as error:
             assert 'Blosc' in str(error) or 'shard' in str(error), error
             continue
@@ -528,7 +529,7 @@ def test_a_blosc_header_must_be_right(tmp_path: Path, position: int, told: str) 
     path = written(tmp_path / "a.zarr", "v2-blosc")
     flip(chunk_file(path, 2), position, bit=1)
     with pytest.raises(CorruptChunkError, match=told):
-        checked(opened(path)).t.load()
+        strictly(path).t.load()
 
 
 @KINDS
@@ -536,7 +537,7 @@ def test_a_blosc_header_must_be_right(tmp_path: Path, position: int, told: str) 
 def test_a_missing_chunk_is_no_data(tmp_path: Path, kind: str, chunks: Any) -> None:
     path = written(tmp_path / "a.zarr", kind)
     chunk_file(path, 1).unlink()
-    ds = checked(opened(path, chunks))
+    ds = strictly(path, chunks)
     with pytest.raises(MissingChunkError, match="missing_chunks='fill'") as caught:
         ds.t.compute()
     assert caught.value.key in ("t/1.0.0", "t/c/1/0/0")
@@ -558,9 +559,9 @@ def test_missing_may_mean_invalid_or_fill(tmp_path: Path, kind: str, chunks: Any
     want = opened(path).t.values
     chunk_file(path, 1).unlink()
     want[2:4] = np.nan
-    invalid = checked(opened(path, chunks), missing_chunks="invalid").t.compute()
+    invalid = strictly(path, chunks, missing_chunks="invalid").t.compute()
     np.testing.assert_array_equal(invalid, want)
-    filled = checked(opened(path, chunks), missing_chunks="fill").t.compute()
+    filled = strictly(path, chunks, missing_chunks="fill").t.compute()
     np.testing.assert_array_equal(filled, opened(path).t.load())
     if kind == "v3-zstd":
         assert zarr_fill == 0
@@ -571,7 +572,7 @@ def test_floats_need_no_fill_value_to_be_invalid(tmp_path: Path) -> None:
     path = written(tmp_path / "a.zarr", fill_value=0.0)
     chunk_file(path, 1).unlink()
     assert (opened(path).t.isel(time=2) == 0).all()
-    invalid = checked(opened(path), missing_chunks="invalid").t.load()
+    invalid = strictly(path, missing_chunks="invalid").t.load()
     assert np.isnan(invalid[2:4]).all()
     assert np.isfinite(invalid[:2]).all()
 
@@ -580,7 +581,7 @@ def test_integers_without_a_value_for_missing_cannot_be_invalid(tmp_path: Path) 
     path = tmp_path / "a.zarr"
     ds = (example() * 0).astype("i2") + 1
     ds.to_zarr(path, zarr_format=3, consolidated=False, encoding={"t": {"chunks": (2, 5, 7)}})
-    strict = checked(opened(path), missing_chunks="invalid")
+    strict = strictly(path, missing_chunks="invalid")
     xr.testing.assert_equal(strict.t[:2].load(), ds.t[:2])
     chunk_file(path, 1).unlink()
     with pytest.raises(MissingChunkError):
@@ -589,7 +590,7 @@ def test_integers_without_a_value_for_missing_cannot_be_invalid(tmp_path: Path) 
     group = zarr.open_group(path, mode="r+")
     group["t"].attrs["_FillValue"] = -1
     with pytest.raises(MissingChunkError):
-        checked(opened(path, mask_and_scale=False), missing_chunks="invalid").t.load()
+        strictly(path, mask_and_scale=False, missing_chunks="invalid").t.load()
 
 
 def test_a_chunk_that_a_shard_lacks_is_missing(tmp_path: Path) -> None:
@@ -599,34 +600,32 @@ def test_a_chunk_that_a_shard_lacks_is_missing(tmp_path: Path) -> None:
     options = {"chunks": (2, 5, 7), "shards": (4, 5, 7), "fill_value": 0.0}
     ds.to_zarr(path, zarr_format=3, consolidated=False, encoding={"t": options})
     with pytest.raises(MissingChunkError, match=r"time\[2:4\] of 8 .*shard does not hold it"):
-        checked(opened(path)).t.load()
-    filled = checked(opened(path), missing_chunks="fill").t.load()
+        strictly(path).t.load()
+    filled = strictly(path, missing_chunks="fill").t.load()
     np.testing.assert_array_equal(filled, ds.t)
-    assert np.isnan(checked(opened(path), missing_chunks="invalid").t[2:4]).all()
+    assert np.isnan(strictly(path, missing_chunks="invalid").t[2:4]).all()
 
 
-def test_selected_and_rechunked_data_are_checked_too(tmp_path: Path) -> None:
+def test_selected_rechunked_and_computed_data_are_checked_too(tmp_path: Path) -> None:
     path = written(tmp_path / "a.zarr")
-    names = {checked(opened(path, {})).t.data.name for _ in range(2)}
+    names = {strictly(path, {}).t.data.name for _ in range(2)}
     assert len(names) == 1
     assert opened(path, {}).t.data.name not in names
-    inline = xr.open_dataset(path, engine="zarr", consolidated=False, chunks={}, inline_array=True)
-    xr.testing.assert_equal(checked(inline).compute(), example())
     parts = {"time": slice(1, 7, 2), "lat": slice(None, None, -1)}
     several = [
-        (inline, example()),
-        (opened(path, {}).chunk(time=3, lat=2), example()),
-        (opened(path, {}).isel(parts), example().isel(parts)),
-        (opened(path, {}).isel(parts).chunk(time=2, lon=3), example().isel(parts)),
-        (opened(path, {}).chunk(time=3).isel(time=slice(6, 1, -2)), example().isel(time=[6, 4, 2])),
+        (strictly(path, {}, inline_array=True), example()),
+        (strictly(path, {}).chunk(time=3, lat=2), example()),
+        (strictly(path).chunk(time=3), example()),
+        (strictly(path, {}).isel(parts).chunk(time=2, lon=3), example().isel(parts)),
+        (strictly(path, {}) * 2 + 1, example() * 2 + 1),
+        (strictly(path, {}).map(np.sqrt), np.sqrt(example())),
     ]
     for source, want in several:
-        xr.testing.assert_equal(checked(source).compute(), want)
-        assert checked(source).chunks == source.chunks
+        xr.testing.assert_allclose(source.compute(), want)
     chunk_file(path, 1).unlink()
     for source, _ in several:
         with pytest.raises(MissingChunkError):
-            checked(source).t.compute()
+            source.t.compute()
 
 
 def original(block: Any) -> Any:
@@ -670,8 +669,7 @@ def test_what_the_user_computes_is_kept_whatever_it_is_called(tmp_path: Path, ho
     ds = opened(path, {})[["t"]]
     computed = ds.assign(t=ds.t.copy(data=COMPUTED[how](ds.t.data)))
     want = example()[["t"]] + 1
-    for kept in (checked(computed), as_opened(computed, ["t"])):
-        xr.testing.assert_allclose(kept.compute(), want)
+    xr.testing.assert_allclose(computed.compute(), want)
     found = source_of(computed)
     assert found is not None
     assert found["variables"]["t"]["kind"] == "graph"
@@ -683,34 +681,101 @@ def test_blocks_in_another_order_are_another_source(tmp_path: Path) -> None:
     swapped = ds.assign(t=ds.t.copy(data=da.concatenate([ds.t.data[4:], ds.t.data[:4]])))
     twice = ds.assign(t=ds.t.copy(data=da.concatenate([ds.t.data[:4], ds.t.data[:4]])))
     for other in (swapped, twice):
-        xr.testing.assert_equal(checked(other).compute(), other.compute())
         assert contents(other) != contents(ds)
 
 
-def test_missing_chunks_under_computed_data_are_told(tmp_path: Path) -> None:
+def test_missing_chunks_of_what_xarray_opened_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = written(tmp_path / "a.zarr")
-    ds = opened(path, {}) * 2
-    checked(ds)
+    several = [opened(path), opened(path, {}), opened(path, {}) * 2]
+    for ds in several:
+        warn_of_unchecked([ds.t, ds.q])
     chunk_file(path, 1).unlink()
-    with pytest.warns(UncheckedChunksWarning, match=r"'t' .*'t/c/1/0/0'.* fill value"):
-        checked(ds, ["t"])
-    checked(ds, missing_chunks="fill")
+    for ds in several:
+        with pytest.warns(UncheckedChunksWarning, match=r"'t' .*'t/c/1/0/0'.* fill value") as told:
+            warn_of_unchecked([ds.t, ds.q])
+        assert len(told) == 1
+    warn_of_unchecked([strictly(path).t, strictly(path, {}).t * 2])
+    # of many chunks some are looked at
+    monkeypatch.setattr(opening, "MOST_LOOKED_AT", 2)
+    warn_of_unchecked([opened(path).t])
 
 
-def test_what_was_checked_stays_as_it_was_decided(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.zarr")
-    chunk_file(path, 0).unlink()
-    twice = checked(checked(opened(path), missing_chunks="invalid"))
-    assert np.isnan(twice.t[:2]).all()
+def test_building_costs_the_same_whatever_the_number_of_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a store whose metadata tell of a million chunks, none of which is there."""
+    model, calls, found = storm_model(), [], []
+    for function in ("stat", "listdir", "scandir"):
+        plain = getattr(os, function)
+
+        def counting(*args: Any, plain: Any = plain, **options: Any) -> Any:
+            calls.append(args)
+            return plain(*args, **options)
+
+        monkeypatch.setattr(os, function, counting)
+    for number, n_times in enumerate((4, 4, 10**6)):
+        path = tmp_path / f"{number}.zarr"
+        ds = storm_dataset(n_times=1).drop_vars("time")
+        lazy = {
+            name: (
+                ("time", "lat", "lon"),
+                da.zeros((n_times, 19, 36), chunks=-1, dtype="f4"),
+                a.attrs,
+            )
+            for name, a in ds.data_vars.items()
+        }
+        chunks = {name: {"chunks": (1, 19, 36)} for name in lazy}
+        xr.Dataset(lazy, ds.coords).to_zarr(
+            path, compute=False, encoding=chunks, consolidated=False
+        )
+        calls.clear()
+        mask = segment(path, model)
+        assert mask.sizes["time"] == n_times
+        found.append(len(calls))
+    assert found[1] == found[2]  # the first keeps weights, too
 
 
-def test_other_data_are_kept_as_they_are(tmp_path: Path) -> None:
+def test_other_data_are_read_as_they_are(tmp_path: Path) -> None:
     example().to_netcdf(tmp_path / "a.nc")
-    with xr.open_dataset(tmp_path / "a.nc") as ds:
-        xr.testing.assert_identical(checked(ds).load(), ds.load())
+    with strictly(tmp_path / "a.nc") as ds:
+        xr.testing.assert_identical(ds.load(), example())
+    selections = [{"time": slice(1, 6, 2)}, {"time": [5, 0], "lat": 2}, {"lon": slice(None, 2)}]
+    for selection in selections:
+        with strictly(tmp_path / "a.nc") as ds:
+            xr.testing.assert_identical(ds.isel(selection).load(), example().isel(selection))
     words = example().assign(word=("time", np.array(["x"] * 8)))
     words.to_zarr(tmp_path / "w.zarr", zarr_format=2, consolidated=False)
-    assert (checked(opened(tmp_path / "w.zarr")).word == "x").all()
+    assert (strictly(tmp_path / "w.zarr").word == "x").all()
+
+
+@CHUNKS
+def test_stores_are_opened_wherever_zarr_finds_them(tmp_path: Path, chunks: Any) -> None:
+    path = written(tmp_path / "a.zarr")
+    store, remote = zarr.storage.LocalStore(path), "memory://xsphere-open.zarr"
+    example().to_zarr(remote, zarr_format=3, consolidated=False, mode="w")
+    example().to_zarr(tmp_path / "g.zarr", group="deep/er", zarr_format=3, consolidated=False)
+    several = [
+        strictly(store, chunks),
+        xsphere.open(remote, chunks=chunks),
+        xsphere.open(tmp_path / "g.zarr", group="deep/er", chunks=chunks),
+        xsphere.open(path, chunks=chunks, engine="zarr", drop_variables="q").assign(q=example().q),
+    ]
+    for ds in several:
+        xr.testing.assert_equal(ds.compute(), example())
+    import fsspec
+
+    fsspec.filesystem("memory").rm("/xsphere-open.zarr", recursive=True)
+
+
+def test_coordinates_may_be_nothing_but_zero(tmp_path: Path) -> None:
+    """Zarr leaves out chunks of nothing but the fill value: such as those of a first member."""
+    ds = example().expand_dims(member=[0]).assign_coords(surface=0, number=("member", [0]))
+    encoding = {name: {"fill_value": 0} for name in ("member", "surface", "number")}
+    ds.to_zarr(tmp_path / "a.zarr", zarr_format=3, consolidated=False, encoding=encoding)
+    assert not list((tmp_path / "a.zarr" / "member").glob("c*"))
+    xr.testing.assert_equal(strictly(tmp_path / "a.zarr").load(), ds)
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
@@ -721,8 +786,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
     path.write_bytes(bytes(content))
-    with xr.open_dataset(path) as damaged:
-        strict = checked(damaged)
+    with xr.open_dataset(path) as damaged, strictly(path) as strict:
         assert source_of(strict) == source_of(damaged)
         with pytest.raises(CorruptChunkError, match=r"variable 't', t at .*a\.nc.*cannot be read"):
             strict.t.load()
@@ -731,7 +795,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 def test_disks_and_networks_keep_their_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ds = checked(opened(written(tmp_path / "a.zarr")))
+    ds = strictly(written(tmp_path / "a.zarr"))
 
     async def failing(*_args: object, **_options: object) -> None:
         raise OSError("the cable is out")
@@ -749,13 +813,15 @@ def test_absurd_sizes_are_refused_unread(tmp_path: Path) -> None:
             name, shape=(10**7, 10**8), chunks=(chunk, chunk), dtype="f4",
             dimension_names=("y", "x"),
         )  # fmt: skip
-    ds = opened(path)
-    assert source_of(ds) is None
-    with pytest.raises(UnsafeSourceError, match=r"'bomb' has chunks .* of 38147 MiB, the limit is"):
-        checked(ds)
+    assert source_of(opened(path)) is None
+    with pytest.raises(
+        UnsafeSourceError, match=r"'bomb' has chunks .* of 38147 MiB, the limit .*drop_variables"
+    ):
+        strictly(path)
+    only: dict[str, Any] = {"drop_variables": ["bomb"]}
     with pytest.raises(UnsafeSourceError, match=r"one read of variable 't' would take .* GiB"):
-        checked(ds, ["t"]).t.load()
-    small = checked(ds, ["t"], max_read_bytes=100, missing_chunks="fill")
+        strictly(path, **only).t.load()
+    small = strictly(path, max_read_bytes=100, missing_chunks="fill", **only)
     with pytest.raises(UnsafeSourceError, match="raise max_read_bytes"):
         small.t[:10, :10].load()
     assert small.t[:5, :5].load().shape == (5, 5)
@@ -765,18 +831,18 @@ def test_codecs_that_run_code_are_found(tmp_path: Path, monkeypatch: pytest.Monk
     v2 = {".zarray": {"filters": [{"id": "pickle"}], "compressor": {"id": "blosc"}}}
     v3 = {"zarr.json": {"codecs": [{"name": "bytes"}, {"name": "numcodecs.pickle"}]}}
     told = {".zattrs": {"name": "pickle"}, "zarr.json": {"attributes": {"name": "pickle"}}}
-    assert "pickle" in set(_codecs(v2))
-    assert "numcodecs.pickle" in set(_codecs(v3))
-    assert not list(_codecs(told))
-    ds = opened(written(tmp_path / "a.zarr"))
-    monkeypatch.setattr("xsphere.sources.strict.zarr_metadata", lambda _array: v2)
+    assert "pickle" in set(codecs_of(v2))
+    assert "numcodecs.pickle" in set(codecs_of(v3))
+    assert not list(codecs_of(told))
+    path = written(tmp_path / "a.zarr")
+    monkeypatch.setattr("xsphere.sources.zarr_store.zarr_metadata", lambda _array: v2)
     with pytest.raises(UnsafeSourceError, match=r"'q' is stored with the codecs \['pickle'\].*'t'"):
-        checked(ds)
+        strictly(path)
 
 
-def test_options_are_checked() -> None:
+def test_options_are_strictly() -> None:
     with pytest.raises(ValueError, match=r"missing_chunks must be one of \['raise', .* got 'no'"):
-        checked(example(), missing_chunks="no")  # type: ignore[arg-type]
+        strictly(Path("/nowhere"), missing_chunks="no")
 
 
 def test_axes_without_even_times_are_named_by_number(tmp_path: Path) -> None:
@@ -785,18 +851,18 @@ def test_axes_without_even_times_are_named_by_number(tmp_path: Path) -> None:
     ds.to_zarr(path, zarr_format=3, consolidated=False, encoding={"t": {"chunks": (2, 5, 7)}})
     chunk_file(path, 1).unlink()
     with pytest.raises(MissingChunkError) as caught:
-        checked(opened(path)).t.load()
+        strictly(path).t.load()
     assert caught.value.where == "time[2:4] of 6"
     with pytest.raises(MissingChunkError) as caught:
-        checked(opened(path).isel(time=[2, 4, 5])).t.load()
-    assert caught.value.where.startswith("time[2:4] of 6")
+        strictly(path).isel(time=[2, 4, 5]).t.load()
+    assert caught.value.where == "time[2:4] of 6"
     assert issubclass(MissingChunkError, SourceError)
 
 
 def test_copies_do_not_share_what_they_read(tmp_path: Path) -> None:
     path = written(tmp_path / "a.zarr")
-    ds = opened(path)
-    strict = checked(ds)
+    ds = strictly(path)
+    strict = ds.copy()
     ds.t.load()
     shutil.rmtree(path / "t" / "c")
     with pytest.raises(MissingChunkError):
@@ -806,12 +872,12 @@ def test_copies_do_not_share_what_they_read(tmp_path: Path) -> None:
 def test_a_transposed_array_is_read_within_the_limit(tmp_path: Path) -> None:
     ds = xr.Dataset({"t": (("time", "member", "x"), np.arange(2.0 * 3 * 500).reshape(2, 3, 500))})
     ds.to_zarr(tmp_path / "x.zarr", consolidated=False)
-    lazy = xr.open_dataset(tmp_path / "x.zarr", engine="zarr", chunks=None, consolidated=False)
+    path = tmp_path / "x.zarr"
     # indices of a transposed array are those of points: not as many as their product
-    turned = checked(lazy, max_read_bytes=8 * 3000).transpose("x", "member", "time")
+    turned = strictly(path, max_read_bytes=8 * 3000).transpose("x", "member", "time")
     np.testing.assert_array_equal(turned.t, ds.t.transpose("x", "member", "time"))
     with pytest.raises(UnsafeSourceError, match="one read of variable 't' would take"):
-        checked(lazy, max_read_bytes=8 * 2999).transpose("x", "member", "time").t.load()
+        strictly(path, max_read_bytes=8 * 2999).transpose("x", "member", "time").t.load()
 
 
 def test_what_xarray_has_read_is_known_by_its_values(tmp_path: Path) -> None:
@@ -834,8 +900,7 @@ def test_chunks_of_no_length_are_refused(tmp_path: Path) -> None:
     metadata["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
     document.write_text(json.dumps(metadata))
     for chunks in (None, {"time": 2}):
-        opened = xr.open_zarr(tmp_path / "a.zarr", chunks=chunks, consolidated=False)
         with pytest.raises(
             ValueError, match="'t' has chunks of length 0: its metadata are damaged"
         ):
-            checked(opened)
+            strictly(tmp_path / "a.zarr", chunks)

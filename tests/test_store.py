@@ -9,7 +9,8 @@ import xarray as xr
 
 import xsphere
 from tests.toys import storm_dataset, storm_model
-from xsphere.store import UnreadableFileError, open_lazily, write_whole
+from xsphere.sources import MissingChunkError, UnreadableFileError
+from xsphere.store import open_lazily, write_whole
 
 
 @pytest.fixture
@@ -34,7 +35,9 @@ def test_missing_block_of_a_mask_is_not_background(tmp_path: Path, mask: xr.Data
     path = write_whole(mask, tmp_path / "mask.zarr")
     chunk = next(file for file in (path / "mask" / "c").rglob("*") if file.is_file())
     chunk.unlink()
-    read = open_lazily(path)["mask"].values
+    with pytest.raises(MissingChunkError, match="variable 'mask'"):
+        open_lazily(path)["mask"].values  # noqa: B018
+    read = open_lazily(path, missing_chunks="fill")["mask"].values
     lost = (read == 255).all(axis=1)
     assert lost.sum() == 1
     np.testing.assert_array_equal(read[~lost], mask.values[~lost])

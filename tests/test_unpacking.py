@@ -19,10 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zarr import codecs as v3
 
+import xsphere
 from tests.tiers import examples
 from xsphere.blocks import verify_store, write_blocks
-from xsphere.sources import CorruptChunkError, checked
-from xsphere.store import UnreadableFileError, open_lazily, open_unread
+from xsphere.sources import CorruptChunkError, UnreadableFileError
+from xsphere.store import open_lazily
 from xsphere.unpacking import Bound, bounded, unpacked
 
 # what a chunk of 96 bytes must not become
@@ -112,14 +113,14 @@ def test_a_chunk_that_unpacks_to_more_is_refused_and_named(
     tmp_path: Path, kind: str, name: str
 ) -> None:
     path = written(tmp_path, kind, name)
-    np.testing.assert_array_equal(checked(opened(path)).t, VALUES)
+    np.testing.assert_array_equal(xsphere.open(path).t, VALUES)
     put(path, kind, bytes(PACKED[name](VALUES[3:].tobytes())))
-    np.testing.assert_array_equal(checked(opened(path)).t, VALUES)
+    np.testing.assert_array_equal(xsphere.open(path).t, VALUES)
     put(path, kind, bytes(PACKED[name](LARGE)))
     with pytest.raises(CorruptChunkError, match=r"5000000 bytes|more than 96 bytes") as caught:
-        checked(opened(path)).t.load()
+        xsphere.open(path).t.load()
     assert (caught.value.variable, caught.value.where) == ("t", "y[3:6] of 6")
-    np.testing.assert_array_equal(checked(opened(path)).t[:3], VALUES[:3])
+    np.testing.assert_array_equal(xsphere.open(path).t[:3], VALUES[:3])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -133,7 +134,7 @@ def test_damaged_chunks_are_named_whatever_the_codec(
     whole = bytes(PACKED[name](VALUES[3:].tobytes()))
     put(path, kind, {"empty": b"", "cut": whole[:-6], "noise": bytes(range(7, 90))}[harm])
     with pytest.raises(CorruptChunkError, match=r"variable 't', y\[3:6\] of 6, chunk 't/"):
-        checked(opened(path)).t.load()
+        xsphere.open(path).t.load()
 
 
 @examples(25)
@@ -182,10 +183,10 @@ def test_filters_may_change_the_size(tmp_path: Path, kind: str) -> None:
 
         filters = FixedScaleOffset(offset=0, scale=1, dtype="<f4", astype="<i8")
     path = written(tmp_path, kind, "gzip", filters=filters)
-    np.testing.assert_array_equal(checked(opened(path)).t, VALUES)
+    np.testing.assert_array_equal(xsphere.open(path).t, VALUES)
     put(path, kind, gzip.compress(LARGE))
     with pytest.raises(CorruptChunkError, match="more than"):
-        checked(opened(path)).t.load()
+        xsphere.open(path).t.load()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -207,10 +208,10 @@ def test_coordinates_of_a_path_are_bounded_too(tmp_path: Path, fmt: int) -> None
     ds = xr.Dataset({"t": ("lat", np.arange(4.0))}, {"lat": [0.0, 1.0, 2.0, 3.0]})
     ds.to_zarr(path, zarr_format=fmt, encoding={"lat": {"compressors": [V2["gzip"]] if fmt == 2
                else [v3.GzipCodec()]}})  # fmt: skip
-    for opening in (open_unread, open_lazily):
+    for opening in (xsphere.open, open_lazily):
         xr.testing.assert_equal(opening(path).compute(), ds)
     (path / "lat" / ("0" if fmt == 2 else "c/0")).write_bytes(gzip.compress(LARGE))
-    for opening in (open_unread, open_lazily):
+    for opening in (xsphere.open, open_lazily):
         with pytest.raises(UnreadableFileError, match="unpacks to more than 32 bytes"):
             opening(path)
 

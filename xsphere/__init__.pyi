@@ -44,6 +44,6 @@ from .regridding import to_latlon as to_latlon
 from .sample import sample_dataset as sample_dataset
 from .segmentation import segment as segment
 from .sources import cache_regridded as cache_regridded
-from .sources import checked as checked
+from .sources import open as open
 
 __version__: str

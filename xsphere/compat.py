@@ -88,3 +88,73 @@ def done_by_zarr(work: Coroutine[Any, Any, T]) -> T:
     from zarr.core.sync import sync
 
     return sync(work)
+
+
+def held(variable: Any) -> Any:
+    """What a variable of xarray holds: its public `data` reads what is still in a file."""
+    return variable._data
+
+
+def is_unread(variable: Any) -> bool:
+    """Whether a variable is neither in memory nor in tasks: xarray has no public way to ask."""
+    from xarray.core.indexing import ExplicitlyIndexed
+
+    return isinstance(variable._data, ExplicitlyIndexed) and not variable._in_memory
+
+
+def lazy_array(stored: Any) -> Any:
+    """What xarray puts around an array of a backend: documented for backends, but in `core`."""
+    from xarray.core.indexing import LazilyIndexedArray
+
+    return LazilyIndexedArray(stored)
+
+
+def by_outer_indices(key: Any, shape: tuple[int, ...], read: Callable[[Any], Any]) -> Any:
+    """Serve any index of xarray by one index along each axis: documented, but in `core`."""
+    from xarray.core.indexing import IndexingSupport, explicit_indexing_adapter
+
+    return explicit_indexing_adapter(key, shape, IndexingSupport.OUTER, read)
+
+
+def layers_around(data: Any) -> tuple[Any, list[Any]] | None:
+    """The array of a backend under what a variable or a task holds, and xarray's layers around it.
+
+    The outermost layer is the first. Each has the next in its attribute `array`, and some an index
+    (`key`) or a function that decodes (`func`); there is no public way to ask for either.
+    """
+    from xarray.backends import BackendArray
+
+    layers: list[Any] = []
+    while not isinstance(data, BackendArray):
+        inner = getattr(data, "array", None)
+        if inner is None or not type(data).__module__.startswith("xarray."):
+            return None
+        layers.append(data)
+        data = inner
+    return data, layers
+
+
+def file_and_group(stored: Any) -> tuple[Any, Any]:
+    """File and group that an array of xarray's backends for files reads: not told in public."""
+    store = getattr(stored, "datastore", None)
+    return getattr(store, "_filename", None), getattr(store, "_group", None)
+
+
+def plain_store(store: Any) -> Any:
+    """A store of Zarr without what others put around it, for which a wrapper has no public name."""
+    while hasattr(store, "_with_store"):
+        store = store._store
+    return store
+
+
+def objects_below(store: Any, folder: str) -> dict[str, Any]:
+    """Details of all objects below a folder of a remote store: Zarr lists names only."""
+    store.fs.invalidate_cache()
+    found: dict[str, Any] = done_by_zarr(store.fs._find(folder, detail=True))
+    return found
+
+
+def objects_in_memory(store: Any) -> dict[str, Any]:
+    """The objects of a store of Zarr in memory, without a coroutine for each."""
+    found: dict[str, Any] = store._store_dict
+    return found

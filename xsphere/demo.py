@@ -55,7 +55,7 @@ def run_demo(source: str | Path | None, out: str | Path, model_name: str = "tc-a
     _say("model", f"{model!r}")
     mask = xsphere.segment(ds, model)
     write_whole(mask, stored, overwrite=True, progress="segmenting")
-    mask = open_lazily(stored)["mask"]
+    mask = open_lazily(stored, missing_chunks="fill")["mask"]
     shares = class_shares(mask)
     fields = _fields(ds, model)
     events = xsphere.events(mask, fields, min_area=MIN_AREA)

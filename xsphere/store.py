@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from xarray.backends.zarr import ZarrArrayWrapper, ZarrStore
-from xarray.core.indexing import LazilyIndexedArray
 
 from xsphere.atomic import built_beside
 from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
@@ -17,50 +15,25 @@ from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
 from xsphere.locations import Location, location
-from xsphere.notices import shortened, without_warnings
-from xsphere.outputs import (
-    BOOKS,
-    check_output,
-    mark_own,
-    replace_remote,
-)
+from xsphere.notices import without_warnings
+from xsphere.outputs import BOOKS, check_output, mark_own, replace_remote
 from xsphere.paths import local_path, source_path
-from xsphere.sources import unchanged
+from xsphere.sources import MissingChunks, open, unchanged
 from xsphere.storable import storable
 
 # what a task holds at a time, per variable
 BLOCK_BYTES = 64 * 2**20
 
 
-class UnreadableFileError(ValueError):
-    """A file that is no dataset."""
-
-
-class _BoundedStore(ZarrStore):
-    """Variables of a Zarr store, whose chunks unpack to no more than their arrays declare."""
-
-    def open_store_variable(self, name: str) -> xr.Variable:
-        from xsphere.unpacking import bounded
-
-        plain: Any = super()
-        stored: Any = ZarrArrayWrapper
-        variable: xr.Variable = plain.open_store_variable(name)
-        lazy: Any = variable._data
-        data = LazilyIndexedArray(stored(bounded(lazy.array.get_array())))
-        return xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
-
-    def __dask_tokenize__(self) -> str:
-        # that of the dataset is made of the path and the time of its last change
-        return "xsphere.bounded"
-
-
-def open_lazily(path: str | Path) -> xr.Dataset:
-    """Dataset of a Zarr store or NetCDF file, in blocks of whole maps.
+def open_lazily(path: str | Path, *, missing_chunks: MissingChunks | str = "raise") -> xr.Dataset:
+    """Dataset of a Zarr store or file, in blocks of whole maps.
 
     Parameters
     ----------
     path : str or Path
-        A Zarr store (a folder or a URL) or any file that xarray reads.
+        As for `xsphere.open`.
+    missing_chunks : {"raise", "invalid", "fill"}
+        As for `xsphere.open`; in a mask that we wrote, ``"fill"`` is "not computed".
 
     Returns
     -------
@@ -69,10 +42,8 @@ def open_lazily(path: str | Path) -> xr.Dataset:
 
     Raises
     ------
-    FileNotFoundError
-        If there is nothing at `path`.
-    UnreadableFileError
-        If it cannot be read.
+    FileNotFoundError, UnreadableFileError, UnsafeSourceError
+        As for `xsphere.open`.
 
     Examples
     --------
@@ -80,57 +51,8 @@ def open_lazily(path: str | Path) -> xr.Dataset:
     >>> dict(open_lazily(SAMPLE).chunksizes)
     {'time': (2,), 'lat': (73,), 'lon': (144,)}
     """
-    return _in_whole_maps(_opened(path, chunks={}))
-
-
-def open_unread(path: str | Path) -> xr.Dataset:
-    """Dataset of a Zarr store or NetCDF file of which nothing but coordinates is read.
-
-    Parameters
-    ----------
-    path : str or Path
-        A Zarr store (a folder or a URL) or any file that xarray reads.
-
-    Returns
-    -------
-    Dataset
-        Not chunked; what is read of it is not kept.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is nothing at `path`.
-    UnreadableFileError
-        If it cannot be read.
-
-    Examples
-    --------
-    >>> from xsphere.sample import SAMPLE
-    >>> open_unread(SAMPLE).PSL.chunks is None
-    True
-    """
-    return _opened(path, chunks=None, cache=False)
-
-
-def _opened(path: str | Path, **options: Any) -> xr.Dataset:
-    """What `xarray.open_dataset` gives, or an error that names the file."""
-    text = source_path(path)
-    if "://" not in text and not Path(text).exists():
-        raise FileNotFoundError(f"there is no file or folder {text!r}")
-    is_zarr = "://" in text or Path(text).is_dir()
-    try:
-        # stores without consolidated metadata are read all the same
-        with without_warnings(".*consolidated metadata"):
-            if not is_zarr:
-                return xr.open_dataset(text, **options)
-            store = _BoundedStore.open_group(text, consolidated=None)
-            return xr.open_dataset(text, engine="zarr", store=store, **options)
-    # every reader has its own kinds of error for a file that is not its own
-    except Exception as error:
-        raise UnreadableFileError(
-            f"{text!r} cannot be read as a dataset ({type(error).__name__}: {shortened(error)}); "
-            "NetCDF files and Zarr stores can"
-        ) from error
+    policy: Any = missing_chunks
+    return _in_whole_maps(open(path, chunks={}, missing_chunks=policy))
 
 
 def _in_whole_maps(ds: xr.Dataset) -> xr.Dataset:

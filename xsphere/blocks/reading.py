@@ -9,8 +9,7 @@ import xarray as xr
 from xsphere.blocks.errors import IncompleteStoreError, StoreError
 from xsphere.blocks.opened import BlockStore, open_store
 from xsphere.locations import location
-from xsphere.sources import checked
-from xsphere.store import whatever_the_format
+from xsphere.sources import open
 
 
 def open_mask(
@@ -64,11 +63,9 @@ def open_mask(
     if not allow_incomplete:
         _check_complete(store)
     place: Any = store.location.local or store.location.store(read_only=True)
-    with whatever_the_format():
-        ds: xr.Dataset = xr.open_zarr(place, chunks={}, consolidated=False, zarr_format=3)
-    if not allow_incomplete:
-        # blocks can still vanish before they are read
-        ds = checked(ds, [variable.name for variable in store.layout.variables])
+    # blocks can still vanish before they are read
+    policy: Any = "fill" if allow_incomplete else "raise"
+    ds = open(place, chunks={}, missing_chunks=policy)
     name = store.books["array"]
     return ds if name is None else ds[name]
 

@@ -7,6 +7,7 @@ import typer
 from xsphere.cli.options import (
     Input,
     MinArea,
+    MissingChunks,
     ModelName,
     Output,
     Overwrite,
@@ -51,6 +52,7 @@ def regrid(
         str | None,
         typer.Option(help="Figure of the Earth of a HEALPix grid, such as WGS84; else a sphere."),
     ] = None,
+    missing_chunks: MissingChunks = "raise",
     overwrite: Overwrite = False,
     **options: Any,
 ) -> None:
@@ -64,7 +66,7 @@ def regrid(
         raise ValueError("expected --level or --resolution, got both; give one of them")
     if resolution is not None and ellipsoid is not None:
         raise ValueError("--ellipsoid is of HEALPix grids, got --resolution too; leave one out")
-    ds = open_lazily(source)
+    ds = open_lazily(source, missing_chunks=missing_chunks)
     if resolution is not None:
         result = to_latlon(ds, resolution, **options)
     else:
@@ -79,6 +81,7 @@ def pyramid(
         list[int] | None,
         typer.Option("--level", help="HEALPix level to write; give it once for each level."),
     ] = None,
+    missing_chunks: MissingChunks = "raise",
     overwrite: Overwrite = False,
 ) -> None:
     """Write fields at several HEALPix levels to one store."""
@@ -87,7 +90,7 @@ def pyramid(
     from xsphere.store import open_lazily
 
     place = store_or_file(out, source)
-    ds = open_lazily(source)
+    ds = open_lazily(source, missing_chunks=missing_chunks)
     print(write_pyramid(ds, place, levels=levels, overwrite=overwrite, progress="regridding"))
 
 
@@ -109,7 +112,7 @@ def events(
     if ".csv" not in place.suffixes[-2:]:
         raise ValueError(f"the table must end in '.csv', got {out!r}")
     table = xsphere.events(
-        mask_of(open_lazily(mask)),
+        mask_of(open_lazily(mask, missing_chunks="fill")),
         None if fields is None else open_lazily(fields),
         min_area=min_area,
     )
@@ -135,7 +138,11 @@ def plot(
     from xsphere.store import open_lazily
 
     place = picture_path(output_path(out, source))
-    print(write_picture(open_lazily(source), place, variable=variable, time=time))
+    print(
+        write_picture(
+            open_lazily(source, missing_chunks="fill"), place, variable=variable, time=time
+        )
+    )
 
 
 def equivariance(

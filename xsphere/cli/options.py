@@ -25,6 +25,9 @@ MendedSource = Annotated[
     bool,
     typer.Option("--mended-source", help="Go on though the source was changed: it was mended."),
 ]
+MissingChunks = Annotated[
+    str, typer.Option(help="Chunks that are not in a Zarr source: raise, invalid or fill.")
+]
 MinArea = Annotated[float, typer.Option(help="Smallest area of an event in km2.")]
 
 
@@ -46,9 +49,7 @@ class SegmentOptions:
     allow_cpu_fallback: Annotated[
         bool, typer.Option("--allow-cpu-fallback", help="Where a GPU cannot hold one map.")
     ] = False
-    missing_chunks: Annotated[
-        str, typer.Option(help="Chunks that are not in a Zarr source: raise, invalid or fill.")
-    ] = "raise"
+    missing_chunks: MissingChunks = "raise"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,8 +47,7 @@ def segment(
     from xsphere.locations import Location
     from xsphere.outputs import store_or_file
     from xsphere.planning.trial import peak_bytes
-    from xsphere.reports import class_shares, mask_of, shares_text
-    from xsphere.store import open_lazily, write_whole
+    from xsphere.store import write_whole
 
     place = store_or_file(out, source)
     blocks = isinstance(place, Location)
@@ -71,7 +70,14 @@ def segment(
     else:
         print(write_whole(result, place, overwrite=overwrite, progress="segmenting"))
     if options["output"] == "mask":
-        print(shares_text(class_shares(mask_of(open_lazily(str(place))))))
+        _print_shares(str(place))
+
+
+def _print_shares(mask: str) -> None:
+    from xsphere.reports import class_shares, mask_of, shares_text
+    from xsphere.store import open_lazily
+
+    print(shares_text(class_shares(mask_of(open_lazily(mask, missing_chunks="fill")))))
 
 
 @with_options(SegmentOptions)

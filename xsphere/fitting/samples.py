@@ -27,7 +27,8 @@ from xsphere.regridding.labelled import regridded
 from xsphere.regridding.methods import method_from
 from xsphere.regridding.node import Rules
 from xsphere.regridding.places import place_on
-from xsphere.sources import MissingChunks, checked, kept_inputs
+from xsphere.sources import kept_inputs
+from xsphere.sources.opening import warn_of_unchecked
 from xsphere.weights import FieldMethod
 
 CLASS_DIMS = ("class", "event", "classes", "events", "label")
@@ -137,23 +138,22 @@ def gathered_samples(
     times: NDArray[Any],
     spec: ModelSpec,
     *,
-    missing_chunks: MissingChunks,
     progress: bool,
 ) -> Samples:
     """Inputs and targets of some times, regridded block by block or read where they are kept."""
     from tqdm.auto import tqdm
 
     grid = HealpixGrid(spec.level)
-    labels = _checked_labels(labels, missing_chunks)
     matches = matched_variables(ds, spec)
     _check_no_angles([match.array for match in matches])
     run = OncePerRun()
-    kept = kept_inputs(ds, spec, matches, missing_chunks=missing_chunks, run=run)
+    kept = kept_inputs(ds, spec, matches, run=run)
+    warn_of_unchecked([labels, *(match.array for match in matches)])
     names = list(dict.fromkeys(match.array.name for match in matches))
     horizontal = common_grid(ds, names)
     if horizontal.grid != grid:
         _warn_of_scalars([match.array for match in matches], spec)
-    inputs = kept or matched_variables(checked(ds, names, missing_chunks=missing_chunks), spec)
+    inputs = kept or matches
     shape = (len(times), grid.n_cells)
     _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
     fields = np.empty((*shape, len(spec.variables)), np.float32)
@@ -176,12 +176,6 @@ def _bounds(spec: ModelSpec, inputs: Sequence[MatchedVariable]) -> list[Bounds |
         source_bounds(variable.valid_range, match.factor, match.offset)
         for variable, match in zip(spec.variables, inputs, strict=True)
     ]
-
-
-def _checked_labels(labels: xr.DataArray, missing_chunks: MissingChunks) -> xr.DataArray:
-    """The same labels; background that nobody wrote is an error when it is read."""
-    ds = labels.rename("_xsphere_labels").to_dataset()
-    return checked(ds, missing_chunks=missing_chunks)["_xsphere_labels"]
 
 
 def _regridded(

@@ -33,7 +33,7 @@ from xsphere.model import (
 )
 from xsphere.model.inputs import matched_variables
 from xsphere.paths import local_path
-from xsphere.sources import MissingChunks, unchanged
+from xsphere.sources import unchanged
 
 if TYPE_CHECKING:
     from xsphere.nn.augment import Augmentation
@@ -58,7 +58,6 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     augmentation: "Augmentation | None" = None,
     options: "TrainingOptions | None" = None,
     checkpoint: str | Path | None = None,
-    missing_chunks: MissingChunks = "raise",
     progress: bool = True,
     name: str = "model",
     description: str = "",
@@ -108,9 +107,6 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     checkpoint : str or Path, optional
         File written after each epoch. If it exists, the training goes on from there, and ends with
         the same weights as if it had never stopped.
-    missing_chunks : {"raise", "invalid", "fill"}
-        What a chunk means that is not in a Zarr store of fields or labels, see `xsphere.checked`.
-        ``"fill"`` for labels that were written without chunks of nothing but background.
     progress : bool
         Whether to show a progress bar.
     name, description : str
@@ -171,9 +167,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     is_validation = validation_times(times, validation)
     names = dict.fromkeys(match.array.name for match in matched_variables(ds, spec))
     with unchanged(ds[list(names)], labels):
-        samples = gathered_samples(
-            ds, labels, times, spec, missing_chunks=missing_chunks, progress=progress
-        )
+        samples = gathered_samples(ds, labels, times, spec, progress=progress)
     spec = _with_statistics(spec, samples.fields[~is_validation])
     data = _training_data(
         spec, samples, is_validation, class_weights=class_weights, augmentation=augmentation

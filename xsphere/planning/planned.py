@@ -14,7 +14,6 @@ from xsphere.model import Model
 from xsphere.planning.plans import Plan
 from xsphere.planning.trial import Trial, tried
 from xsphere.segmentation import Segmentation, job
-from xsphere.segmentation.checks import dataset_of
 
 STAGES = ("read", "regrid", "infer", "compute", "write")
 EFFICIENCY = 0.9
@@ -99,7 +98,6 @@ def plan(
     (2, 'infer', 3.19)
     """
     _check(workers, threads_per_worker, rates, read_bandwidth, efficiency)
-    ds = dataset_of(ds)
     work = job(ds, model, **options)
     if not (work.is_unread or work.is_chunked):
         raise ValueError(
@@ -118,7 +116,7 @@ def plan(
     seconds |= {name: 1.0 / rate for name, rate in (rates or {}).items()}
     made = Plan(
         model=str(result.attrs["xsphere_model"]),
-        source=str(ds.encoding.get("source", "a dataset")),
+        source=str(ds.encoding.get("source", "a dataset") if isinstance(ds, xr.Dataset) else ds),
         n_steps=n_steps,
         n_samples=work.n_samples,
         n_blocks=len(blocks),

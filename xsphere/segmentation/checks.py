@@ -8,14 +8,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
+from xsphere.compat import is_unread
 from xsphere.conventions.values import reading_of
 from xsphere.model.inputs import MatchedVariable
 from xsphere.notices import shortened
 from xsphere.segmentation.inference import Inference, Precision
-from xsphere.segmentation.jobs import is_unread
 from xsphere.segmentation.node import Output
-from xsphere.sources import MissingChunks
-from xsphere.store import open_unread
+from xsphere.sources import MissingChunks, open
 
 OutputGrid = Literal["healpix", "source"]
 
@@ -61,6 +60,11 @@ class Options:
         if self.precision not in get_args(Precision):
             problems.append(
                 f"precision must be one of {list(get_args(Precision))}, got {self.precision!r}"
+            )
+        if self.missing_chunks not in get_args(MissingChunks):
+            problems.append(
+                f"missing_chunks must be one of {list(get_args(MissingChunks))}, got "
+                f"{shortened(self.missing_chunks)}"
             )
         if not _is_device(self.device):
             problems.append(
@@ -113,7 +117,7 @@ def check_values(matches: Sequence[MatchedVariable]) -> None:
         str(match.array.name)
         for match in matches
         if match.array.chunks is None
-        and not is_unread(match.array)
+        and not is_unread(match.array.variable)
         and not np.isfinite(reading_of(match.array)(match.array.values)).any()
     ]
     if empty:
@@ -123,13 +127,18 @@ def check_values(matches: Sequence[MatchedVariable]) -> None:
         )
 
 
-def dataset_of(ds: Any) -> xr.Dataset:
+def dataset_of(ds: Any, missing_chunks: MissingChunks = "raise") -> xr.Dataset:
     """A dataset, opened without chunks where its path is given."""
     if isinstance(ds, str | Path):
-        return open_unread(ds)
+        return open(ds, missing_chunks=missing_chunks)
     if not isinstance(ds, xr.Dataset):
         raise TypeError(
             f"expected an xarray Dataset or the path of one, got {type(ds).__name__}; make a "
             "dataset of a single array with .to_dataset(name=...)"
+        )
+    if missing_chunks == "invalid":
+        raise ValueError(
+            "missing_chunks='invalid' is decided where a store is opened, and this dataset was "
+            "opened before; give the path, or xsphere.open(path, missing_chunks='invalid')"
         )
     return ds

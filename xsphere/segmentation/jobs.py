@@ -3,40 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from xarray.core.indexing import ExplicitlyIndexed
 
+from xsphere.compat import is_unread
 from xsphere.model.bounds import Beyond
 from xsphere.segmentation.layout import Layout
 from xsphere.segmentation.node import SegmentNode
 from xsphere.stages import stage
-
-
-def is_unread(array: xr.DataArray | xr.Variable) -> bool:
-    """Whether values are still in a file or store: neither in memory nor in a graph of tasks.
-
-    Parameters
-    ----------
-    array : DataArray or Variable
-        Any; nothing is read.
-
-    Returns
-    -------
-    bool
-        True for what `xarray.open_dataset` gives without `chunks`, until it is loaded.
-
-    Examples
-    --------
-    >>> is_unread(xr.DataArray([1.0]))
-    False
-    """
-    # the only use of what xarray keeps to itself: it has no public way to ask
-    variable = array.variable if isinstance(array, xr.DataArray) else array
-    return isinstance(variable._data, ExplicitlyIndexed) and not variable._in_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +52,19 @@ class Segmentation:
     layout: Layout
     template: xr.DataArray | None = None
     token: str = ""
+
+    # of the names of the tasks of blocks; `xsphere.sources.contents_read` asks for it and the next
+    prefix: ClassVar[str] = "xsphere-segment-"
+
+    @property
+    def first(self) -> str | None:
+        """Dimension along which blocks follow each other; None if there is one map only."""
+        return self.layout.first
+
+    def steps_of(self, block: tuple[int, ...]) -> range:
+        """Steps of a block of unread variables."""
+        start = block[0] * self.layout.block if self.first is not None else 0
+        return range(start, min(start + self.layout.block, self.n_steps))
 
     @property
     def is_chunked(self) -> bool:
@@ -216,7 +206,7 @@ class Segmentation:
             chunks=chunks,
             dtype=self.node.dtype,
             meta=np.empty((0,) * len(chunks), self.node.dtype),
-            name=f"xsphere-segment-{token}",
+            name=f"{self.prefix}{token}",
         )
 
     def _applied(self) -> Any:

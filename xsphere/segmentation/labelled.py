@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xsphere.compat import held, is_unread
 from xsphere.conventions import HorizontalGrid, describe_healpix, mask_attributes
 from xsphere.conventions.base import check_one_chunk
 from xsphere.conventions.horizontal import common_grid, on_its_own
@@ -24,11 +25,12 @@ from xsphere.segmentation.checks import (
     dataset_of,
 )
 from xsphere.segmentation.inference import Precision
-from xsphere.segmentation.jobs import Segmentation, bare, chunked_alike, is_unread
-from xsphere.segmentation.layout import Layout, regular_block
+from xsphere.segmentation.jobs import Segmentation, bare, chunked_alike
+from xsphere.segmentation.layout import Layout
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
-from xsphere.segmentation.record import RunRecord, known_source, run_record
-from xsphere.sources import MissingChunks, as_opened, checked, kept_inputs
+from xsphere.segmentation.record import run_record
+from xsphere.sources import MissingChunks, kept_inputs
+from xsphere.sources.opening import warn_of_unchecked
 
 
 def segment(
@@ -57,8 +59,8 @@ def segment(
     ds : Dataset, str or Path
         Fields on a longitude-latitude, HEALPix or unstructured grid, in one chunk along it. Cells
         without data near are invalid input (see `xsphere.horizontal_grid`). Other
-        dimensions, such as time and ensemble member, are kept. It is not changed. A path of a
-        Zarr store or NetCDF file is opened without chunks, which is the best way to give much
+        dimensions, such as time and ensemble member, are kept. It is not changed. A path or URL
+        of a Zarr store or file is opened by `xsphere.open`, which is the best way to give much
         data: see the notes.
     model : str, Path or Model
         Name of a bundled model, path of a model file, or a model.
@@ -82,9 +84,10 @@ def segment(
         Whether the CPU takes over, in float32 and with a warning, where a GPU cannot hold one
         sample.
     missing_chunks : {"raise", "invalid", "fill"}
-        What a chunk means that is not in a Zarr source, see `xsphere.checked`: an error
-        when it is read, invalid input, or the fill value. Variables that were computed with since
-        they were opened are computed as they are, and missing chunks under them are warned of.
+        What a chunk means that is not in a Zarr store whose path is given, see `xsphere.open`: an
+        error when it is read, invalid input, or the fill value. A dataset is computed as it was
+        opened; where that was not by `xsphere.open`, missing chunks read as the fill value, of
+        which ``"raise"`` warns.
 
     Returns
     -------
@@ -100,7 +103,8 @@ def segment(
     TypeError
         If `ds` is neither a Dataset nor a path.
     ValueError
-        If there is no horizontal grid or it is split in chunks, if variables are missing,
+        If `missing_chunks` is ``"invalid"`` for a dataset, which was opened before. If there is no
+        horizontal grid or it is split in chunks, if variables are missing,
         ambiguous, packed or in units that cannot be converted, if a dimension is empty, if fields
         that are in memory are nowhere finite, or if there are no blocks to choose the size of; all
         that is wrong with the variables is said at once.
@@ -112,13 +116,15 @@ def segment(
     Of a dataset that `xsphere.cache_regridded` was called for at the model's level, fields that are
     in the cache are read, others kept there; that changes no bit and no chunk of the result.
 
-    A dataset that is neither chunked nor in memory (``xr.open_dataset(path)`` without `chunks`, or
-    a path given here) becomes one task for each block, which reads its steps, regrids and infers:
-    no field is ever moved between workers, and a worker holds no more than a variable or two of
-    what it has read. Blocks are cut along the first dimension that is not horizontal, along chunks
-    of the store; other dimensions are whole. A chunked dataset keeps its chunks: one that is as it
-    was opened (``xr.open_zarr(path)``), or only sliced or chunked anew since, has a task for each
-    as well; one that was computed with has a task for each variable and one for the result.
+    A dataset that is neither chunked nor in memory (a path given here, ``xsphere.open(path)``, or
+    ``xr.open_dataset(path)`` without `chunks`) becomes one task for each block, which reads its
+    steps, regrids and infers: no field is ever moved between workers, and a worker holds no more
+    than a variable or two of what it has read. Blocks are cut along the first dimension that is not
+    horizontal, along chunks of the store; other dimensions are whole. A chunked dataset keeps its
+    chunks, and its tasks as they are, with one more for each block.
+
+    What xarray opened is read as xarray reads it: damaged chunks are errors of their codecs, which
+    name no variable, or end the process (Blosc), and missing ones are the fill value.
 
     Every step is segmented for itself, so times may be in any order and repeat.
 
@@ -192,18 +198,17 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
     from dask.base import tokenize
 
     chosen = Options(**options)
-    ds, model = dataset_of(ds), Model.load(model)
+    ds, model = dataset_of(ds, chosen.missing_chunks), Model.load(model)
     matches = matched_variables(ds, model.spec)
-    names = [match.array.name for match in matches]
-    horizontal = common_grid(ds, names)
+    arrays = [match.array for match in matches]
+    horizontal = common_grid(ds, [array.name for array in arrays])
     check_sizes(matches)
-    check_one_chunk({match.array.name: match.array for match in matches}, horizontal.dims)
+    check_one_chunk({array.name: array for array in arrays}, horizontal.dims)
     check_values(matches)
-    source = known_source(ds, names)
+    if chosen.missing_chunks == "raise":
+        warn_of_unchecked(arrays)
     run = OncePerRun()
-    policy = chosen.missing_chunks
-    kept = kept_inputs(ds, model.spec, matches, missing_chunks=policy, run=run)
-    arrays, block = _strict(ds, model, matches, horizontal, policy)
+    kept = kept_inputs(ds, model.spec, matches, run=run)
     readings, conversions = _readings(matches, model.spec.vectors)
     node = SegmentNode(
         ModelHandle.of(model),
@@ -217,8 +222,7 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
         run=run,
     )
     fields = None if kept is None else [match.array for match in kept]
-    found = _cut(node, arrays, fields, horizontal.dims, block, chosen.block_size)
-    record = RunRecord.of(run_record(node, names, source, policy), ds, names)
+    found = _cut(node, arrays, fields, horizontal.dims, chosen.block_size)
     template = _labelled(
         _template(node, arrays, horizontal.dims),
         ds,
@@ -226,8 +230,8 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
         horizontal,
         output=chosen.output,
         grid=chosen.grid,
-    ).assign_attrs(xsphere_run=record)
-    token = tokenize(source, kept is None, [array.variable._data for array in arrays])
+    ).assign_attrs(xsphere_run=run_record(node, arrays))
+    token = tokenize(kept is None, [held(array.variable) for array in arrays])
     return replace(found, template=template, token=token)
 
 
@@ -236,12 +240,11 @@ def _cut(
     arrays: list[xr.DataArray],
     kept: list[xr.DataArray] | None,
     core: tuple[Any, ...],
-    block: int | None,
     block_size: int | None,
 ) -> Segmentation:
     """A job without labels: what is read and in which blocks."""
-    lazy = any(array.chunks is not None or is_unread(array) for array in arrays)
-    chunked = block is not None or any(array.chunks is not None for array in arrays)
+    lazy = any(array.chunks is not None or is_unread(array.variable) for array in arrays)
+    chunked = any(array.chunks is not None for array in arrays)
     if block_size is not None and (chunked or not lazy):
         raise ValueError(
             f"block_size={block_size} is for datasets that are neither chunked nor in memory; "
@@ -250,9 +253,9 @@ def _cut(
     if not lazy:
         layout = Layout.whole(arrays, core)
         return Segmentation(node=node, variables=_variables(arrays), layout=layout)
-    layout = Layout.of(arrays, core, node, block or block_size)
+    layout = Layout.of(arrays, core, node, block_size)
     # the same blocks, so that a run can go on whether there is a cache or not
-    if all(is_unread(array) for array in (*arrays, *(kept or ()))):
+    if all(is_unread(array.variable) for array in (*arrays, *(kept or ()))):
         if kept is not None:
             arrays, node = kept, _from_model_grid(node)
             layout = Layout.of(arrays, ("cells",), node, layout.block)
@@ -311,37 +314,9 @@ def _readings(
     return tuple(readings), tuple(conversions)
 
 
-def _strict(
-    ds: xr.Dataset,
-    model: Model,
-    matches: Sequence[MatchedVariable],
-    horizontal: HorizontalGrid,
-    missing_chunks: MissingChunks,
-) -> tuple[list[xr.DataArray], int | None]:
-    """The same arrays, which refuse chunks that are missing or damaged when they are read.
-
-    What is in chunks only since it was opened so comes without them, and with their length: then
-    one task does what else is one for each variable.
-    """
-    names = list(dict.fromkeys(match.array.name for match in matches))
-    # each change of a dataset looks at all of its variables
-    ds = ds[names]
-    block = regular_block([match.array for match in matches], horizontal.dims)
-
-    def read_strictly(given: xr.Dataset) -> list[xr.DataArray]:
-        strict = checked(given, names, missing_chunks=missing_chunks)
-        return [match.array for match in matched_variables(strict, model.spec)]
-
-    if block is not None:
-        arrays = read_strictly(as_opened(ds, names))
-        if all(is_unread(array) for array in arrays):
-            return arrays, block
-    return read_strictly(ds), None
-
-
 def _may_use_all_cores(arrays: list[xr.DataArray]) -> bool:
     """Whether the work is done here and now, and this is no task of somebody's own."""
-    in_memory = not any(array.chunks is not None or is_unread(array) for array in arrays)
+    in_memory = not any(array.chunks is not None or is_unread(array.variable) for array in arrays)
     return in_memory and threading.current_thread() is threading.main_thread()
 
 

@@ -141,44 +141,6 @@ class Layout:
             yield slice(start, min(start + self.read, stop))
 
 
-def regular_block(arrays: Sequence[xr.DataArray], core: tuple[str, ...]) -> int | None:
-    """Steps in a block of chunked arrays, where all are cut alike and along one dimension only.
-
-    Parameters
-    ----------
-    arrays : sequence of DataArray
-        Chunked or not.
-    core : tuple of str
-        Horizontal dimensions.
-
-    Returns
-    -------
-    int or None
-        Chunks of that many steps, the last of which may be shorter, are blocks of a `Layout`. None
-        where there are no such blocks.
-
-    Examples
-    --------
-    >>> array = xr.DataArray([[1.0], [2.0], [3.0]], dims=("time", "cells")).chunk(time=2)
-    >>> regular_block([array], ("cells",))
-    2
-    """
-    if not all(array.chunks is not None for array in arrays):
-        return None
-    leading = [dim for array in arrays for dim in array.dims if dim not in core]
-    cuts = {
-        (dim, sizes)
-        for array in arrays
-        for dim, sizes in array.variable.chunksizes.items()
-        if dim not in core and len(sizes) > 1
-    }
-    if not cuts:
-        return max(a.sizes[leading[0]] for a in arrays if leading[0] in a.dims) if leading else 1
-    (dim, sizes), *others = cuts
-    regular = all(size == sizes[0] for size in sizes[:-1]) and sizes[-1] <= sizes[0]
-    return int(sizes[0]) if not others and dim == leading[0] and regular else None
-
-
 def _common_chunk(arrays: Sequence[xr.DataArray], dim: str) -> int:
     """Steps after which a chunk ends in every variable."""
     chunks = [_stored_chunk(array, dim) for array in arrays if dim in array.dims]

@@ -1,87 +1,47 @@
-"""What made a result: enough to tell whether two runs would give the same."""
+"""What made a result: enough to tell whether two runs would give the same of the same data."""
 
 import json
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import xarray as xr
 
 from xsphere.segmentation.node import VERSION, SegmentNode
-from xsphere.sources import as_opened, source_of
+from xsphere.sources.opening import policy_of
 
 # of the record itself: raise it when its fields change
-SCHEMA = 1
+SCHEMA = 2
 
 
-class RunRecord(str):
-    """Text of a record that can look at its source again; elsewhere it is a text alone."""
-
-    look: Callable[[], dict[str, Any] | None]
-
-    @classmethod
-    def of(cls, text: str, ds: xr.Dataset, names: Sequence[Any]) -> "RunRecord":
-        """The text, for what was read of a dataset that is not in memory."""
-        record = cls(text)
-        chosen = list(dict.fromkeys(n for n in names if not ds.variables[n]._in_memory))
-        # what the user loads later is no other source
-        record.look = partial(known_source, as_opened(ds[chosen], chosen), chosen)
-        return record
-
-    def changed(self) -> list[str]:
-        """Variables whose source is not what it was when this was written."""
-        recorded = json.loads(self)["source"]
-        now = None if recorded is None else self.look()
-        if now is None:
-            return []
-        known = recorded["variables"]
-        return [name for name, one in now["variables"].items() if known.get(name) != one]
-
-    def __deepcopy__(self, memo: Any) -> "RunRecord":
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return str, (str(self),)
-
-
-def run_record(
-    node: SegmentNode,
-    names: Sequence[Any],
-    source: dict[str, Any] | None,
-    missing_chunks: str = "raise",
-) -> str:
-    """JSON text of all that the values of a result depend on.
+def run_record(node: SegmentNode, arrays: Sequence[xr.DataArray]) -> str:
+    """JSON text of what the values of a result depend on, but for the data.
 
     Parameters
     ----------
     node : SegmentNode
         What is done to each block.
-    names : sequence
-        Names that the model's variables have in the dataset.
-    source : dict, optional
-        What the data are, see `xsphere.sources.source_of`.
-    missing_chunks : str
-        What a chunk means that is not in the source.
+    arrays : sequence of DataArray
+        The model's variables in its order, as they are in the dataset.
 
     Returns
     -------
     str
         With sorted keys: ``schema``, ``model`` (digest), ``grid`` (fingerprints of ``source`` and
-        ``target``), ``source``, and ``options`` (``variables`` in the model's order, the
-        ``conversions`` of their units, ``output``, ``precision``, ``missing_chunks``,
-        ``version``, and
-        ``readings`` where attributes declare missing values). Batches, devices and blocks are not
-        part of it.
+        ``target``), ``inputs`` (``dims`` and ``dtypes``), ``options`` (``variables`` in the model's
+        order, the ``conversions`` of their units, ``output``, ``precision``, ``missing_chunks``,
+        ``version``, and ``readings`` where attributes declare missing values) and, of chunked
+        inputs, ``source``: Dask's names for them, which tell what tasks make of the data. Batches,
+        devices and blocks are not part of it. Nor are labels, which the result has itself, and what
+        the data hold, which may change until they are read: see `xsphere.sources.contents_read`.
 
     Examples
     --------
     >>> from xsphere.model import Model
     >>> from xsphere.segmentation.node import ModelHandle
     >>> model = Model.load("tc-ar")
-    >>> node = SegmentNode(ModelHandle.of(model), model.grid, ((1.0, 0.0),) * 4)
-    >>> record = json.loads(run_record(node, ["TMQ", "PSL", "U850", "V850"], None))
-    >>> record["options"]["conversions"][0], record["source"]
-    ([1.0, 0.0], None)
+    >>> node = SegmentNode(ModelHandle.of(model), model.grid, ((1.0, 0.0),))
+    >>> record = json.loads(run_record(node, [xr.DataArray([0.0], dims="cells", name="PSL")]))
+    >>> record["options"]["conversions"], record["inputs"]["dims"]
+    ([[1.0, 0.0]], [['cells']])
     """
     from xsphere.weights import regridding
 
@@ -91,39 +51,22 @@ def run_record(
         "schema": SCHEMA,
         "model": node.model.digest,
         "grid": {"source": node.source.fingerprint, "target": target.fingerprint},
-        "source": source,
+        "inputs": {
+            "dims": [[str(dim) for dim in array.dims] for array in arrays],
+            "dtypes": [array.dtype.str for array in arrays],
+        },
         "options": {
             # in the model's order: one variable may serve twice, on two pressure surfaces
-            "variables": [str(name) for name in names],
+            "variables": [str(array.name) for array in arrays],
             "conversions": [list(conversion) for conversion in node.conversions],
             "output": node.output,
             "precision": node.inference.precision,
-            "missing_chunks": missing_chunks,
+            "missing_chunks": policy_of(arrays),
             "version": [VERSION, regridding.VERSION],
         }
         | ({"readings": declared} if any(declared) else {}),
     }
-    return json.dumps(record, sort_keys=True)
-
-
-def known_source(ds: xr.Dataset, names: Sequence[Any]) -> dict[str, Any] | None:
-    """What the data of some variables are, found without reading them; None if nothing can tell.
-
-    Parameters
-    ----------
-    ds : Dataset
-        The dataset.
-    names : sequence
-        Its variables that are used.
-
-    Returns
-    -------
-    dict or None
-        See `xsphere.sources.source_of`.
-
-    Examples
-    --------
-    >>> known_source(xr.Dataset({"x": 1.0}), ["x"])["variables"]["x"]["kind"]
-    'memory'
-    """
-    return source_of(ds, list(dict.fromkeys(names)))
+    names = [None if array.chunks is None else str(array.data.name) for array in arrays]
+    # what tasks make of what is stored, which only Dask can tell
+    source = {"source": names} if any(names) else {}
+    return json.dumps(record | source, sort_keys=True)

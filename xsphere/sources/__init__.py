@@ -1,8 +1,7 @@
-"""Where data come from: what they are, and how to read them without being fooled.
+"""Where data come from: opened strictly, looked at without reading, regridded once.
 
-A fingerprint tells of the data of a dataset without reading them, so that results and caches of
-theirs are never taken for those of others. Strict reading tells a chunk that is missing or damaged
-from data. A cache keeps fields that were regridded. How files are opened is left to xarray.
+`open` refuses chunks that are missing or damaged. `contents_read` tells of the data under a result,
+so that no run goes on with those of others. A cache keeps fields that were regridded.
 """
 
 from xsphere.sources.errors import (
@@ -12,13 +11,12 @@ from xsphere.sources.errors import (
     SourceError,
     UnsafeSourceError,
 )
-from xsphere.sources.fingerprints import as_opened, places_of, source_of
+from xsphere.sources.fingerprints import source_of
 from xsphere.sources.inputs import kept_inputs
-from xsphere.sources.reads import unchanged
+from xsphere.sources.opening import MissingChunks, UncheckedChunksWarning, UnreadableFileError, open
+from xsphere.sources.reads import contents_read, unchanged
 from xsphere.sources.regrid_cache import cache_regridded, cached_fields
 from xsphere.sources.room import CacheFullError
-from xsphere.sources.strict import checked
-from xsphere.sources.strict_array import MissingChunks
 
 __all__ = [
     "CacheFullError",
@@ -27,13 +25,14 @@ __all__ = [
     "MissingChunks",
     "SourceChangedError",
     "SourceError",
+    "UncheckedChunksWarning",
+    "UnreadableFileError",
     "UnsafeSourceError",
-    "as_opened",
     "cache_regridded",
     "cached_fields",
-    "checked",
+    "contents_read",
     "kept_inputs",
-    "places_of",
+    "open",
     "source_of",
     "unchanged",
 ]

@@ -14,7 +14,13 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.sources.wrappers import Leaf, Selection, decoding, leaf_of, plain
+from xsphere.compat import (
+    file_and_group,
+    objects_below,
+    objects_in_memory,
+    plain_store,
+)
+from xsphere.sources.leaves import Leaf, Selection, decoding, leaf_of, plain
 
 # of a file, at each end: where NetCDF and HDF5 keep what they change with every write
 ENDS = 2**16
@@ -66,24 +72,19 @@ def stored_contents(leaf: Leaf, source: str | None = None) -> Contents | None:
         if path is None:
             return None
         pieces = [file_line(path)]
-        datastore = getattr(leaf.stored, "datastore", None)
+        group = file_and_group(leaf.stored)[1]
         about.append([str(leaf.stored.dtype), list(leaf.stored.shape)])
-        about.append([getattr(leaf.stored, "variable_name", None), plain_group(datastore)])
+        name = getattr(leaf.stored, "variable_name", None)
+        about.append([name, group if isinstance(group, str) else None])
     sha = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for piece in pieces:
         sha.update(piece.encode())
     return Contents(kind=kind, digest=sha.hexdigest(), exact=exact)
 
 
-def plain_group(datastore: Any) -> str | None:
-    """Group of a file that holds a variable."""
-    group = getattr(datastore, "_group", None)
-    return group if isinstance(group, str) else None
-
-
 def file_of(leaf: Leaf, source: str | None) -> Path | None:
     """The local file under a stored array that is not Zarr, if it is one."""
-    name = getattr(getattr(leaf.stored, "datastore", None), "_filename", None) or source
+    name = file_and_group(leaf.stored)[0] or source
     return Path(name) if isinstance(name, str) and os.path.isfile(name) else None
 
 
@@ -107,7 +108,7 @@ def memory_contents(values: NDArray[Any]) -> Contents:
 
 def zarr_metadata(array: Any) -> Any:
     """Metadata of a Zarr array but its shape, which may grow while a part stays what it is."""
-    from zarr.core.buffer import default_buffer_prototype
+    from zarr.buffer import default_buffer_prototype
 
     documents = array.metadata.to_buffer_dict(default_buffer_prototype())
     parsed = {name: json.loads(text.to_bytes()) for name, text in documents.items()}
@@ -142,13 +143,6 @@ def _touched(array: Any, selection: Selection | None) -> list[Any]:
     return touched(selection, array.shape, outer_chunks(array))
 
 
-def plain_store(store: Any) -> Any:
-    """A store without what others put around it."""
-    while hasattr(store, "_with_store"):
-        store = store._store
-    return store
-
-
 def local_folder(array: Any) -> str | None:
     """Folder of a Zarr array on a file system of this machine."""
     store = plain_store(array.store)
@@ -157,14 +151,18 @@ def local_folder(array: Any) -> str | None:
     return os.path.join(store.root, array.path) if array.path else str(store.root)
 
 
-def absent_chunk(array: Any) -> str | None:
-    """Name of an object that an array in a local store lacks; None if none is known to."""
-    folder = local_folder(array)
+def absent_chunk(array: Any, most: int) -> str | None:
+    """Name of an object that an array in a local store lacks; of many, so many are looked for."""
+    folder, chunks = local_folder(array), outer_chunks(array)
     if folder is None or not all(array.shape):
         return None
-    keys = (f"{array.path}/{key}".lstrip("/") for key in touched_keys(array, None))
-    start = len(array.path) + 1 if array.path else 0
-    return next((key for key in keys if not os.path.exists(f"{folder}/{key[start:]}")), None)
+    counts = [-(-size // chunk) for size, chunk in zip(array.shape, chunks, strict=True)]
+    n = math.prod(counts)
+    for number in np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)):
+        key = array.metadata.encode_chunk_key(tuple(map(int, np.unravel_index(number, counts))))
+        if not os.path.exists(f"{folder}/{key}"):
+            return f"{array.path}/{key}".lstrip("/")
+    return None
 
 
 def _zarr_pieces(array: Any, selection: Selection | None) -> tuple[str, Iterable[str], bool]:
@@ -178,7 +176,7 @@ def _zarr_pieces(array: Any, selection: Selection | None) -> tuple[str, Iterable
         case "LocalStore":
             return "zarr", _local_lines(str(local_folder(array)), keys), True
         case "MemoryStore":
-            return "zarr", _memory_lines(store._store_dict, array.path, keys), True
+            return "zarr", _memory_lines(objects_in_memory(store), array.path, keys), True
         case "ZipStore":
             return "zarr", [array.path, file_line(Path(store.path))], True
         case "FsspecStore":
@@ -204,11 +202,9 @@ def _memory_lines(objects: Mapping[str, Any], path: str, keys: Iterable[str]) ->
 
 def _listing(store: Any, path: str) -> dict[str, Any]:
     """Details of the objects of an array by their names within it."""
-    from zarr.core.sync import sync
-
     folder = f"{store.path}/{path}".rstrip("/")
     try:
-        found = sync(store.fs._find(folder, detail=True))
+        found = objects_below(store, folder)
     except (OSError, NotImplementedError):
         return {}
     marker = folder.strip("/") + "/"

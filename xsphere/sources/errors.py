@@ -67,13 +67,12 @@ class UnsafeSourceError(ValueError):
 
     Examples
     --------
-    >>> import xarray as xr
+    >>> import xsphere
     >>> import zarr
-    >>> from xsphere.sources import checked
     >>> group = zarr.create_group({})
     >>> _ = group.create_array("t", shape=(2**40,), chunks=(2**40,), dtype="u1",
     ...                        dimension_names=["x"])
-    >>> checked(xr.open_zarr(group.store, consolidated=False))  # doctest: +ELLIPSIS
+    >>> xsphere.open(group.store)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     xsphere.sources.errors.UnsafeSourceError: ...t...
     """
@@ -87,11 +86,11 @@ class SourceChangedError(ValueError):
     >>> from tempfile import TemporaryDirectory
     >>> import xarray as xr
     >>> from xsphere.sources.reads import unchanged
-    >>> from xsphere.store import open_unread
+    >>> import xsphere
     >>> ds = xr.Dataset({"t": ("x", [1.0, 2.0])})
     >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
     ...     _ = ds.to_zarr(folder, consolidated=False)
-    ...     with unchanged(open_unread(folder)):
+    ...     with unchanged(xsphere.open(folder)):
     ...         _ = (ds + 1).to_zarr(folder, mode="w", consolidated=False)
     Traceback (most recent call last):
     xsphere.sources.errors.SourceChangedError: [...] changed while it was read, ...

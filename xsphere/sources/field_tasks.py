@@ -1,8 +1,8 @@
 """What tasks do about one block of regridded fields: read it, or make it and keep it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -13,7 +13,7 @@ from xsphere.model.bounds import Beyond, Bounds, touched_cells
 from xsphere.notices import OncePerRun, warn_user
 from xsphere.sources.contents import newest_change
 from xsphere.sources.field_store import Ends, FieldStore, ends_of
-from xsphere.sources.wrappers import plain
+from xsphere.sources.leaves import plain
 from xsphere.stages import stage
 
 
@@ -70,6 +70,7 @@ class LazyBlock:
     """
 
     __name__ = "xsphere_cached"
+    prefix: ClassVar[str] = "xsphere-cached-"
 
     node: Any
     names: tuple[Any, ...]
@@ -87,6 +88,21 @@ class LazyBlock:
         bounds = [list(self.within.bounds.items())] if self.within else []
         node = plain(self.node.__dask_tokenize__())
         return ("xsphere.LazyBlock", store.folder, store.name, node, *plain(bounds))
+
+    @property
+    def first(self) -> Any:
+        """Dimension along which `steps_of` tells steps; None if there is none."""
+        return self.leading[0] if self.leading else None
+
+    @property
+    def n_steps(self) -> int:
+        """Length of that dimension."""
+        return sum(self.blocks[0]) if self.leading else 1
+
+    def steps_of(self, block: tuple[int, ...]) -> range:
+        """Steps of a block, see `xsphere.sources.contents_read`."""
+        start = sum(self.blocks[0][: block[0]])
+        return range(start, start + self.blocks[0][block[0]]) if self.leading else range(1)
 
     @property
     def store(self) -> FieldStore:
@@ -156,21 +172,35 @@ class LazyBlock:
         ), False
 
     def _regions(self, block_id: tuple[int, ...]) -> dict[Any, slice]:
-        regions = {}
-        for dim, number, sizes in zip(self.leading, block_id, self.blocks, strict=False):
-            start = sum(sizes[:number])
-            regions[dim] = slice(start, start + sizes[number])
-        return regions
+        return _regions(self.leading, self.blocks, block_id)
 
     def _unchanged(self, regions: Mapping[Any, slice]) -> bool:
-        if max(newest_change(v.isel(regions)) for v in self.variables) <= self.made_ns:
-            return True
-        warn_user(
-            f"the source of {self.store.name!r} has changed since the dataset was "
-            "opened; fields are not kept in the cache. Open it again",
-            CacheWarning,
-        )
-        return False
+        return _is_unchanged(self.store.name, self.variables, regions, self.made_ns)
+
+
+def _regions(
+    leading: tuple[Any, ...], blocks: tuple[tuple[int, ...], ...], block_id: tuple[int, ...]
+) -> dict[Any, slice]:
+    """What a block takes along each leading dimension."""
+    regions = {}
+    for dim, number, sizes in zip(leading, block_id, blocks, strict=False):
+        start = sum(sizes[:number])
+        regions[dim] = slice(start, start + sizes[number])
+    return regions
+
+
+def _is_unchanged(
+    name: str, variables: Iterable[xr.Variable], regions: Mapping[Any, slice], made_ns: int
+) -> bool:
+    """Whether some of what was opened is what it was at a time; a change is warned of."""
+    if max((newest_change(v.isel(regions)) for v in variables), default=0) <= made_ns:
+        return True
+    warn_user(
+        f"the source of {name!r} has changed since the dataset was opened; fields are not kept in "
+        "the cache. Open it again",
+        CacheWarning,
+    )
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +213,10 @@ class KeptBlock:
         Where.
     first : int
         Number of the first block along the first dimension.
+    variables : tuple of Variable
+        Stored arrays that are read step by step, not loaded.
+    leading, blocks, made_ns
+        As of `LazyBlock`.
 
     Examples
     --------
@@ -194,13 +228,20 @@ class KeptBlock:
 
     store: FieldStore
     first: int = 0
+    variables: tuple[xr.Variable, ...] = ()
+    leading: tuple[Any, ...] = ()
+    blocks: tuple[tuple[int, ...], ...] = ()
+    made_ns: int = 0
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("xsphere.KeptBlock", self.store.folder, self.store.name, self.first)
 
     def __call__(self, values: NDArray[Any], block_id: tuple[int, ...]) -> NDArray[Any]:
         """The block as it came."""
-        self.store.write((block_id[0] + self.first, *block_id[1:]), values)
+        block = (block_id[0] + self.first, *block_id[1:])
+        regions = _regions(self.leading, self.blocks, block)
+        if _is_unchanged(self.store.name, self.variables, regions, self.made_ns):
+            self.store.write(block, values)
         return values
 
 
@@ -252,20 +293,26 @@ def lazily_filled(block: LazyBlock, dtype: np.dtype[Any]) -> Any:
         chunks=block.blocks,
         dtype=dtype,
         meta=np.empty((0,) * len(block.blocks), dtype),
-        name=f"xsphere-cached-{tokenize(block)}",
+        name=f"{block.prefix}{tokenize(block)}",
     )
 
 
-def kept_or_read(store: FieldStore, regridded: Any) -> Any:
+def kept_or_read(kept: KeptBlock, regridded: Any) -> Any:
     """Dask array whose blocks are read where they were there, else made by tasks and kept."""
     import dask.array as da
 
-    made = regridded.rechunk(store.blocks())
-    rows = [_row_is_there(store, made.numblocks, row) for row in range(made.numblocks[0])]
+    made = regridded.rechunk(kept.blocks)
+    rows = [_row_is_there(kept.store, made.numblocks, row) for row in range(made.numblocks[0])]
     runs, start = [], 0
     for stop in range(1, len(rows) + 1):
         if stop == len(rows) or rows[stop] != rows[start]:
-            runs.append(_run(store, made.blocks[start:stop], start, there=rows[start]))
+            part = made.blocks[start:stop]
+            if rows[start]:
+                runs.append(
+                    _mapped(ReadBlock(store=kept.store, first=start), part, [], part.chunks)
+                )
+            else:
+                runs.append(_mapped(replace(kept, first=start), part, [part], None))
             start = stop
     return da.concatenate(runs) if len(runs) > 1 else runs[0]  # type: ignore[no-untyped-call]
 
@@ -274,17 +321,15 @@ def _row_is_there(store: FieldStore, counts: tuple[int, ...], row: int) -> bool:
     return all(store.has((row, *rest)) for rest in np.ndindex(*counts[1:]))
 
 
-def _run(store: FieldStore, made: Any, first: int, *, there: bool) -> Any:
+def _mapped(node: "KeptBlock | ReadBlock", made: Any, given: list[Any], chunks: Any) -> Any:
     import dask.array as da
     from dask.base import tokenize
 
-    node = (ReadBlock if there else KeptBlock)(store=store, first=first)
-    options: dict[str, Any] = {"chunks": made.chunks} if there else {}
     return da.map_blocks(  # type: ignore[no-untyped-call]
         node,
-        *([] if there else [made]),
+        *given,
+        chunks=chunks,
         dtype=made.dtype,
         meta=np.empty((0,) * made.ndim, made.dtype),
-        name=f"xsphere-{'read' if there else 'kept'}-{tokenize(node, made.chunks, made.name)}",
-        **options,
+        name=f"{node.__name__}-{tokenize(node, made.chunks, made.name)}".replace("_", "-", 1),
     )

@@ -9,17 +9,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from xsphere.compat import is_unread
 from xsphere.conventions.base import pandas_indexes
-from xsphere.notices import shortened
-from xsphere.sources.contents import (
-    Contents,
-    file_of,
-    local_folder,
-    memory_contents,
-    stored_contents,
-)
-from xsphere.sources.graphs import leaf_as_opened, starts_are_known, stored_leaves
-from xsphere.sources.wrappers import Leaf, UnknownError, decoding, leaf_of, plain
+from xsphere.sources.contents import Contents, memory_contents, stored_contents
+from xsphere.sources.leaves import UnknownError, leaf_of, leaf_under, plain
+from xsphere.sources.reads import contents_read
 
 # data in memory beyond this are not hashed
 MEMORY_LIMIT = 2**30
@@ -48,7 +42,7 @@ def source_of(
         store that lists no times or tags. ``variables``: for each its ``kind`` (``"zarr"``,
         ``"icechunk"``, ``"file"``, ``"memory"``, or ``"graph"`` where tasks work on it first),
         ``contents`` (a SHA-256 of metadata, selection, and names, sizes and times of chunks),
-        ``dims``, ``sizes``, ``dtype``, ``units`` and ``packing``. ``coordinates``: a SHA-256 for
+        ``dims``, ``sizes``, ``dtype`` and ``units``. ``coordinates``: a SHA-256 for
         each dimension that has one, and ``calendar``. None where nothing can tell: more than 1 GiB
         in memory, objects, backends without files.
 
@@ -72,153 +66,66 @@ def source_of(
     >>> source_of(ds) == source_of(ds + 0) != source_of(ds + 1)
     True
     """
-    variables = _variables(obj, names)
-    in_memory = sum(v.nbytes for v in variables.values() if v._in_memory)
-    if in_memory > MEMORY_LIMIT:
+    if isinstance(obj, xr.DataArray):
+        obj = obj.to_dataset(name="_" if obj.name is None else obj.name)
+    ds = obj
+    variables = {name: ds.variables[name] for name in (ds.data_vars if names is None else names)}
+    loaded = [v for v in variables.values() if v.chunks is None and not is_unread(v)]
+    if sum(variable.nbytes for variable in loaded) > MEMORY_LIMIT:
         return None
+    records, exact = {}, True
     try:
-        leaves = {name: opened_leaf(variable) for name, variable in variables.items()}
-        found = {name: _contents(v, leaves[name]) for name, v in variables.items()}
-        if any(contents is None for contents in found.values()):
-            return None
-        records = {
-            str(name): _record(variables[name], leaves[name], contents)
-            for name, contents in found.items()
-            if contents is not None
-        }
-        coordinates, calendar = coordinates_of(obj, variables)
+        for name, variable in variables.items():
+            contents = _contents(variable)
+            if contents is None:
+                return None
+            exact = exact and contents.exact
+            records[str(name)] = _record(variable, contents)
+        coordinates, calendar = coordinates_of(ds, variables)
     except UnknownError:
         return None
     return {
-        "exact": all(contents.exact for contents in found.values() if contents is not None),
+        "exact": exact,
         "variables": records,
         "coordinates": coordinates,
         "calendar": calendar,
     }
 
 
-def places_of(obj: xr.Dataset | xr.DataArray, names: Sequence[Any] | None = None) -> list[str]:
-    """Files and stores that variables are read from, for people to read.
-
-    Parameters
-    ----------
-    obj : Dataset or DataArray
-        As for `source_of`, which leaves them out: data stay the same when they are moved.
-    names : sequence of names, optional
-        Variables; all data variables if not given.
-
-    Returns
-    -------
-    list of str
-        Sorted paths and URLs; empty for data in memory.
-
-    Raises
-    ------
-    KeyError
-        If there are no such variables.
-
-    Examples
-    --------
-    >>> places_of(xr.Dataset({"t": ("x", [1.0])}))
-    []
-    """
-    places = set()
-    for variable in _variables(obj, names).values():
-        for leaf in leaves_of(variable):
-            array = leaf.zarr_array
-            path = file_of(leaf, variable.encoding.get("source"))
-            if array is not None:
-                places.add(local_folder(array) or str(array.store_path))
-            elif path is not None:
-                places.add(str(path))
-    return sorted(places)
-
-
-def leaves_of(variable: xr.Variable) -> list[Leaf]:
-    """Stored arrays under a variable, lazy or chunked; none for one in memory."""
+def _contents(variable: xr.Variable) -> Contents | None:
     if variable.chunks is not None:
-        return stored_leaves(variable.data)
-    leaf = leaf_of(variable)
-    return [] if leaf is None else [leaf]
+        return _graph_contents(variable.data)
+    if is_unread(variable):
+        leaf = leaf_of(variable)
+        return None if leaf is None else stored_contents(leaf, variable.encoding.get("source"))
+    return None if variable.dtype.hasobject else memory_contents(variable.values)
 
 
-def opened_leaf(variable: xr.Variable) -> Leaf | None:
-    """The stored array whose values a variable has, unchanged, however it is chunked."""
-    return leaf_of(variable) if variable.chunks is None else leaf_as_opened(variable.data)
-
-
-def as_opened(ds: xr.Dataset, names: Sequence[Any]) -> xr.Dataset:
-    """The dataset, with variables as they were opened: out of tasks, and apart from the user's.
-
-    Parameters
-    ----------
-    ds : Dataset
-        Any dataset; not changed.
-    names : sequence
-        The variables that matter.
-
-    Returns
-    -------
-    Dataset
-        Variables whose tasks do no more than read, slice and rechunk are as
-        `xarray.open_dataset` gives them without `chunks`; the others are kept.
-
-    Examples
-    --------
-    >>> ds = xr.Dataset({"t": ("x", [1.0])})
-    >>> as_opened(ds, ["t"]).identical(ds)
-    True
-    """
-    opened = {}
-    for name in names:
-        array = ds[name]
-        leaf = opened_leaf(array.variable)
-        if leaf is not None:
-            opened[name] = array.copy(data=leaf.undasked().around(leaf.stored))
-    return ds.assign(opened)
-
-
-def _variables(
-    obj: xr.Dataset | xr.DataArray, names: Sequence[Any] | None
-) -> dict[Any, xr.Variable]:
-    if isinstance(obj, xr.DataArray):
-        return {obj.name: obj.variable}
-    chosen = list(obj.data_vars) if names is None else list(names)
-    missing = [name for name in chosen if name not in obj.variables]
-    if missing:
-        raise KeyError(
-            f"there are no variables {shortened(missing)}; the dataset has "
-            f"{shortened(list(obj.data_vars))}"
-        )
-    return {name: obj.variables[name] for name in chosen}
-
-
-def _contents(variable: xr.Variable, leaf: Leaf | None) -> Contents | None:
-    source = variable.encoding.get("source")
-    if leaf is not None:
-        return stored_contents(leaf, source)
-    if variable.chunks is not None:
-        return _graph_contents(variable.data, source)
-    # read once, and kept by xarray in the layers around the file
-    if not variable._in_memory or variable.dtype.hasobject:
-        return None
-    return memory_contents(variable.values)
-
-
-def _graph_contents(data: Any, source: str | None) -> Contents:
+def _graph_contents(data: Any) -> Contents:
     """What tasks make of data: dask's name for what they do, and what lies under them."""
-    parts = [stored_contents(leaf, source) for leaf in stored_leaves(data)]
-    known = [part for part in parts if part is not None]
-    exact = starts_are_known(data) and len(known) == len(parts)
-    text = json.dumps([data.name, [part.digest for part in known]])
-    return Contents(
-        kind="graph",
-        digest=hashlib.sha256(text.encode()).hexdigest(),
-        exact=exact and all(part.exact for part in known),
+    read = contents_read(xr.DataArray(data))
+    starts = [
+        _starts_of(layer)
+        for name, layer in data.dask.layers.items()
+        if not data.dask.dependencies[name]
+    ]
+    known = all(
+        len(values) > 0
+        and all(isinstance(value, np.ndarray) or leaf_under(value) is not None for value in values)
+        for values in starts
     )
+    text = json.dumps([str(data.name), read])
+    return Contents(kind="graph", digest=hashlib.sha256(text.encode()).hexdigest(), exact=known)
 
 
-def _record(variable: xr.Variable, leaf: Leaf | None, contents: Contents) -> dict[str, Any]:
+def _starts_of(layer: Any) -> list[Any]:
+    """What a layer begins with: its tasks where they are written out, else its literals."""
+    if isinstance(layer, Mapping) and not hasattr(layer, "indices"):
+        return [getattr(task, "value", task) for task in layer.values()]
+    return [getattr(v, "value", v) for v, index in getattr(layer, "indices", ()) if index is None]
+
+
+def _record(variable: xr.Variable, contents: Contents) -> dict[str, Any]:
     return {
         "kind": contents.kind,
         "contents": contents.digest,
@@ -226,7 +133,6 @@ def _record(variable: xr.Variable, leaf: Leaf | None, contents: Contents) -> dic
         "sizes": list(variable.shape),
         "dtype": variable.dtype.str,
         "units": str(variable.attrs["units"]) if "units" in variable.attrs else None,
-        "packing": [] if leaf is None else decoding(leaf),
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from xsphere.compat import is_unread
 from xsphere.conventions import horizontal_grid
 from xsphere.conventions.masks import has_flags
 from xsphere.grids import HealpixGrid
@@ -15,7 +16,6 @@ from xsphere.notices import OncePerRun
 from xsphere.regridding.methods import method_from
 from xsphere.sources.field_tasks import Within
 from xsphere.sources.regrid_cache import cached_fields
-from xsphere.sources.strict_array import MissingChunks
 
 
 def kept_inputs(
@@ -23,7 +23,6 @@ def kept_inputs(
     spec: ModelSpec,
     matches: Sequence[MatchedVariable],
     *,
-    missing_chunks: MissingChunks = "raise",
     run: OncePerRun | None = None,
 ) -> list[MatchedVariable] | None:
     """A model's variables on its grid, if `cache_regridded` was called for all of them.
@@ -39,15 +38,13 @@ def kept_inputs(
         What the model reads.
     matches : sequence of MatchedVariable
         Its variables in `ds`, in its order.
-    missing_chunks : {"raise", "invalid", "fill"}
-        As for `checked`.
     run : OncePerRun, optional
         The run that a warning of values beyond their valid ranges is said in once.
 
     Returns
     -------
     list of MatchedVariable or None
-        In the same order and units as `matches`, not read where `ds` is as it was opened. None
+        In the same order and units as `matches`, not read where `ds` is not. None
         where nothing is kept, where nothing would be gained (data in memory or on the model's grid
         already), or where what is kept has other bits than the model would be given.
 
@@ -75,7 +72,6 @@ def kept_inputs(
         variables=list(dict.fromkeys(names)),
         method=method_from(source, spec.regridding),
         vectors=sorted(pairs, key=str),
-        missing_chunks=missing_chunks,
         within=Within(bounds, run or OncePerRun()),
     )
     if fields is None:
@@ -92,7 +88,7 @@ def _worth_keeping(
     ds: xr.Dataset, arrays: Sequence[xr.DataArray], pairs: set[tuple[object, object]]
 ) -> bool:
     """Whether the cache holds what a model would be given, and saves work."""
-    if all(array.variable._in_memory for array in arrays):
+    if not any(array.chunks is not None or is_unread(array.variable) for array in arrays):
         return False
     # half precision is kept as such, and flags are kept as flags
     if any(array.dtype == np.float16 or has_flags(array) for array in arrays):

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from xarray.backends.common import BackendArray
-from xarray.core import indexing
+from xarray.backends import BackendArray
 
+from xsphere.compat import by_outer_indices, lazy_array
 from xsphere.sources.field_tasks import LazyBlock
 
 
@@ -30,10 +30,8 @@ class KeptArray(BackendArray):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("xsphere.KeptArray", *self.block.__dask_tokenize__())
 
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.OUTER, self._selected
-        )
+    def __getitem__(self, key: Any) -> Any:
+        return by_outer_indices(key, self.shape, self._selected)
 
     def _selected(self, key: tuple[Any, ...]) -> NDArray[Any]:
         """Values at an outer product of indices, of which a number takes its axis away."""
@@ -77,7 +75,7 @@ def unread_variable(block: LazyBlock, field: xr.DataArray) -> xr.Variable:
     >>> unread_variable.__name__
     'unread_variable'
     """
-    data = indexing.LazilyIndexedArray(KeptArray(block, field.dtype))
+    data = lazy_array(KeptArray(block, field.dtype))
     lengths = {dim: max(sizes) for dim, sizes in zip(field.dims, block.blocks, strict=True)}
     encoding = {"preferred_chunks": lengths}
     return xr.Variable(field.dims, data, field.attrs, encoding=encoding)

@@ -1,6 +1,13 @@
-"""Which files and stores a result reads when it is computed, so that it replaces none of them."""
+"""What a result reads when it is computed: where that lies, and what it holds.
+
+It is told by the literals of the result's graph: stored arrays, and objects that read blocks of
+them. Such a reader has `variables`, `n_steps` along the dimension `first`, the `prefix` of its
+tasks' names, and `steps_of` one of its blocks.
+"""
 
 import hashlib
+import operator
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -8,13 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
+from xsphere.compat import lazy_array, plain_store
 from xsphere.locations import store_name
-from xsphere.sources.contents import file_of, local_folder, plain_store, stored_contents
+from xsphere.sources.contents import file_of, local_folder, stored_contents
 from xsphere.sources.errors import SourceChangedError
 from xsphere.sources.field_store import FieldStore
-from xsphere.sources.wrappers import Leaf, leaf_of, leaf_under
+from xsphere.sources.leaves import Leaf, leaf_of, leaf_under
+
+# of a graph: more are not looked at one by one, and what they read counts as a whole
+MOST_TASKS = 2 * 10**5
 
 
 def places_read(obj: xr.Dataset | xr.DataArray) -> set[Path]:
@@ -23,7 +36,7 @@ def places_read(obj: xr.Dataset | xr.DataArray) -> set[Path]:
     Parameters
     ----------
     obj : Dataset or DataArray
-        Lazy or not; nothing is computed. Its graphs are searched task by task.
+        Lazy or not; nothing is computed.
 
     Returns
     -------
@@ -36,39 +49,45 @@ def places_read(obj: xr.Dataset | xr.DataArray) -> set[Path]:
     set()
     """
     places: set[Path] = set()
-    for found in _read(obj):
-        places |= {Path(found.folder)} if isinstance(found, FieldStore) else {*_places_of(found)}
+    for found in literals(obj):
+        if isinstance(found, FieldStore):
+            places.add(Path(found.folder))
+        elif isinstance(found, Leaf) and (place := _local_place(found)) is not None:
+            places.add(place)
     return places
 
 
 def contents_read(obj: xr.Dataset | xr.DataArray) -> dict[str, str]:
-    """What the stored arrays hold that the lazy variables of an object read.
+    """What the lazy variables of an object read, told without reading it.
 
     Parameters
     ----------
     obj : Dataset or DataArray
-        As for `places_read`.
+        As for `places_read`. What is selected of it counts, and nothing else: of a store that has
+        grown, what was there is what it was.
 
     Returns
     -------
     dict of str to str
-        A SHA-256 for each file, or array of a store; what nothing can tell is left out. Caches of
-        ours are no sources.
+        A SHA-256 for each file, or array of a store, of the names, sizes and times of what is read;
+        what nothing can tell is left out, as are caches of ours. What tasks make of it is told by
+        the names that Dask has for them.
 
     Examples
     --------
     >>> contents_read(xr.Dataset({"t": ("x", [1.0])}))
     {}
     """
-    found: dict[str, set[str]] = {}
-    for leaf in _read(obj):
-        contents = stored_contents(leaf) if isinstance(leaf, Leaf) else None
-        if contents is not None:
-            array = leaf.zarr_array
-            place = next(iter(map(str, _places_of(leaf))), None)
-            if place is None:
-                place = f"{store_name(plain_store(array.store))}/{array.path}"
-            found.setdefault(place, set()).add(contents.digest)
+    found: dict[str, set[str]] = defaultdict(set)
+    ds = obj.to_dataset(name="_") if isinstance(obj, xr.DataArray) else obj
+    for variable in ds.variables.values():
+        if variable.chunks is None:
+            leaf = leaf_of(variable)
+            leaves = [] if leaf is None else [leaf]
+        else:
+            leaves = _leaves_of_tasks(variable.data)
+        for place, digest in (pair for leaf in leaves for pair in _contents_of(leaf)):
+            found[place].add(digest)
     return {
         place: hashlib.sha256(" ".join(sorted(digests)).encode()).hexdigest()
         for place, digests in sorted(found.items())
@@ -106,8 +125,8 @@ def unchanged(*read: xr.Dataset | xr.DataArray) -> Iterator[None]:
         )
 
 
-def _read(obj: xr.Dataset | xr.DataArray) -> Iterator[Any]:
-    """Stored arrays and stores of regridded fields that are read."""
+def literals(obj: xr.Dataset | xr.DataArray) -> Iterator[Any]:
+    """Stored arrays, stores of regridded fields and readers of blocks, without making a task."""
     ds = obj.to_dataset(name="_") if isinstance(obj, xr.DataArray) else obj
     todo: list[Any] = []
     for variable in ds.variables.values():
@@ -117,7 +136,7 @@ def _read(obj: xr.Dataset | xr.DataArray) -> Iterator[Any]:
     while todo:
         value = todo.pop()
         leaf = leaf_of(value) if isinstance(value, xr.Variable) else leaf_under(value)
-        if leaf is not None or isinstance(value, FieldStore):
+        if leaf is not None or isinstance(value, FieldStore) or _is_reader(value):
             yield value if leaf is None else leaf
         # what the cache reads is made of a block that knows its source
         for part in _parts(value) if leaf is None else [getattr(leaf.stored, "block", None)]:
@@ -126,11 +145,83 @@ def _read(obj: xr.Dataset | xr.DataArray) -> Iterator[Any]:
                 todo.append(part)
 
 
-def _places_of(leaf: Leaf) -> Iterator[Path]:
+def stored_whole(array: xr.DataArray) -> list[xr.Variable]:
+    """Stored arrays under a chunked one, of the same shape: not read, with its dimensions."""
+    return [
+        xr.Variable(array.dims, lazy_array(leaf.stored))
+        for leaf in literals(array.reset_coords(drop=True).rename("_"))
+        if isinstance(leaf, Leaf) and tuple(leaf.stored.shape) == array.shape
+    ]
+
+
+def _contents_of(leaf: Leaf) -> Iterator[tuple[str, str]]:
+    """Place and contents of a stored array, or of what a kept field is made of."""
+    kept = getattr(leaf.stored, "block", None)
+    if kept is not None:
+        selection = leaf.selection()
+        chosen = {} if selection is None else dict(zip(kept.leading, selection, strict=False))
+        for variable in kept.variables:
+            within = leaf_of(variable.isel(chosen, missing_dims="ignore"))
+            if within is not None:
+                yield from _contents_of(within)
+    elif (contents := stored_contents(leaf)) is not None:
+        array = leaf.zarr_array
+        place = _local_place(leaf) or f"{store_name(plain_store(array.store))}/{array.path}"
+        yield str(place), contents.digest
+
+
+def _leaves_of_tasks(data: Any) -> list[Leaf]:
+    """Stored arrays that tasks read, or the part that a reader of blocks takes of them."""
+    found, names = list(literals(xr.DataArray(data))), list(map(str, data.dask.layers))
+    # readers may read from others, whose tasks these are not
+    readers = [r for r in found if _is_reader(r) and any(n.startswith(r.prefix) for n in names)]
+    steps = [_steps_taken(reader, data) for reader in readers]
+    if len(readers) != 1 or steps[0] is None:
+        return [one for one in found if isinstance(one, Leaf)]
+    first = readers[0].first
+    chosen = {} if first is None else {first: steps[0]}
+    cut = [variable.isel(chosen, missing_dims="ignore") for variable in readers[0].variables]
+    return [leaf for variable in cut if (leaf := leaf_of(variable)) is not None]
+
+
+def _steps_taken(reader: Any, data: Any) -> NDArray[np.int64] | None:
+    """Steps that an array takes of a reader's blocks; None if tasks do more than cut these."""
+    from dask.array import chunk
+
+    names = (reader.prefix, "xsphere-job-")
+    if all(str(name).startswith(names) for name in data.dask.layers):
+        return np.arange(reader.n_steps)
+    if sum(map(len, data.dask.layers.values())) > MOST_TASKS:
+        return None
+    wanted = set(_flat(data.__dask_keys__()))
+    taken: set[int] = set()
+    for key, task in dict(data.dask.cull(wanted)).items():
+        if str(key[0]).startswith(names) or not task.dependencies:
+            # a block: those that use it say what they take
+            taken |= {*reader.steps_of(key[1:])} if key in wanted else set()
+            continue
+        if getattr(task, "func", operator.getitem) not in (operator.getitem, chunk.getitem):
+            return None
+        cut = getattr(task, "args", (None, ()))[1]
+        for block in (one for one in task.dependencies if str(one[0]).startswith(reader.prefix)):
+            steps = reader.steps_of(block[1:])
+            taken |= {*steps[cut[0]]} if cut and isinstance(cut[0], slice) else {*steps}
+    return np.array(sorted(taken))
+
+
+def _flat(keys: Any) -> Iterator[Any]:
+    for key in keys:
+        yield from _flat(key) if isinstance(key, list) else [key]
+
+
+def _is_reader(value: Any) -> bool:
+    return hasattr(value, "steps_of") and not isinstance(value, type)
+
+
+def _local_place(leaf: Leaf) -> Path | None:
     array = leaf.zarr_array
     place = file_of(leaf, None) if array is None else local_folder(array)
-    if place is not None:
-        yield Path(place)
+    return None if place is None else Path(place)
 
 
 def _parts(value: Any) -> Iterable[Any]:

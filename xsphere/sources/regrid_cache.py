@@ -9,6 +9,7 @@ import xarray as xr
 
 from xsphere.atomic import built_beside
 from xsphere.cache import CacheWarning, cache_dir, entry_path
+from xsphere.compat import is_unread
 from xsphere.entries import store_entry, usable
 from xsphere.notices import warn_user
 from xsphere.paths import local_path
@@ -20,11 +21,11 @@ from xsphere.sources.field_store import (
     create_store,
     stored_keys,
 )
-from xsphere.sources.field_tasks import LazyBlock, Within, kept_or_read, lazily_filled
+from xsphere.sources.field_tasks import KeptBlock, LazyBlock, Within, kept_or_read, lazily_filled
 from xsphere.sources.kept_array import unread_variable
-from xsphere.sources.regrid_plan import KIND, RegridPlan, is_opened, regrid_plan
+from xsphere.sources.reads import stored_whole
+from xsphere.sources.regrid_plan import KIND, RegridPlan, regrid_plan
 from xsphere.sources.room import MAX_BYTES, CacheFullError, make_room
-from xsphere.sources.strict_array import MissingChunks
 
 
 def cache_regridded(
@@ -36,7 +37,6 @@ def cache_regridded(
     method: RegridMethod = "auto",
     vectors: Vectors = "auto",
     missing: MissingPolicy = "renormalize",
-    missing_chunks: MissingChunks = "raise",
     max_bytes: int | None = None,
     version: str | None = None,
 ) -> xr.Dataset:
@@ -49,9 +49,9 @@ def cache_regridded(
     Parameters
     ----------
     ds : Dataset
-        On any grid that `xsphere.conventions.horizontal_grid` finds. What is lazy should be as it
-        was opened: it is then read within the tasks. Of chunked data that were transformed, blocks
-        that are there when this is called are read, the others computed.
+        On any grid that `xsphere.conventions.horizontal_grid` finds. What is neither chunked nor in
+        memory, such as from `xsphere.open`, is read within the tasks. Of chunked data, blocks that
+        are there when this is called are read, the others computed.
     level : int
         Refinement level: ``12 * 4**level`` cells.
     path : str or Path, optional
@@ -61,8 +61,6 @@ def cache_regridded(
         Variables to regrid; all with the horizontal dimensions if not given.
     method, vectors, missing
         As for `xsphere.to_healpix`.
-    missing_chunks : {"raise", "invalid", "fill"}
-        What a chunk means that is not in a Zarr source, as for `checked`.
     max_bytes : int, optional
         What all regridded fields in the cache may take, 100 GiB if not given; the fields that were
         not used for longest make room. At a `path`, what these may take.
@@ -103,7 +101,7 @@ def cache_regridded(
     """
     own = None if path is None else local_path(path, "path")
     rules = Rules(method=method, missing=missing)
-    plan = regrid_plan(ds, level, variables, rules, vectors, missing_chunks, version)
+    plan = regrid_plan(ds, level, variables, rules, vectors, version)
     if plan is None:
         raise ValueError(
             "caching needs to know what the data are, so that an edit is noticed, but nothing "
@@ -128,7 +126,6 @@ def cached_fields(
     method: RegridMethod = "auto",
     vectors: Vectors = "auto",
     missing: MissingPolicy = "renormalize",
-    missing_chunks: MissingChunks = "raise",
     version: str | None = None,
     within: Within | None = None,
 ) -> xr.Dataset | None:
@@ -136,7 +133,7 @@ def cached_fields(
 
     Parameters
     ----------
-    ds, level, variables, method, vectors, missing, missing_chunks, version
+    ds, level, variables, method, vectors, missing, version
         As for `cache_regridded`.
     within : Within, optional
         What the values of the source must lie within; cells that others have a part in are NaN.
@@ -145,7 +142,7 @@ def cached_fields(
     -------
     Dataset or None
         As from `cache_regridded`, filled or not, but without chunks and not read yet where `ds` is
-        as it was opened; None unless that was called for all of the variables and what it made is
+        so; None unless that was called for all of the variables and what it made is
         still there.
 
     Raises
@@ -165,14 +162,18 @@ def cached_fields(
     if root is None or not root.parent.parent.is_dir():
         return None
     rules = Rules(method=method, missing=missing)
-    plan = regrid_plan(ds, level, variables, rules, vectors, missing_chunks, version)
+    plan = regrid_plan(ds, level, variables, rules, vectors, version)
     if plan is None:
         return None
     folders = {name: _entry(key) for name, key in plan.keys.items()}
     if not all(usable(folder) for folder in folders.values()):
         return None
     # what other tasks make of the source cannot be looked at
-    if within and any(within.bounds.values()) and not all(map(is_opened, plan.variables.values())):
+    if (
+        within
+        and any(within.bounds.values())
+        and not all(is_unread(array.variable) for array in plan.variables.values())
+    ):
         return None
     stores = {name: folder / "data.zarr" for name, folder in folders.items()}
     return _filled(plan, stores, unread=True, within=within)
@@ -263,7 +264,7 @@ def _filled(
     filled: dict[Any, xr.DataArray] = {}
     for names in plan.nodes:
         stores = {name: FieldStore(str(folders[name]), str(name)) for name in names}
-        opened = all(is_opened(plan.variables[name]) for name in names)
+        opened = all(is_unread(plan.variables[name].variable) for name in names)
         for name in names:
             field = plan.template[name]
             if opened and unread:
@@ -273,7 +274,18 @@ def _filled(
                 data = lazily_filled(_lazy_block(plan, names, name, stores), field.dtype)
                 filled[name] = field.copy(data=data)
             else:
-                filled[name] = field.copy(data=kept_or_read(stores[name], field.data))
+                kept = KeptBlock(
+                    store=stores[name],
+                    variables=tuple(
+                        variable
+                        for other in names
+                        for variable in stored_whole(plan.variables[other])
+                    ),
+                    leading=field.dims[:-1],
+                    blocks=stores[name].blocks(),
+                    made_ns=plan.made_ns,
+                )
+                filled[name] = field.copy(data=kept_or_read(kept, field.data))
     return plan.template.assign(filled)
 
 

@@ -19,14 +19,13 @@ from xsphere.regridding.methods import definite_methods
 from xsphere.regridding.node import Rules
 from xsphere.regridding.vector_pairs import vector_pairs
 from xsphere.sources.field_store import block_sizes
-from xsphere.sources.fingerprints import as_opened, coordinates_of, opened_leaf, source_of
-from xsphere.sources.strict import checked
-from xsphere.sources.strict_array import MissingChunks
-from xsphere.sources.wrappers import plain
+from xsphere.sources.fingerprints import coordinates_of, source_of
+from xsphere.sources.leaves import plain
+from xsphere.sources.opening import policy_of
 
 KIND = "regridded"
 # part of every key: raise it when what is kept changes its form
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ class RegridPlan:
     --------
     >>> import xsphere
     >>> ds = xsphere.sample_dataset()[["PSL"]]
-    >>> plan = regrid_plan(ds, 3, None, Rules(), "auto", "raise", None)
+    >>> plan = regrid_plan(ds, 3, None, Rules(), "auto", None)
     >>> list(plan.keys)
     ['PSL']
     """
@@ -84,7 +83,6 @@ def regrid_plan(
     variables: Sequence[Any] | None,
     rules: Rules,
     vectors: Vectors,
-    missing_chunks: MissingChunks,
     version: str | None,
 ) -> RegridPlan | None:
     """What is to be made, or None where nothing tells what the data are."""
@@ -98,11 +96,11 @@ def regrid_plan(
     source = source_of(ds, chosen) if version is None else _told(ds, chosen, version)
     if source is None or not source["exact"]:
         return None
-    lazy = checked(as_opened(ds, chosen), chosen, missing_chunks=missing_chunks)
-    arrays = {name: lazy[name] for name in chosen}
+    # apart from the user's, which keep what they have read
+    arrays = {name: ds[name].copy(deep=False) for name in chosen}
     n_cells = 12 * 4**level
     blocks = {name: _blocks(v.variable, horizontal.dims, n_cells) for name, v in arrays.items()}
-    template = _regridded(lazy, level, rules, vectors, blocks)
+    template = _regridded(ds, level, rules, vectors, blocks)
     nodes = _nodes(arrays, template, horizontal, rules, vectors)
     return RegridPlan(
         variables=arrays,
@@ -110,7 +108,7 @@ def regrid_plan(
         blocks=blocks,
         template=template,
         nodes=nodes,
-        keys=_keys(arrays, nodes, source, missing_chunks),
+        keys=_keys(arrays, nodes, source),
         made_ns=made_ns,
     )
 
@@ -196,7 +194,6 @@ def _keys(
     arrays: Mapping[Any, xr.DataArray],
     nodes: Mapping[tuple[Any, ...], Any],
     source: dict[str, Any],
-    missing_chunks: str,
 ) -> dict[Any, str]:
     """For each field the hash of all that it depends on."""
     keys = {}
@@ -205,12 +202,8 @@ def _keys(
         data = [source["variables"][str(name)] for name in names]
         data.append({dim: source["coordinates"].get(dim) for dim in dims})
         made = plain(node.__dask_tokenize__())
+        policy = policy_of(arrays[name] for name in names)
         for position, name in enumerate(names):
             what = [str(name), position, [str(dim) for dim in arrays[name].dims]]
-            keys[name] = content_key(KIND, VERSION, what, data, made, missing_chunks)
+            keys[name] = content_key(KIND, VERSION, what, data, made, policy)
     return {name: keys[name] for name in arrays}
-
-
-def is_opened(array: xr.DataArray) -> bool:
-    """Whether an array is not loaded and not chunked."""
-    return array.chunks is None and opened_leaf(array.variable) is not None

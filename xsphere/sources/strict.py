@@ -1,241 +1,384 @@
-"""Reading that tells missing and damaged chunks apart from data, and names them."""
+"""Stored Zarr arrays whose chunks are checked when they are read, and named when they are bad.
+
+It is imported where it is used, since Zarr is.
+"""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+import re
+import struct
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
+from xarray.backends.zarr import ZarrArrayWrapper
+from zarr import Array, AsyncArray
+from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
+from zarr.codecs import ShardingCodec
+from zarr.storage import StorePath, WrapperStore
 
-from xsphere.conventions.base import pandas_indexes
-from xsphere.notices import shortened, warn_user
-from xsphere.sources.contents import absent_chunk, file_of, zarr_metadata
-from xsphere.sources.errors import UnsafeSourceError
-from xsphere.sources.fingerprints import leaves_of, opened_leaf
-from xsphere.sources.strict_array import MissingChunks, NamedArray, StrictArray
-from xsphere.sources.wrappers import Leaf, leaf_of
+from xsphere.compat import done_by_zarr, held
+from xsphere.sources.contents import outer_chunks, touched, zarr_metadata
+from xsphere.sources.errors import (
+    CorruptChunkError,
+    MissingChunkError,
+    SourceError,
+    UnsafeSourceError,
+)
+from xsphere.sources.opening import MissingChunks
+from xsphere.stages import note_read
+from xsphere.unpacking import bounded
 
-# Blosc cannot hold more, and a worker should not
-MAX_CHUNK_BYTES = 2**31
-MAX_READ_BYTES = 2**36
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+ABSENT = 2**64 - 1
+_HELP = (
+    "Zarr would read its fill value. If the store was written without chunks that hold nothing "
+    "else, say missing_chunks='fill'; missing_chunks='invalid' makes its cells missing"
+)
+_REPAIR = "Fetch or write it again; the rest of the store can be read"
 
 
-class UncheckedChunksWarning(UserWarning):
-    """Chunks are missing where only Zarr reads."""
-
-
-def checked(
-    ds: xr.Dataset,
-    names: Sequence[Any] | None = None,
-    *,
-    missing_chunks: MissingChunks = "raise",
-    max_chunk_bytes: int = MAX_CHUNK_BYTES,
-    max_read_bytes: int = MAX_READ_BYTES,
-) -> xr.Dataset:
-    """The same dataset, still lazy, whose Zarr variables refuse chunks that are not what they were.
-
-    Zarr gives the fill value of a chunk that is missing, often 0, and decoding a Blosc chunk that
-    is cut off can end the process. Here both raise an error that names variable, place and chunk.
+@dataclass(kw_only=True)
+class Opening:
+    """What holds for all arrays of a store that was opened.
 
     Parameters
     ----------
-    ds : Dataset
-        Opened lazily from Zarr, chunked or not. Variables in memory, from other files or checked
-        already are kept.
-    names : sequence of names, optional
-        Variables to check; all data variables if not given.
     missing_chunks : {"raise", "invalid", "fill"}
-        What a chunk that is not in the store means. ``"raise"``: the store is damaged or not
-        finished, whatever its fill value. ``"invalid"``: its cells are missing, NaN, which becomes
-        invalid input and never background; integers without ``_FillValue`` have no such value, and
-        raise. ``"fill"``: its cells have the fill value, as in stores
-        written without chunks that hold nothing else (Zarr's ``write_empty_chunks=False``).
-    max_chunk_bytes : int
-        Size of a chunk beyond which a variable is refused at once.
-    max_read_bytes : int
-        Size of one read beyond which it is refused.
-
-    Returns
-    -------
-    Dataset
-        Values, names and labels as they were; tasks of chunked variables have new names. Variables
-        whose tasks do more than read, slice and rechunk one stored array are kept as they are:
-        what they compute with is read by Zarr, without checks.
-
-    Raises
-    ------
-    KeyError
-        If there are no such variables.
-    ValueError
-        If the policy is unknown.
-    UnsafeSourceError
-        If chunks are larger than allowed or hold code.
-
-    Warns
-    -----
-    UncheckedChunksWarning
-        If chunks are missing in a local store under variables that are computed with: there they
-        read as the fill value.
-
-    Notes
-    -----
-    Reading raises `MissingChunkError`, `CorruptChunkError` (with the error of the codec as its
-    cause) or `UnsafeSourceError`. Whether a flipped bit is noticed depends on the codec: surely
-    with a checksum, hardly ever with Blosc. Errors of disks and networks stay what they are.
+        What a chunk means that is not in the store, see `xsphere.open`.
+    max_chunk_bytes, max_read_bytes : int
+        Sizes beyond which a variable, or one read of it, is refused.
+    stamp : str
+        Tells another store at the same place, in names of tasks.
+    times : dict
+        First time and step of dimensions that count times evenly, once they are known.
 
     Examples
     --------
-    >>> ds = xr.Dataset({"t": ("x", [1.0])})
-    >>> checked(ds).identical(ds)
-    True
+    >>> Opening(missing_chunks="raise", max_chunk_bytes=8, max_read_bytes=8).times
+    {}
     """
-    if missing_chunks not in get_args(MissingChunks):
-        raise ValueError(
-            f"missing_chunks must be one of {list(get_args(MissingChunks))}, got {missing_chunks!r}"
+
+    missing_chunks: MissingChunks
+    max_chunk_bytes: int
+    max_read_bytes: int
+    stamp: str = ""
+    times: dict[str, tuple[np.datetime64, np.timedelta64]] = field(default_factory=dict)
+
+
+class StrictStore(WrapperStore[Store]):
+    """A store that may refuse to be without a chunk.
+
+    Parameters
+    ----------
+    store : Store
+        Where the chunks are.
+    require : bool
+        Whether chunks must be there.
+
+    Examples
+    --------
+    >>> from zarr.storage import MemoryStore
+    >>> StrictStore(MemoryStore(), require=True).read_only
+    False
+    """
+
+    def __init__(self, store: Store, *, require: bool) -> None:
+        super().__init__(store)
+        self.require, self.unchecked = require, store
+
+    def _with_store(self, store: Store) -> "StrictStore":
+        return type(self)(store, require=self.require)
+
+    async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        """The object, or None where objects may be missing."""
+        found = await self.unchecked.get(key, prototype, byte_range)
+        if key.rsplit("/", 1)[-1] not in METADATA:
+            if found is None and self.require:
+                raise _AbsentObjectError(key, "it is not in the store")
+            note_read(0 if found is None else len(found))
+        return found
+
+
+class StrictArray(ZarrArrayWrapper):
+    """A stored Zarr array as xarray reads it, with checks.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        Read without checks.
+    name : str
+        Of the variable, for messages.
+    dims : tuple of str
+        Names of the axes.
+    opening : Opening
+        What holds for the whole store.
+    missing_chunks : {"raise", "invalid", "fill"}
+        What a missing chunk of this array means.
+    fill : scalar, optional
+        What cells of missing chunks get instead of the fill value.
+    """
+
+    def __init__(
+        self,
+        array: Any,
+        *,
+        name: str,
+        dims: tuple[str, ...],
+        opening: Opening,
+        missing_chunks: MissingChunks,
+        fill: Any = None,
+    ) -> None:
+        metadata = array.metadata if fill is None else replace(array.metadata, fill_value=fill)
+        store = StrictStore(array.store, require=missing_chunks == "raise")
+        place = StorePath(store, array.path)
+        self.zarr: Any = bounded(Array(AsyncArray(metadata=metadata, store_path=place)))
+        super().__init__(self.zarr)  # type: ignore[no-untyped-call]
+        self.name, self.dims, self.opening = name, dims, opening
+        self.missing_chunks = missing_chunks
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        array = self.zarr
+        about = (self.missing_chunks, repr(array.fill_value), self.opening.max_read_bytes)
+        place = str(array.store_path)
+        return ("xsphere.StrictArray", place, zarr_metadata(array), self.opening.stamp, *about)
+
+    async def async_getitem(self, key: Any) -> Any:
+        """As `self[key]`: what xarray would read at once otherwise is read with checks."""
+        return self[key]
+
+    def __getitem__(self, key: Any) -> Any:
+        self._check_size(key)
+        selection = self._selection(key)
+        try:
+            self._check_shards(selection)
+            return super().__getitem__(key)  # type: ignore[no-untyped-call]
+        except _ObjectError as error:
+            raise self._named(error) from None
+        except (OSError, MemoryError, SourceError):
+            raise
+        except Exception as error:
+            self._raise_culprit(selection, error)
+            raise
+
+    def _selection(self, key: Any) -> tuple[Any, ...]:
+        """Indices along each axis; those of points may stand for more than is read."""
+        return tuple(
+            np.arange(*index.indices(size))
+            if isinstance(index, slice)
+            else np.atleast_1d(index).ravel() % size
+            for index, size in zip(key.tuple, self.shape, strict=True)
         )
-    chosen = list(ds.data_vars) if names is None else list(names)
-    missing = [name for name in chosen if name not in ds.variables]
-    if missing:
-        raise KeyError(
-            f"there are no variables {shortened(missing)}; the dataset has "
-            f"{shortened(list(ds.data_vars))}"
+
+    def _check_size(self, key: Any) -> None:
+        n_bytes, most = _n_selected(key, self.shape) * self.dtype.itemsize, self.opening
+        if n_bytes > most.max_read_bytes:
+            raise UnsafeSourceError(
+                f"one read of variable {self.name!r} would take {n_bytes / 2**30:.1f} GiB, the "
+                f"limit is {most.max_read_bytes / 2**30:.1f} GiB: read less at a time, for "
+                "example with .chunk(time=1), or raise max_read_bytes"
+            )
+
+    def _check_shards(self, selection: tuple[Any, ...]) -> None:
+        array = self.zarr
+        shard = _shard_of(array)
+        if shard is None:
+            return
+        within: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        for chunk in product(*touched(selection, array.shape, array.chunks)):
+            place = tuple(c // n for c, n in zip(chunk, shard.counts, strict=True))
+            inner = tuple(c % n for c, n in zip(chunk, shard.counts, strict=True))
+            within.setdefault(place, []).append(inner)
+        for place, chunks in within.items():
+            key = array.metadata.encode_chunk_key(place)
+            shard.check(array.store, f"{array.path}/{key}".lstrip("/"), chunks)
+
+    def _named(self, error: "_ObjectError") -> SourceError:
+        array = self.zarr
+        n_numbers = len(self.shape)
+        numbers = [int(n) for n in re.findall(r"\d+", error.key[len(array.path) :])]
+        place, chunks = tuple(numbers[-n_numbers:] if n_numbers else ()), outer_chunks(array)
+        if error.inner is not None:
+            # within a shard
+            counts = [o // c for o, c in zip(chunks, array.chunks, strict=True)]
+            place = tuple(p * n + i for p, n, i in zip(place, counts, error.inner, strict=True))
+            chunks = tuple(array.chunks)
+        where = self._where(place, chunks)
+        if isinstance(error, _AbsentObjectError):
+            return MissingChunkError(self.name, where, error.key, f"{error.reason}. {_HELP}")
+        return CorruptChunkError(self.name, where, error.key, f"{error.reason}. {_REPAIR}")
+
+    def _raise_culprit(self, selection: tuple[Any, ...], error: Exception) -> None:
+        """Name the chunk that cannot be decoded, if one cannot."""
+        array = self.zarr
+        encode = array.metadata.encode_chunk_key
+        for place in product(*touched(selection, array.shape, array.chunks)):
+            region = tuple(
+                slice(p * c, (p + 1) * c) for p, c in zip(place, array.chunks, strict=True)
+            )
+            try:
+                array[region]
+            except (OSError, MemoryError):
+                raise
+            except Exception as cause:
+                pairs = zip(place, array.chunks, outer_chunks(array), strict=True)
+                key = f"{array.path}/{encode(tuple(p * c // o for p, c, o in pairs))}"
+                reason = f"it cannot be decoded ({cause}). {_REPAIR}"
+                where = self._where(place, tuple(array.chunks))
+                raise CorruptChunkError(self.name, where, key.lstrip("/"), reason) from error
+
+    def _where(self, place: tuple[int, ...], chunks: tuple[int, ...]) -> str:
+        """Which part of the array a chunk is."""
+        parts = []
+        for dim, number, chunk, size in zip(self.dims, place, chunks, self.shape, strict=True):
+            start, stop = number * chunk, min((number + 1) * chunk, size)
+            if (start, stop) == (0, size):
+                continue
+            parts.append(f"{dim}[{start}:{stop}] of {size}")
+            if dim in self.opening.times:
+                first, step = self.opening.times[dim]
+                ends = np.array([first + start * step, first + (stop - 1) * step])
+                parts[-1] += " ({} to {})".format(*np.datetime_as_string(ends, "s"))
+        return ", ".join(parts)
+
+
+class NamedArray(xr.backends.BackendArray):
+    """A variable of a file, whose errors name variable and file.
+
+    Parameters
+    ----------
+    variable : Variable
+        As xarray opened it: not read.
+    name : str
+        Its name.
+    path : str
+        Of the file.
+
+    Examples
+    --------
+    >>> NamedArray(xr.Variable("x", [1.0]), "t", "a.nc").shape
+    (1,)
+    """
+
+    def __init__(self, variable: xr.Variable, name: str, path: str) -> None:
+        self.variable, self.name, self.path = variable, name, path
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    @property
+    def inner(self) -> Any:
+        """What is read, as xarray has it."""
+        return held(self.variable)
+
+    def __dask_tokenize__(self) -> Any:
+        from dask.base import normalize_token
+
+        return normalize_token(self.inner)
+
+    def __getitem__(self, key: Any) -> Any:
+        from xsphere.compat import by_outer_indices
+
+        return by_outer_indices(key, self.shape, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        try:
+            return self.variable[key].values
+        except (RuntimeError, OSError) as error:
+            # what disks and networks say has a number
+            number = getattr(error, "errno", None)
+            if number is not None and number > 0:
+                raise
+            reason = f"it cannot be read ({error}). Fetch or write the file again"
+            where = f"{self.name} at {key}"
+            raise CorruptChunkError(self.name, where, self.path, reason) from error
+
+
+class _ObjectError(Exception):
+    """An object of a store that cannot be used; its key is told, its place in the array is not."""
+
+    def __init__(self, key: str, reason: str, inner: tuple[int, ...] | None = None) -> None:
+        super().__init__(key, reason, inner)
+        self.key, self.reason, self.inner = key, reason, inner
+
+
+class _AbsentObjectError(_ObjectError):
+    """An object that is not there."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """How the chunks of a shard are found.
+
+    Parameters
+    ----------
+    counts : tuple of int
+        Number of chunks along each axis.
+    at_start : bool
+        Whether the index comes first.
+    n_index : int
+        Size of the index in bytes.
+
+    Examples
+    --------
+    >>> Shard((2, 3), at_start=False, n_index=100).counts
+    (2, 3)
+    """
+
+    counts: tuple[int, ...]
+    at_start: bool
+    n_index: int
+
+    def check(self, store: StrictStore, key: str, chunks: list[tuple[int, ...]]) -> None:
+        """Refuse a shard in which chunks are missing or lie beyond its end."""
+        index, length = self._index(store.unchecked, key)
+        if index is None:
+            return  # what that means is for the store to say
+        for chunk in chunks:
+            flat = int(np.ravel_multi_index(chunk, self.counts))
+            offset, size = struct.unpack_from("<QQ", index, 16 * flat)
+            if (offset, size) == (ABSENT, ABSENT):
+                if store.require:
+                    raise _AbsentObjectError(key, "the shard does not hold it", chunk)
+                continue
+            if offset + size > length:
+                raise _ObjectError(key, "it lies beyond the end of its shard", chunk)
+
+    def _index(self, store: Store, key: str) -> tuple[bytes | None, int]:
+        from zarr.buffer import default_buffer_prototype
+
+        request = (
+            RangeByteRequest(0, self.n_index) if self.at_start else SuffixByteRequest(self.n_index)
         )
-    _check_safety(ds, chosen, max_chunk_bytes, asked=names is not None)
-    leaves = {
-        name: leaf
-        for name in chosen
-        if (leaf := opened_leaf(ds.variables[name])) is not None and leaf.zarr_array is not None
-    }
-    strict = {
-        name: _strict_variable(ds[name], leaf, missing_chunks, max_read_bytes)
-        for name, leaf in leaves.items()
-        if leaf.zarr_array.dtype.kind in "fiub"
-    }
-    for name in chosen:
-        leaf = leaf_of(ds.variables[name])
-        path = None if leaf is None else file_of(leaf, ds.variables[name].encoding.get("source"))
-        if leaf is not None and path is not None and not isinstance(leaf.stored, NamedArray):
-            strict[name] = leaf.around(NamedArray(leaf.stored, str(name), str(path)))
-    if missing_chunks != "fill":
-        _warn_of_what_is_missing(ds, [name for name in chosen if name not in leaves])
-    return ds.assign({name: ds[name].copy(data=data) for name, data in strict.items()})
+        index = done_by_zarr(store.get(key, default_buffer_prototype(), request))
+        if index is None:
+            return None, 0
+        length = done_by_zarr(store.getsize(key))
+        if length < self.n_index:
+            raise _ObjectError(key, f"it has {length} bytes, too few for the index of a shard")
+        return bytes(index.to_bytes()), length
 
 
-def _warn_of_what_is_missing(ds: xr.Dataset, names: Sequence[Any]) -> None:
-    """Tell of missing chunks under variables that tasks work on: nobody else would."""
-    for name in names:
-        arrays = [leaf.zarr_array for leaf in leaves_of(ds.variables[name])]
-        for array in arrays:
-            key = None if array is None else absent_chunk(array)
-            if key is not None:
-                warn_user(
-                    f"variable {shortened(name)} was computed with since it was opened, and chunks "
-                    f"are not in its store (such as {shortened(key)}): where it is computed from "
-                    f"these, it is computed from the fill value {shortened(array.fill_value)}. "
-                    "Give the path or the dataset as it was opened to have them refused or marked "
-                    "as invalid, or say missing_chunks='fill'",
-                    UncheckedChunksWarning,
-                )
-                break
-
-
-def _check_safety(ds: xr.Dataset, names: Sequence[Any], max_chunk_bytes: int, asked: bool) -> None:
-    problems = []
-    leaves = [(name, leaf.zarr_array) for name in names for leaf in leaves_of(ds.variables[name])]
-    for name, array in leaves:
-        if array is None:
-            continue
-        n_bytes = math.prod(array.chunks) * array.dtype.itemsize
-        code = sorted(set(_codecs(zarr_metadata(array))) & {"pickle", "numcodecs.pickle"})
-        if code:
-            problems.append(
-                f"{shortened(name)} is stored with the codecs {code}, which run code when read"
-            )
-        elif array.dtype.hasobject and asked:
-            problems.append(f"{shortened(name)} holds objects, not numbers")
-        elif 0 in array.chunks and array.size:
-            problems.append(f"{shortened(name)} has chunks of length 0: its metadata are damaged")
-        elif n_bytes > max_chunk_bytes:
-            problems.append(
-                f"{shortened(name)} has chunks {tuple(array.chunks)} of {n_bytes / 2**20:.0f} MiB, "
-                f"the limit is {max_chunk_bytes / 2**20:.0f} MiB: rechunk the store, or raise "
-                "max_chunk_bytes"
-            )
-    if problems:
-        raise UnsafeSourceError("; ".join(sorted(problems)))
-
-
-def _codecs(document: Any) -> Iterator[str]:
-    """Names of all codecs in the metadata of an array."""
-    match document:
-        case dict():
-            for key, value in document.items():
-                if key in ("id", "name") and isinstance(value, str):
-                    yield value
-                elif key not in ("attributes", ".zattrs"):
-                    yield from _codecs(value)
-        case list():
-            for value in document:
-                yield from _codecs(value)
-
-
-def _missing_value(variable: xr.DataArray, array: Any) -> Any:
-    """What a stored value is that reads as missing, or None."""
-    if array.dtype.kind == "f":
-        return array.dtype.type(np.nan)
-    if variable.dtype.kind != "f":
+def _shard_of(array: Any) -> Shard | None:
+    """How to read the index of shards, if there are any and it is plain."""
+    codecs = getattr(array.metadata, "codecs", ())
+    sharded: Any = next((codec for codec in codecs if isinstance(codec, ShardingCodec)), None)
+    if sharded is None:
         return None
-    value = variable.encoding.get("_FillValue", variable.encoding.get("missing_value"))
-    return None if value is None else array.dtype.type(value)
+    names = [type(codec).__name__ for codec in sharded.index_codecs]
+    if names not in (["BytesCodec", "Crc32cCodec"], ["BytesCodec"]):
+        return None
+    counts = tuple(o // c for o, c in zip(outer_chunks(array), array.chunks, strict=True))
+    at_start = str(getattr(sharded.index_location, "value", sharded.index_location)) == "start"
+    return Shard(counts, at_start, 16 * math.prod(counts) + 4 * (len(names) - 1))
 
 
-def _strict_variable(
-    variable: xr.DataArray, leaf: Leaf, policy: MissingChunks, max_read_bytes: int
-) -> Any:
-    # what was decided first holds
-    if isinstance(leaf.stored, StrictArray):
-        return variable.variable._data
-    fill = _missing_value(variable, leaf.zarr_array) if policy == "invalid" else None
-    stored = StrictArray(
-        leaf.stored,
-        variable=str(variable.name),
-        dims=_stored_dims(leaf, variable),
-        times=_times(leaf, variable),
-        missing_chunks="raise" if policy == "invalid" and fill is None else policy,
-        fill=fill,
-        max_read_bytes=max_read_bytes,
-    )
-    data = leaf.undasked().around(stored)
-    if variable.chunks is None:
-        return data
-    lazy = xr.DataArray(variable.variable.copy(data=data))
-    return lazy.chunk(variable.variable.chunksizes, name_prefix="strict-").data
-
-
-def _stored_dims(leaf: Leaf, variable: xr.DataArray) -> tuple[str, ...]:
-    """Names of the axes of a stored array."""
-    array = leaf.zarr_array
-    names = getattr(array.metadata, "dimension_names", None)
-    names = names or dict(array.attrs).get("_ARRAY_DIMENSIONS")
-    if names is None or len(names) != array.ndim:
-        names = variable.dims if variable.ndim == array.ndim else range(array.ndim)
-    return tuple(str(name) for name in names)
-
-
-def _times(leaf: Leaf, variable: xr.DataArray) -> dict[str, tuple[np.datetime64, np.timedelta64]]:
-    """First time and step of axes that count times evenly: small, whatever their length."""
-    selection, labelled = leaf.selection(), pandas_indexes(variable)
-    found = {}
-    for axis, dim in enumerate(_stored_dims(leaf, variable)):
-        index = labelled.get(dim)
-        if not isinstance(index, pd.DatetimeIndex) or index.hasnans:
-            continue
-        labels = index.tz_localize(None).to_numpy()
-        indices = np.arange(labels.size) if selection is None else selection[axis]
-        if labels.size < 2 or indices.size != labels.size:
-            continue
-        steps = np.diff(labels) // np.diff(indices)
-        if (steps == steps[0]).all() and (steps * np.diff(indices) == np.diff(labels)).all():
-            found[dim] = (labels[0] - indices[0] * steps[0], steps[0])
-    return found
+def _n_selected(key: Any, shape: tuple[int, ...]) -> int:
+    """How many values an index of xarray selects."""
+    lengths = [
+        len(range(n)[i]) for i, n in zip(key.tuple, shape, strict=True) if isinstance(i, slice)
+    ]
+    arrays = [np.shape(index) for index in key.tuple if not isinstance(index, slice)]
+    if type(key).__name__ == "VectorizedIndexer":
+        # points: arrays go together, as those of a transposed array do
+        return math.prod(lengths) * math.prod(np.broadcast_shapes(*arrays))
+    return math.prod(lengths) * math.prod(math.prod(one) for one in arrays)

@@ -1,21 +1,16 @@
-"""What lies under a variable that was opened lazily: the stored array, and what was selected of it.
+"""What lies under a lazily opened variable: a stored array, and what was selected of it."""
 
-xarray wraps a stored array in layers for caching, decoding and indexing. They are walked here, by
-nothing but their attribute ``array``, and rebuilt around another stored array.
-"""
-
-import copy
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from xarray.backends.common import BackendArray
 
+from xsphere.compat import held, layers_around
 from xsphere.notices import shortened
 
 # beyond it, what is selected is not told index by index
@@ -73,19 +68,6 @@ class Leaf:
             axes = [a for a, i in zip(axes, key.tuple, strict=True) if not _is_scalar(i)]
         return tuple(selected)
 
-    def undasked(self) -> "Leaf":
-        """Without the layer that dask needs."""
-        return replace(self, layers=tuple(x for x in self.layers if _name(x) not in _PASSING))
-
-    def around(self, stored: Any) -> Any:
-        """The same layers around another stored array."""
-        for layer in reversed(self.layers):
-            # caches and keys of the original stay its own
-            rebuilt = copy.copy(layer)
-            rebuilt.array = stored
-            stored = rebuilt
-        return stored
-
 
 def leaf_of(variable: xr.Variable) -> Leaf | None:
     """The stored array under a variable that is not loaded yet.
@@ -105,19 +87,20 @@ def leaf_of(variable: xr.Variable) -> Leaf | None:
     >>> leaf_of(xr.Variable("x", [1.0])) is None
     True
     """
-    return leaf_under(variable._data)
+    return leaf_under(held(variable))
 
 
 def leaf_under(data: Any) -> Leaf | None:
-    """As `leaf_of`, for what a variable holds."""
+    """As `leaf_of`, for what a variable or a task holds."""
     layers: list[Any] = []
-    while not isinstance(data, BackendArray):
-        inner = getattr(data, "array", None)
-        if inner is None or not type(data).__module__.startswith("xarray."):
-            return None
-        layers.append(data)
-        data = inner
-    return Leaf(stored=data, layers=tuple(layers))
+    while (found := layers_around(data)) is not None:
+        stored, around = found
+        layers += around
+        # what we open from a file has what xarray opens within
+        data = getattr(stored, "inner", None)
+        if data is None:
+            return Leaf(stored=stored, layers=tuple(layers))
+    return None
 
 
 def decoding(leaf: Leaf) -> list[Any]:
