@@ -339,7 +339,11 @@ def test_what_fails_in_a_trial_is_raised_here(
     assert not list((tmp_path / "temporary").glob("xsphere-*"))
 
 
-def test_what_cannot_be_handed_over_is_tried_here(model: Model) -> None:
+def test_what_cannot_be_handed_over_is_tried_here(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # which changes a process
+    monkeypatch.delattr("xsphere.planning.trial._forget_peak")
     lock = threading.Lock()
 
     def locked(values: Any) -> Any:
