@@ -249,3 +249,51 @@ def _variable(ds: xr.Dataset, variable: str | None) -> xr.DataArray:
     if not names:
         raise ValueError("the dataset has no variables to draw")
     return selected(ds, names[0])
+
+
+def scores_text(scores: xr.Dataset) -> str:
+    """Scores of tracks for a terminal.
+
+    Parameters
+    ----------
+    scores : Dataset
+        As `xsphere.score_tracks` gives it.
+
+    Returns
+    -------
+    str
+        One line a group: counts, scores with their intervals, mean distance and lead.
+
+    Examples
+    --------
+    >>> import xsphere
+    >>> columns = {"track_id": [1], "lon": [0.0], "lat": [9.0]}
+    >>> columns["time"] = pd.to_datetime(["2001-01-01"])
+    >>> one = xr.Dataset({name: ("event", column) for name, column in columns.items()})
+    >>> print(scores_text(xsphere.score_tracks(one, one)))
+    group  hits  misses  false alarms  POD   FAR   CSI   distance km  lead h
+    all       1       0             0  1.00  0.00  1.00            0     0.0
+    """
+    rows = [
+        ["group", "hits", "misses", "false alarms", "POD", "FAR", "CSI", "distance km", "lead h"]
+    ]
+    for group in scores["group"].values:
+        one = {str(name): float(v) for name, v in scores.sel(group=group).items() if not v.dims}
+        counts = [f"{one[name]:.0f}" for name in ("hits", "misses", "false_alarms")]
+        shares = [_with_interval(one, name) for name in ("pod", "far", "csi")]
+        ends = [f"{one['distance']:.0f}", f"{one['lead']:.1f}"]
+        rows.append([str(group), *counts, *shares, *ends])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = {0, 4, 5, 6}
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if number in left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _with_interval(scores: dict[str, float], name: str) -> str:
+    low, high = scores[f"{name}_low"], scores[f"{name}_high"]
+    return f"{scores[name]:.2f}" + ("" if np.isnan(low) else f" ({low:.2f}-{high:.2f})")

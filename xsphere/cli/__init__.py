@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 import typer
 
-from xsphere.cli import fields, runs, upkeep
+from xsphere.cli import fields, runs, storms, upkeep
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Extreme events on the sphere: regrid, segment, list and draw them.",
+    help="Extreme events on the sphere: regrid, segment, follow, score and draw them.",
     pretty_exceptions_enable=False,
 )
 cache = typer.Typer(no_args_is_help=True, help="What was built once: list, verify, clear.")
@@ -26,7 +26,10 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     runs.plan,
     runs.segment,
     runs.verify,
+    storms.detect,
     fields.events,
+    storms.track,
+    storms.score,
     fields.plot,
     fields.equivariance,
     upkeep.doctor,

@@ -23,8 +23,8 @@ def read_ibtracs(path: str | Path, *, agency: Agency = "usa") -> xr.Dataset:
     ----------
     path : str or Path
         A file of IBTrACS [1]_, CSV (also compressed) or NetCDF, whole or one of its subsets; or a
-        CSV file with ``track_id``, ``time``, ``lon`` and ``lat``, and where they are there ``wind``
-        (knots), ``slp`` (hPa), ``basin``, ``season`` and ``status``.
+        CSV file of tracks with ``track_id``, ``time``, ``lon`` and ``lat``, and where they are
+        there ``wind`` (knots), ``slp`` (hPa), ``basin``, ``season`` and ``status``.
     agency : {"usa", "wmo"}
         Whose winds and pressures: those of the USA are means over one minute everywhere, those of
         the WMO differ by basin.

@@ -133,6 +133,11 @@ def read_tracks(path: str | Path) -> xr.Dataset:
     return _format(text).read(text)
 
 
+def check_ending(name: str) -> None:
+    """Refuse a file name whose ending names no format of tracks."""
+    _format(name)
+
+
 def _format(name: str) -> Format:
     bare = name
     for ending in COMPRESSIONS:
