@@ -76,7 +76,9 @@ def track(
     place = output_path(out, mask, *([] if fields is None else [fields]))
     check_ending(place.name)
     tracks = xsphere.track(
-        mask_of(open_lazily(mask)), None if fields is None else open_lazily(fields), **options
+        mask_of(open_lazily(mask, missing_chunks="fill")),
+        None if fields is None else open_lazily(fields),
+        **options,
     )
     print(xsphere.write_tracks(tracks, place))
     print(f"{tracks.sizes['track']} tracks of {tracks.sizes['event']} regions")
