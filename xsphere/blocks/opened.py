@@ -187,7 +187,7 @@ def opened(location: Location, books: Books, *, read_only: bool = False) -> Bloc
             names = (ROWS, *(variable.name for variable in layout.variables))
             # also chunks of nothing but the fill value are written: none is missing unless lost
             arrays = {name: bounded(group[name], in_full=True) for name in names}
-        _check_consistent(books, layout, arrays)
+        _check_consistent(layout, arrays)
     except Exception as error:
         raise _refusal(location, error) from error
     return BlockStore(location, books, layout, group, arrays)
@@ -221,6 +221,7 @@ def _sound_books(content: bytes | None) -> dict[str, Any]:
     missing = [key for key in KEYS if key not in books]
     if missing:
         raise KeyError(f"its bookkeeping lacks {missing}")
+    _check_numbers(books)
     return books
 
 
@@ -265,20 +266,26 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _check_consistent(books: Books, layout: BlockLayout, arrays: Mapping[str, Any]) -> None:
-    """Refuse bookkeeping that does not fit the arrays: by it, nothing need be missing."""
-    step = layout.step
-    if type(step) is not int or step < 1:
-        raise ValueError(f"blocks must have a length of 1 or more, got {shortened(step)}")
-    # counted before there is a list of them: numbers in a file may be absurd
-    n_blocks = -(-layout.size // step) if any(math.prod(v.shape) for v in layout.variables) else 0
+def _check_numbers(books: Books) -> None:
+    """Refuse lengths that cannot be, before there is a list of blocks."""
+    layout = BlockLayout.from_description(books["layout"])
+    if type(layout.step) is not int or layout.step < 1:
+        raise ValueError(f"blocks must have a length of 1 or more, got {shortened(layout.step)}")
+    some = any(math.prod(variable.shape) for variable in layout.variables)
+    n_blocks = -(-layout.size // layout.step) if some else 0
     if n_blocks > MAX_BLOCKS:
         raise ValueError(f"it claims {n_blocks} blocks, more than {MAX_BLOCKS}")
-    expected: dict[str, Any] = {"blocks": n_blocks, "rows": n_blocks}
-    found = {"blocks": books["blocks"], "rows": arrays[ROWS].shape[0]}
+    if (books["blocks"], books["size"]) != (n_blocks, layout.size):
+        raise ValueError(f"it has blocks: {books['blocks']}, not {n_blocks}, or another length")
+
+
+def _check_consistent(layout: BlockLayout, arrays: Mapping[str, Any]) -> None:
+    """Refuse bookkeeping that does not fit the arrays: by it, nothing need be missing."""
+    expected: dict[str, Any] = {"rows": len(layout.blocks)}
+    found: dict[str, Any] = {"rows": arrays[ROWS].shape[0]}
     for variable in layout.variables:
         array = arrays[variable.name]
-        expected[variable.name] = (variable.shape, step)
+        expected[variable.name] = (variable.shape, layout.step)
         found[variable.name] = (array.shape, array.chunks[0])
     wrong = [f"{k}: {found[k]}, not {expected[k]}" for k in expected if found[k] != expected[k]]
     if wrong:
