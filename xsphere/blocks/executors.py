@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from dask.system import CPU_COUNT
 
@@ -32,23 +32,6 @@ WINDOW = 4
 RESIZE = 10.0
 # seconds between looks at who is silent
 PAUSE = 0.5
-
-
-class Pool(Protocol):
-    """Who runs tasks; its futures are as those of `concurrent.futures`."""
-
-    @property
-    def room(self) -> int:
-        """How many tasks may be in hand."""
-
-    def submit(self, task: BlockTask) -> Any:
-        """Begin a task: its future."""
-
-    def lost(self, running: Iterable[Any], /) -> list[Any]:
-        """Futures of tasks that are to be given to others."""
-
-    def close(self, running: Iterable[Any]) -> None:
-        """Cancel what has not begun, and wait for what would be lost."""
 
 
 def chosen_executor(workers: int | None, client: Any, *, shared: bool = True) -> Executor:
@@ -90,7 +73,7 @@ def _active_client() -> Any:
         return None
 
 
-def outcomes(tasks: Iterator[BlockTask], pool: Callable[[], Pool]) -> Outcomes:
+def outcomes(tasks: Iterator[BlockTask], pool: Callable[[], Any]) -> Outcomes:
     """Outcomes of tasks as they come; closed early, blocks in hand are still written.
 
     Where workers died, Dask blames all blocks that they had in hand. Those are run again alone, so
@@ -107,9 +90,9 @@ def outcomes(tasks: Iterator[BlockTask], pool: Callable[[], Pool]) -> Outcomes:
 
 
 class _Hand:
-    """The tasks in hand."""
+    """The tasks in hand of a pool, which has room for some, whose futures may be lost, and ends."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Any) -> None:
         self.pool = pool
         self.running: dict[Any, BlockTask] = {}
         self.finished: SimpleQueue[Any] = SimpleQueue()

@@ -82,26 +82,18 @@ def read_rows(array: Any, layout: BlockLayout) -> NDArray[np.uint64]:
     """All rows; those that are missing or damaged are zero."""
     rows = np.zeros((len(layout.blocks), len(columns(layout))), np.uint64)
     # in pieces: zarr has all the chunks that it is asked for in hand at once
-    for start in range(0, len(rows), PIECE):
-        piece = slice(start, start + PIECE)
+    todo = [slice(start, start + PIECE) for start in range(0, len(rows), PIECE)]
+    while todo:
+        piece = todo.pop()
         try:
             rows[piece] = array[piece]
         except UNREAD:
             raise
-        # any codec may complain in its own words
+        # any codec may complain in its own words: one by one, to have all others
         except Exception:
-            for index in range(start, min(start + PIECE, len(rows))):
-                rows[index] = _read_row(array, index)
+            single = range(piece.start, min(piece.stop, len(rows)))
+            todo += [slice(i, i + 1) for i in single] if len(single) > 1 else []
     return rows
-
-
-def _read_row(array: Any, index: int) -> NDArray[np.uint64]:
-    try:
-        return np.asarray(array[index])
-    except UNREAD:
-        raise
-    except Exception:
-        return np.zeros(array.shape[1], np.uint64)
 
 
 def done(rows: NDArray[np.uint64], layout: BlockLayout, devices: str) -> NDArray[np.bool_]:

@@ -64,9 +64,10 @@ class Target:
         }
         self.identity = content_key(self.description)
 
-    def source(self) -> dict[str, str]:
-        """What is read holds now, as far as anything tells: a digest by place."""
-        return contents_read(self.ds) | self._sources_told
+    def source(self, size: int | None = None) -> dict[str, str]:
+        """What is read, for so many steps, holds now: a digest by place where anything tells."""
+        part = self.ds if size is None else self.ds.isel({self.layout.dim: slice(0, size)})
+        return contents_read(part) | self._sources_told
 
     def description_of(self, size: int) -> dict[str, Any]:
         """The description of fewer steps, such as those that a store has."""

@@ -102,8 +102,8 @@ def write_blocks(  # noqa: PLR0913 what a run may be told
     """A Zarr store of a lazy result, written block by block so that no block is computed twice.
 
     A block is a dask chunk along the first dimension. Each is computed and written by itself, as
-    one chunk of the store with a checksum; a ledger in the store says what is done. A run that
-    stops, however it stops, is gone on with by the same call. The bytes of the blocks do not
+    one chunk of the store with a checksum; a row in the store says that it is done. A run that
+    stops, however it stops, is resumed by the same call. The bytes of the blocks do not
     depend on who computed them, if all have CPUs of one kind and the same versions of the
     libraries, nor on how often the run was stopped.
 
@@ -174,16 +174,14 @@ def write_blocks(  # noqa: PLR0913 what a run may be told
     or, where there is none, by the names that dask gives its arrays. What its source holds is
     looked at when writing starts, again when it is resumed, and when it ends.
 
-    The array ``_xsphere/blocks`` of the store has a row for each block, with columns that its
-    attribute ``columns`` names: when it was written, its length, a checksum and the cells of each
-    class. Any reader of Zarr can read it.
+    The array ``_xsphere/blocks`` of the store, which any reader of Zarr can read, has a row for
+    each block; its attribute ``columns`` names what is in it: when the block was written, its
+    length, a checksum, and the cells of each class.
 
-    With `append`, blocks that are there are kept, but the last if it was shorter than the others
-    and has grown. All that differs from before is told in one error. That the source of the old
-    part is the same is told by its first and last whole block, which are computed again. Meanwhile
-    readers find the old length, or the new one of a store that is not complete; a run that stops is
-    finished by the same call. A longer result than before needs no more than `append`; a shorter
-    one is refused.
+    With `append`, blocks that are there are kept, but the last if it has grown. The source of the
+    old part is compared where it can be told from the new one, else the first and last whole block
+    are computed again and compared. Meanwhile readers find the old length, or the new one of a
+    store that is not complete; a run that stops is finished by the same call.
 
     With `overwrite`, what is there is removed before the first block: a result that is computed
     from it needs another path.
