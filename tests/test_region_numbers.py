@@ -5,11 +5,12 @@ import dask.array
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import xsphere
 from tests.test_regions import GLOBAL_GRIDS, cells_within, flooded, labelled, mask_on
+from tests.tiers import examples
 from xsphere.conventions import mask_attributes
 from xsphere.graph import adjacency
 from xsphere.grids import EARTH_RADIUS_KM, HealpixGrid, LatLonGrid
@@ -35,7 +36,7 @@ steps = st.lists(
 
 
 @given(step=steps)
-@settings(max_examples=25, deadline=None)
+@examples(25, deadline=None)
 def test_regions_are_those_of_a_flood_fill(step):
     values = np.array(step, np.uint8)
     found = xsphere.label(labelled(values, LEVEL2, attrs=mask_attributes(CLASSES), name="m"))
@@ -46,7 +47,7 @@ def test_regions_are_those_of_a_flood_fill(step):
 
 
 @given(step=steps, area=st.sampled_from([0.0, 3e6, 6e6]))
-@settings(max_examples=25, deadline=None)
+@examples(25, deadline=None)
 def test_rows_of_events_are_the_numbers(step, area):
     mask = labelled(np.array(step, np.uint8), LEVEL2, attrs=mask_attributes(CLASSES), name="m")
     numbers = xsphere.label(mask, min_area=area).values
@@ -102,7 +103,7 @@ def test_a_sphere_without_background_has_no_holes():
     places=st.lists(st.integers(0, LEVEL2.n_cells - 1), min_size=2, max_size=12, unique=True),
     distance=st.floats(0, 21000),
 )
-@settings(max_examples=30, deadline=None)
+@examples(30, deadline=None)
 def test_near_regions_are_one(places, distance):
     mask = mask_on(LEVEL2, {1: places})
     found = xsphere.label(mask, merge_distance=distance).values

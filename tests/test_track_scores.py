@@ -3,15 +3,15 @@
 import os
 from pathlib import Path
 
-import huracanpy
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import xsphere
+from tests.tiers import examples
 from xsphere.regions.basins import basin_of
 
 
@@ -113,8 +113,10 @@ def test_no_tracks_at_all():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @given(seed=st.integers(0, 10**6), distance=st.sampled_from([200.0, 500.0, 2000.0]))
-@settings(max_examples=15, deadline=None)
+@examples(15, deadline=None)
 def test_pairs_are_those_of_huracanpy(seed, distance):
+    import huracanpy
+
     rng = np.random.default_rng(seed)
 
     def some(n):
@@ -137,6 +139,8 @@ def test_pairs_are_those_of_huracanpy(seed, distance):
 
 
 def test_basins_are_those_of_ibtracs():
+    import huracanpy
+
     rng = np.random.default_rng(1)
     lon, lat = rng.uniform(0, 360, 3000), rng.uniform(-89, 89, 3000)
     theirs = huracanpy.info.basin(lon, lat, convention="ibtracs")

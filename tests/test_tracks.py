@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import xsphere
 from tests.test_regions import GLOBAL_GRIDS, cells_within, labelled
+from tests.tiers import examples
 from xsphere.conventions import mask_attributes
 from xsphere.grids import HealpixGrid
 
@@ -328,7 +329,7 @@ def test_options_that_make_no_sense_are_refused(options, words):
 
 
 @given(seed=st.integers(0, 10**6), n_regions=st.integers(0, 12))
-@settings(max_examples=50, deadline=None)
+@examples(50, deadline=None)
 def test_identities_follow_the_rule(seed, n_regions):
     """Brute force of what the documentation says."""
     from xsphere.regions.linking import Links, identities
