@@ -55,6 +55,7 @@ def test_tables_keep_rows_and_kin(tracks, tmp_path, ending):
     assert read.class_name.values.tolist() == tracks.class_name.values.tolist()
 
 
+@pytest.mark.xdist_group("huracanpy")
 @pytest.mark.parametrize("ending", ["csv", "nc", "parquet", "txt"])
 def test_huracanpy_reads_them_as_they_are(tracks, tmp_path, ending):
     import huracanpy

