@@ -26,8 +26,6 @@ LABELLED, NUMBERS = (
 LAYERS = [*LABELLED, *NUMBERS]  # from the top
 PLACE = {part: (row, n) for row, parts in enumerate(LAYERS) for n, part in enumerate(parts)}
 OWNERS = {"torch": {"nn"}, "cartopy": set(), "matplotlib": set(), "healpy": set(), "pickle": set()}
-# packages that still use private parts of other libraries themselves
-NOT_YET = {"segmentation", "sources", "store"}
 
 
 def modules() -> list[Path]:
@@ -94,7 +92,7 @@ def house() -> ModuleType:
 
 
 def test_private_parts_of_others_stand_in_compat(house: ModuleType) -> None:
-    assert {part_of(PACKAGE / name) for name in house.private_uses()} <= NOT_YET
+    assert not house.private_uses()
 
 
 def test_private_parts_are_told_from_public_ones(house: ModuleType) -> None:

@@ -286,6 +286,21 @@ def test_other_sources_levels_and_methods_are_other_fields(tmp_path: Path) -> No
         cached_fields(ds, LEVEL, variables=["x"])
 
 
+def test_sources_are_not_looked_at_where_nothing_of_a_level_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = source(tmp_path, "lazy")
+    cache_regridded(ds, LEVEL)
+
+    def never(*_: Any) -> None:
+        raise AssertionError("the source was looked at")
+
+    monkeypatch.setattr("xsphere.sources.regrid_plan.source_of", never)
+    assert cached_fields(ds, LEVEL + 1) is None
+    with pytest.raises(AssertionError, match="looked at"):
+        cached_fields(ds, LEVEL)
+
+
 def test_a_new_version_of_regridding_makes_other_fields(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

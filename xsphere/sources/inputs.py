@@ -15,7 +15,7 @@ from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.notices import OncePerRun
 from xsphere.regridding.methods import method_from
 from xsphere.sources.field_tasks import Within
-from xsphere.sources.regrid_cache import cached_fields
+from xsphere.sources.regrid_cache import cached_fields, has_level
 
 
 def kept_inputs(
@@ -56,6 +56,8 @@ def kept_inputs(
     >>> kept_inputs(ds, spec, matched_variables(ds, spec)) is None
     True
     """
+    if not has_level(spec.level):
+        return None
     arrays = [match.array for match in matches]
     names = [array.name for array in arrays]
     source = horizontal_grid(ds, names[:1]).grid

@@ -135,7 +135,9 @@ def literals(obj: xr.Dataset | xr.DataArray) -> Iterator[Any]:
     seen = {id(value): value for value in todo}
     while todo:
         value = todo.pop()
-        leaf = leaf_of(value) if isinstance(value, xr.Variable) else leaf_under(value)
+        leaf = leaf_of(value) if isinstance(value, xr.Variable) else None
+        if hasattr(value, "array"):
+            leaf = leaf_under(value)
         if leaf is not None or isinstance(value, FieldStore) or _is_reader(value):
             yield value if leaf is None else leaf
         # what the cache reads is made of a block that knows its source

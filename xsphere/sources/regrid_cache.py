@@ -1,6 +1,7 @@
 """Regridded fields of a dataset, kept as they are computed, so that they are computed once."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import xarray as xr
 from xsphere.atomic import built_beside
 from xsphere.cache import CacheWarning, cache_dir, entry_path
 from xsphere.compat import is_unread
-from xsphere.entries import store_entry, usable
+from xsphere.entries import MANIFEST, store_entry, usable
 from xsphere.notices import warn_user
 from xsphere.paths import local_path
 from xsphere.regridding import MissingPolicy, RegridMethod, Vectors
@@ -157,9 +158,8 @@ def cached_fields(
     ...     cached_fields(xr.Dataset(), 3) is None
     True
     """
-    root = entry_path(KIND, "0" * 64)
     # before the chunks of a large source are listed
-    if root is None or not root.parent.parent.is_dir():
+    if not has_level(level):
         return None
     rules = Rules(method=method, missing=missing)
     plan = regrid_plan(ds, level, variables, rules, vectors, version)
@@ -177,6 +177,35 @@ def cached_fields(
         return None
     stores = {name: folder / "data.zarr" for name, folder in folders.items()}
     return _filled(plan, stores, unread=True, within=within)
+
+
+def has_level(level: int) -> bool:
+    """Whether the cache holds fields of a level, of any dataset, as its entries say.
+
+    Parameters
+    ----------
+    level : int
+        HEALPix refinement level.
+
+    Returns
+    -------
+    bool
+        False where the cache is off.
+
+    Examples
+    --------
+    >>> from xsphere.config import set_options
+    >>> with set_options(cache_dir=""):
+    ...     has_level(5)
+    False
+    """
+    root = entry_path(KIND, "0" * 64)
+    cells = f"'cells': {12 * 4**level}}}"
+    for manifest in () if root is None else root.parent.parent.glob(f"*/*/{MANIFEST}"):
+        with suppress(OSError):  # removed meanwhile
+            if cells in manifest.read_text(errors="replace"):
+                return True
+    return False
 
 
 def _entry(key: str) -> Path:
