@@ -715,8 +715,8 @@ def test_building_costs_the_same_whatever_the_number_of_chunks(
             return plain(*args, **options)
 
         monkeypatch.setattr(os, function, counting)
-    for number, n_times in enumerate((4, 4, 10**6)):
-        path = tmp_path / f"{number}.zarr"
+    for n_times in (4, 10**6):
+        path = tmp_path / f"{n_times}.zarr"
         ds = storm_dataset(n_times=1).drop_vars("time")
         lazy = {
             name: (
@@ -733,8 +733,8 @@ def test_building_costs_the_same_whatever_the_number_of_chunks(
         calls.clear()
         mask = segment(path, model)
         assert mask.sizes["time"] == n_times
-        found.append(len(calls))
-    assert found[1] == found[2]  # the first keeps weights, too
+        found.append(sum(str(path) in str(args[0]) for args in calls if args))
+    assert max(found) < 50
 
 
 def test_other_data_are_read_as_they_are(tmp_path: Path) -> None:
