@@ -17,7 +17,7 @@ _matrices = SharedEntries(maxsize=8)
 
 
 @dataclass(frozen=True)
-class Rule:
+class Derivation:
     """How a derived channel is made.
 
     Parameters
@@ -57,18 +57,18 @@ def _sin_latitude(grid: Grid) -> Fields:
     return sines
 
 
-DERIVED: dict[str, Rule] = {
-    "wind_speed": Rule(2, "m s-1", lambda _, u, v: np.hypot(u, v)),
-    "vorticity": Rule(2, "s-1", lambda grid, u, v: _derivative("vorticity", grid, u, v)),
+DERIVED: dict[str, Derivation] = {
+    "wind_speed": Derivation(2, "m s-1", lambda _, u, v: np.hypot(u, v)),
+    "vorticity": Derivation(2, "s-1", lambda grid, u, v: _derivative("vorticity", grid, u, v)),
     # positive for cyclones of either hemisphere
-    "cyclonic_vorticity": Rule(
+    "cyclonic_vorticity": Derivation(
         2,
         "s-1",
         lambda grid, u, v: np.sign(_sin_latitude(grid)) * _derivative("vorticity", grid, u, v),
     ),
-    "divergence": Rule(2, "s-1", lambda grid, u, v: _derivative("divergence", grid, u, v)),
-    "sin_latitude": Rule(0, "1", _sin_latitude),
-    "abs_sin_latitude": Rule(0, "1", lambda grid: np.abs(_sin_latitude(grid))),
+    "divergence": Derivation(2, "s-1", lambda grid, u, v: _derivative("divergence", grid, u, v)),
+    "sin_latitude": Derivation(0, "1", _sin_latitude),
+    "abs_sin_latitude": Derivation(0, "1", lambda grid: np.abs(_sin_latitude(grid))),
 }
 
 

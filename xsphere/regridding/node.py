@@ -56,16 +56,16 @@ class Rules:
             )
         least_valid_part(self.missing, self.min_valid_fraction)
 
-    def options(self) -> "Options":
+    def options(self) -> "FieldArguments":
         """As arguments of `regrid_fields`; the method must be one of fields."""
-        return Options(
+        return FieldArguments(
             method=cast("FieldMethod", self.method),
             missing=self.missing,
             min_valid_fraction=self.min_valid_fraction,
         )
 
 
-class Options(TypedDict):
+class FieldArguments(TypedDict):
     """What `regrid_fields` and `regrid_vectors` take."""
 
     method: FieldMethod
