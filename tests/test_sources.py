@@ -6,7 +6,11 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import types
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,9 @@ from xsphere.sources import (
     MissingChunkError,
     SourceError,
     UncheckedChunksWarning,
+    UnreadableFileError,
     UnsafeSourceError,
+    contents_read,
     fingerprints,
     opening,
     source_of,
@@ -78,7 +84,7 @@ def opened(path: Path, chunks: Any = None, **options: Any) -> xr.Dataset:
     return xr.open_zarr(path, chunks=chunks, consolidated=False, **options)
 
 
-def strictly(path: Path, chunks: Any = None, **options: Any) -> xr.Dataset:
+def strictly(path: Any, chunks: Any = None, **options: Any) -> xr.Dataset:
     return xsphere.open(path, chunks=chunks, **options)
 
 
@@ -767,6 +773,51 @@ def test_stores_are_opened_wherever_zarr_finds_them(tmp_path: Path, chunks: Any)
     import fsspec
 
     fsspec.filesystem("memory").rm("/xsphere-open.zarr", recursive=True)
+
+
+@pytest.fixture(params=["s3", "http"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """A store by its URL, and what removes an object of it."""
+    if request.param == "s3":
+        import s3fs
+
+        place = f"{request.getfixturevalue('s3').bucket()}/a.zarr"
+        example().to_zarr(f"s3://{place}", zarr_format=3, encoding={"t": {"chunks": (2, 5, 7)}})
+        files = s3fs.S3FileSystem(skip_instance_cache=True)
+        yield f"s3://{place}", lambda key: files.rm_file(f"{place}/{key}")
+        return
+    path = tmp_path / "a.zarr"
+    example().to_zarr(path, zarr_format=3, encoding={"t": {"chunks": (2, 5, 7)}})
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/a.zarr", lambda key: (path / key).unlink()
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves a folder, and says nothing of it."""
+
+    def log_message(self, *_: Any) -> None:
+        """Not told."""
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_remote_stores_are_opened_strictly(remote: Any) -> None:
+    url, remove = remote
+    xr.testing.assert_equal(strictly(url).load(), example())
+    before = contents_read(strictly(url)[["t"]].isel(time=slice(2, 4)))
+    assert list(before) == [f"{url}/t"]
+    remove("t/c/1/0/0")
+    with pytest.raises(MissingChunkError, match=r"'t', time\[2:4\] of 8 .*'t/c/1/0/0'"):
+        strictly(url).t.load()
+    xr.testing.assert_equal(strictly(url).t[:2].load(), example().t[:2])
+    if url.startswith("s3://"):
+        assert contents_read(strictly(url)[["t"]].isel(time=slice(2, 4))) != before
+    with pytest.raises(UnreadableFileError, match=r"nothing\.zarr' cannot be read as a dataset"):
+        strictly(url.replace("a.zarr", "nothing.zarr"))
 
 
 def test_coordinates_may_be_nothing_but_zero(tmp_path: Path) -> None:
