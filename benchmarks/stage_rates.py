@@ -110,7 +110,7 @@ class Pipeline:
     def regridded(self, part: slice) -> list[NDArray[np.float32]]:
         """A block on the model's grid."""
         n_steps = part.stop - part.start
-        return self.node.on_model_grid(self.model, lambda index: self.fields[index][:n_steps])
+        return self.node.on_model_grid(self.model.spec, lambda index: self.fields[index][:n_steps])
 
     def inferred(self, part: slice) -> NDArray[Any]:
         """Classes of a block."""

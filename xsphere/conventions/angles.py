@@ -1,6 +1,7 @@
 """Which variables are angles that go round: directions, and phases or longitudes."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,3 +93,34 @@ def _turn(units: object, standard_name: str) -> float | None:
     if _DEGREES.fullmatch(text) or (not text and standard_name.endswith("_direction")):
         return 360.0
     return None
+
+
+def check_no_angles(arrays: Iterable[xr.DataArray], wish: str) -> None:
+    """Refuse angles where values are averaged as numbers.
+
+    Parameters
+    ----------
+    arrays : iterable of DataArray
+        The variables.
+    wish : str
+        What is to be done to them, for the message.
+
+    Raises
+    ------
+    ValueError
+        With the names of all of them.
+
+    Examples
+    --------
+    >>> wind = xr.DataArray([350.0], attrs={"standard_name": "wind_from_direction"}, name="wd")
+    >>> check_no_angles([wind], "filter()")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: filter() is for numbers, but ['wd'] are angles that go round: ...
+    """
+    angles = [str(array.name) for array in arrays if angle_of(array) is not None]
+    if angles:
+        raise ValueError(
+            f"{wish} is for numbers, but {angles} are angles that go round: 350 and 10 degrees are "
+            "neighbours; leave them out, or make components of them first, np.sin(np.deg2rad(a)) "
+            "and np.cos(np.deg2rad(a))"
+        )

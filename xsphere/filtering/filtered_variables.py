@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import HorizontalGrid
-from xsphere.conventions.angles import angle_of
+from xsphere.conventions.angles import check_no_angles
 from xsphere.conventions.base import check_one_chunk
 from xsphere.conventions.masks import FLAG_ATTRIBUTES, holds_classes
 from xsphere.conventions.values import (
@@ -37,13 +37,7 @@ def check_fields(variables: Mapping[Any, xr.DataArray], found: HorizontalGrid, w
             f"{wish}() is for fields, but {classes} hold classes (flag_values); drop them with "
             f"ds.drop_vars({classes}), or take the share of one class, such as mask == 1"
         )
-    angles = [name for name, variable in variables.items() if angle_of(variable) is not None]
-    if angles:
-        raise ValueError(
-            f"{wish}() is for numbers, but {angles} are angles that go round: 350 and 10 degrees "
-            f"are neighbours; drop them with ds.drop_vars({angles}), or make components of them "
-            "with np.sin(np.deg2rad(a)) and np.cos(np.deg2rad(a))"
-        )
+    check_no_angles(variables.values(), f"{wish}()")
     check_one_chunk(variables, found.dims)
 
 

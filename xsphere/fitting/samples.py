@@ -8,28 +8,27 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions import HorizontalGrid, event_classes_of, horizontal_grid
-from xsphere.conventions.angles import angle_of
+from xsphere.conventions import event_classes_of, horizontal_grid
+from xsphere.conventions.angles import check_no_angles
 from xsphere.conventions.base import pandas_indexes
 from xsphere.conventions.horizontal import common_grid
 from xsphere.conventions.masks import BACKGROUND
 from xsphere.conventions.values import as_read
-from xsphere.grids import HealpixGrid
+from xsphere.grids import Grid, HealpixGrid
 from xsphere.model import ModelSpec, Variable
-from xsphere.model.bounds import Beyond, Bounds, source_bounds, touched_cells, usual_bounds
+from xsphere.model.bounds import Bounds, usual_bounds
 from xsphere.model.catalogue import VARIABLES
 from xsphere.model.inputs import MatchedVariable, matched_variables
-from xsphere.model.units import converted
 from xsphere.model.vector_names import component_pairs
 from xsphere.notices import OncePerRun, shortened, warn_user
 from xsphere.regridding import LoneComponentWarning
 from xsphere.regridding.labelled import regridded
-from xsphere.regridding.methods import method_from
 from xsphere.regridding.node import Rules
 from xsphere.regridding.places import place_on
+from xsphere.segmentation import Inference, ModelHandle, SegmentNode
+from xsphere.segmentation.labelled import readings_of
 from xsphere.sources import kept_inputs
 from xsphere.sources.opening import warn_of_unchecked
-from xsphere.weights import FieldMethod
 
 CLASS_DIMS = ("class", "event", "classes", "events", "label")
 MAX_SAMPLES_IN_MEMORY = 8 * 2**30
@@ -145,7 +144,7 @@ def gathered_samples(
 
     grid = HealpixGrid(spec.level)
     matches = matched_variables(ds, spec)
-    _check_no_angles([match.array for match in matches])
+    check_no_angles([match.array for match in matches], "fit()")
     run = OncePerRun()
     kept = kept_inputs(ds, spec, matches, run=run)
     warn_of_unchecked([labels, *(match.array for match in matches)])
@@ -158,81 +157,31 @@ def gathered_samples(
     _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
     fields = np.empty((*shape, len(spec.variables)), np.float32)
     targets = np.empty((*shape, len(spec.classes) + 1), np.float32)
-    found = Beyond([str(match.array.name) for match in inputs], _bounds(spec, inputs), run)
+    node = _node(spec, inputs, None if kept else horizontal.grid)
+    dims, found = ("cells",) if kept else horizontal.dims, replace(node, run=run).beyond(spec)
     blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
     for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
-        arrays = [match.array.sel(time=times[block]) for match in inputs]
-        on_grid = arrays if kept else _regridded(arrays, horizontal, grid, spec, found)
-        for index, (match, field) in enumerate(zip(inputs, on_grid, strict=True)):
-            values = field.transpose("time", ..., "cells").values
-            fields[block, :, index] = converted(values, match.factor, match.offset)
+
+        def read(index: int, block: slice = block) -> NDArray[Any]:
+            field = inputs[index].array.sel(time=times[block]).transpose("time", *dims)
+            return field.values.reshape(len(field), -1)
+
+        fields[block] = np.stack(node.on_model_grid(spec, read, found), axis=-1)
         targets[block] = _targets(labels.sel(time=times[block]), grid, spec.classes)
     found.tell()
     return Samples(times, fields, targets)
 
 
-def _bounds(spec: ModelSpec, inputs: Sequence[MatchedVariable]) -> list[Bounds | None]:
-    return [
-        source_bounds(variable.valid_range, match.factor, match.offset)
-        for variable, match in zip(spec.variables, inputs, strict=True)
-    ]
-
-
-def _regridded(
-    arrays: Sequence[xr.DataArray],
-    source: HorizontalGrid,
-    grid: HealpixGrid,
-    spec: ModelSpec,
-    found: Beyond,
-) -> list[xr.DataArray]:
-    """Fields as the finished model will see them; what they are called does not matter."""
-    pairs = [tuple(pair) for pair in spec.vectors]
-    paired = {index for pair in pairs for index in pair}
-    moved: dict[int, xr.DataArray] = {}
-    for group in pairs + [(i,) for i in range(len(arrays)) if i not in paired]:
-        chosen = {index: arrays[index] for index in group}
-        moved |= _group_regridded(chosen, source, grid, spec.regridding, found)
-    return [moved[index] for index in range(len(arrays))]
-
-
-def _group_regridded(
-    arrays: dict[int, xr.DataArray],
-    source: HorizontalGrid,
-    grid: HealpixGrid,
-    regridding: FieldMethod,
-    found: Beyond,
-) -> dict[int, xr.DataArray]:
-    """A field, or the components of a vector, read and regridded."""
-    group, method = list(arrays), method_from(source.grid, regridding)
-    # half precision would be kept; components are turned in the same units
-    plain = [
-        as_read(array)
-        .drop_attrs(deep=False)
-        .assign_attrs(units=array.attrs["units"])
-        .astype(np.result_type(array.dtype, np.float32))
-        .transpose("time", *source.dims)
-        for array in arrays.values()
-    ]
-    fields, where = found.taken_out(group, [array.values for array in plain])
-    sound = {i: a.copy(data=f) for i, a, f in zip(group, plain, fields, strict=True)}
-    vectors = [(group[0], group[1])] if len(group) == 2 else []
-    rules = Rules(method=method)
-    moved = regridded(xr.Dataset(sound), source, place_on(grid), rules, vectors)
-    results = {index: moved[index].transpose("time", "cells") for index in group}
-    if where is not None:
-        touched = touched_cells(where.reshape(len(where), -1), source.grid, grid, method)
-        results = {index: result.where(~touched) for index, result in results.items()}
-    return results
-
-
-def _check_no_angles(arrays: Sequence[xr.DataArray]) -> None:
-    angles = [str(array.name) for array in arrays if angle_of(array) is not None]
-    if angles:
-        raise ValueError(
-            f"inputs must be numbers, but {angles} are angles that go round: 350 and 10 degrees "
-            "are neighbours; make components of them, np.sin(np.deg2rad(a)) and "
-            "np.cos(np.deg2rad(a)), first"
-        )
+def _node(spec: ModelSpec, inputs: Sequence[MatchedVariable], source: Grid | None) -> SegmentNode:
+    """What makes inputs of fields as the finished model will; kept ones are on its grid already."""
+    # of no model yet: it takes fields to the model's grid, on the CPU as they are kept
+    handle = ModelHandle(digest="", level=spec.level, n_classes=len(spec.classes) + 1)
+    options = Inference(device="cpu")
+    if source is None:
+        conversions = tuple((match.factor, match.offset) for match in inputs)
+        return SegmentNode(handle, handle.grid, conversions, inference=options, bounded=False)
+    readings, conversions = readings_of(inputs, spec.vectors)
+    return SegmentNode(handle, source, conversions, inference=options, readings=readings)
 
 
 def _warn_of_scalars(arrays: Sequence[xr.DataArray], spec: ModelSpec) -> None:

@@ -156,7 +156,7 @@ class Segmentation:
 
             with dask.config.set(scheduler="synchronous"):
                 return np.asarray(self.steps(self.blocks[index])._applied())
-        found = self.node.beyond(self.node.model.load())
+        found = self.node.beyond(self.node.model.load().spec)
         parts = [self._part(part, found) for part in self.layout.parts(index)]
         found.tell()
         return np.concatenate(parts) if self.layout.leading else parts[0]
@@ -171,7 +171,7 @@ class Segmentation:
             with stage("read"):
                 return node.flattened(self._read(self.variables[index], part), leading)
 
-        fields = node.on_model_grid(model, read, found)
+        fields = node.on_model_grid(model.spec, read, found)
         result = node.allocated(n_samples)
         for batch in node.batches(n_samples):
             with stage("infer"):

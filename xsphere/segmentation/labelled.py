@@ -209,7 +209,7 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
         warn_of_unchecked(arrays)
     run = OncePerRun()
     kept = kept_inputs(ds, model.spec, matches, run=run)
-    readings, conversions = _readings(matches, model.spec.vectors)
+    readings, conversions = readings_of(matches, model.spec.vectors)
     node = SegmentNode(
         ModelHandle.of(model),
         horizontal.grid,
@@ -299,7 +299,7 @@ def _template(
     return xr.DataArray(values, merged.coords, dims)
 
 
-def _readings(
+def readings_of(
     matches: Sequence[MatchedVariable], vectors: Sequence[tuple[int, int]]
 ) -> tuple[tuple[Reading, ...], tuple[tuple[float, float], ...]]:
     """How values are read, and how they are converted once they are on the model's grid."""

@@ -15,7 +15,7 @@ from xsphere.conventions.values import Reading
 from xsphere.grids import Grid
 from xsphere.grids.healpix import HealpixGrid
 from xsphere.grids.travel import Travelling
-from xsphere.model import Model, ModelFileError
+from xsphere.model import Model, ModelFileError, ModelSpec
 from xsphere.model.bounds import Beyond, source_bounds, touched_cells
 from xsphere.model.units import converted
 from xsphere.notices import OncePerRun
@@ -186,11 +186,11 @@ class SegmentNode(Travelling):
         flat = [self.flattened(values, leading) for values in fields]
         result = self.allocated(len(flat[0]))
         model = self.model.load()
-        found = self.beyond(model)
+        found = self.beyond(model.spec)
 
         def run(part: slice) -> None:
             chosen = [values[part] for values in flat]
-            regridded = self.on_model_grid(model, lambda index: chosen[index], found)
+            regridded = self.on_model_grid(model.spec, lambda index: chosen[index], found)
             with stage("infer"):
                 result[part] = self.classified(model, regridded)
 
@@ -212,9 +212,9 @@ class SegmentNode(Travelling):
         size = self.inference.batch_size
         return [slice(start, start + size) for start in range(0, n_samples, size)]
 
-    def beyond(self, model: Model) -> Beyond:
+    def beyond(self, spec: ModelSpec) -> Beyond:
         """Nothing yet of what lies beyond the valid ranges of the variables."""
-        variables = model.spec.variables
+        variables = spec.variables
         bounds = [
             source_bounds(variable.valid_range, *conversion) if self.bounded else None
             for variable, conversion in zip(variables, self.conversions, strict=True)
@@ -222,15 +222,15 @@ class SegmentNode(Travelling):
         return Beyond([variable.name for variable in variables], bounds, self.run)
 
     def on_model_grid(
-        self, model: Model, read: Callable[[int], NDArray[Any]], found: Beyond | None = None
+        self, spec: ModelSpec, read: Callable[[int], NDArray[Any]], found: Beyond | None = None
     ) -> list[NDArray[np.float32]]:
         """All variables (n, model cells), each regridded as soon as it is read.
 
         Components of a vector are read together; no more than those are held meanwhile. Cells that
         a value beyond the valid range has any part in are NaN.
         """
-        found = found or self.beyond(model)
-        pairs = [tuple(pair) for pair in model.spec.vectors]
+        found = found or self.beyond(spec)
+        pairs = [tuple(pair) for pair in spec.vectors]
         paired = {index for pair in pairs for index in pair}
         moved: dict[int, NDArray[np.float32]] = {}
         for group in pairs + [(i,) for i in range(len(self.conversions)) if i not in paired]:
@@ -238,20 +238,20 @@ class SegmentNode(Travelling):
             with stage("regrid"):
                 if self.readings:
                     fields = [self.readings[i](f) for i, f in zip(group, fields, strict=True)]
-                moved |= zip(group, self._regridded(model, group, fields, found), strict=True)
+                moved |= zip(group, self._regridded(spec, group, fields, found), strict=True)
         return [moved[index] for index in range(len(moved))]
 
     def _regridded(
         self,
-        model: Model,
+        spec: ModelSpec,
         group: tuple[int, ...],
         fields: Sequence[NDArray[Any]],
         found: Beyond,
     ) -> list[NDArray[np.float32]]:
         """Fields (n, source cells) of a group of variables, in the model's units on its grid."""
-        method = method_from(self.source, model.spec.regridding)
+        method = method_from(self.source, spec.regridding)
         fields, where = found.taken_out(group, fields)
-        on_grid = moved(fields, self.source, model.grid, method=method, options=self.inference)
+        on_grid = moved(fields, self.source, self.model.grid, method=method, options=self.inference)
         # last: there are fewer cells, and fields that were kept have units of their own
         results = [
             converted(values, *self.conversions[index])
@@ -259,7 +259,7 @@ class SegmentNode(Travelling):
         ]
         if where is None:
             return results
-        touched = touched_cells(where, self.source, model.grid, method)
+        touched = touched_cells(where, self.source, self.model.grid, method)
         return [np.where(touched, np.float32(np.nan), values) for values in results]
 
     def classified(self, model: Model, fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
