@@ -155,7 +155,7 @@ class Pipeline:
         return self.in_threads(self.inferred, workers)
 
     def write(self, workers: int) -> Cost:
-        """Blocks checked, packed and written, with the ledger; of masks that are there."""
+        """Blocks checked, packed and written, with their rows; of masks that are there."""
         mask = self.inferred(self.parts[0])
         values = np.concatenate([mask] * (TIMES_WRITTEN * len(self.parts)))
         array = xr.DataArray(values, dims=("time", "cells"), name="mask").chunk(time=self.block)

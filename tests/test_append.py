@@ -214,6 +214,23 @@ def test_a_month_more_from_the_shell(tmp_path: Path, in_shell: Any) -> None:
     assert in_shell(*command).returncode == 0
 
 
+def test_an_old_part_that_was_edited_is_found(tmp_path: Path) -> None:
+    source, out = tmp_path / "x.zarr", tmp_path / "m.zarr"
+    whole = storm_dataset(9)
+    chunks = {name: {"chunks": (1, 19, 36)} for name in whole.data_vars}
+    whole.isel(time=slice(0, 6)).to_zarr(source, encoding=chunks, consolidated=False)
+    write_blocks(xsphere.segment(source, storm_model(), block_size=1), out)
+    whole.isel(time=slice(6, 9)).to_zarr(source, append_dim="time", consolidated=False)
+    array: Any = zarr.open_array(source / "PSL", mode="r+")
+    array[3] = array[3]  # of now, in the middle
+    longer = xsphere.segment(source, storm_model(), block_size=1)
+    with pytest.raises(OtherRunError, match=r"is not extended: the source .*PSL.*mended_source"):
+        write_blocks(longer, out, append=True)
+    assert open_mask(out).sizes["time"] == 6
+    assert write_blocks(longer, out, append=True, mended_source=True).written == 3
+    np.testing.assert_array_equal(open_mask(out), xsphere.segment(whole, storm_model()))
+
+
 def test_what_is_known_of_blocks_is_an_array_for_all(tmp_path: Path) -> None:
     path = tmp_path / "m.zarr"
     write_blocks(mask(), path)

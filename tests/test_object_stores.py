@@ -138,6 +138,16 @@ def test_regridded_fields_and_pyramids(place: str) -> None:
         write_blocks(open_mask(place), place, overwrite=True)
 
 
+@pytest.mark.parametrize("command", ["regrid", "pyramid"])
+def test_commands_write_to_urls(command: str, in_shell: Any, tmp_path: Path) -> None:
+    storm_dataset(2).to_zarr(tmp_path / "x.zarr", consolidated=False)
+    place = f"memory://{uuid.uuid4().hex}/m.zarr"
+    done = in_shell(command, tmp_path / "x.zarr", place, "--level", 1)
+    assert (done.returncode, done.stdout) == (0, f"{place}\n")
+    group = "1" if command == "pyramid" else None
+    assert xr.open_zarr(place, group=group).sizes["cells"] == 48
+
+
 def test_only_what_is_ours_is_replaced(place: str) -> None:
     storm_dataset(2).to_zarr(place, consolidated=False)
     before = fsspec.get_mapper(place)
@@ -263,7 +273,7 @@ def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ImportError, match=r'driver is missing: pip install "xsphere\[gcs\]"'):
         write_blocks(mask(), "gs://bucket/m.zarr")
     for url in ("https://host/m.zarr", "simplecache::s3://bucket/m.zarr"):
-        with pytest.raises(ValueError, match="which is for reading only"):
+        with pytest.raises(ValueError, match="can be neither listed nor written to"):
             write_blocks(mask(), url)
 
 

@@ -154,7 +154,7 @@ def test_a_disk_that_fails_says_nothing_of_what_is_stored(
     monkeypatch.setattr(LocalStore, "get", failing)
     calls: list[Any] = [lambda: verify_store(path), lambda: repair_store(path, result(), workers=1)]
     if part != "mask":
-        # what is in the ledger is not read again
+        # what has a row is not read again
         calls.append(lambda: write_blocks(result(), path, workers=1))
     for call in calls:
         with pytest.raises(type(error), match=str(error.args[-1])):

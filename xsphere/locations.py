@@ -230,8 +230,8 @@ def _check_driver(made: Location, what: str) -> None:
     scheme = made.text.partition(":")[0].lower()
     if scheme in ("http", "https") or "::" in made.text:
         raise ValueError(
-            f"{what} is the URL {made.text!r}, which is for reading only; give a local path or a "
-            "URL of an object store, such as s3://"
+            f"{what} is the URL {made.text!r}, which can be neither listed nor written to; give a "
+            "local path or a URL of an object store, such as s3:// (xarray.open_zarr reads it)"
         )
     try:
         made.store(read_only=True)

@@ -47,7 +47,7 @@ def start(code: str, *arguments: object, **variables: str) -> "subprocess.Popen[
 
 
 def n_done(path: Path) -> int:
-    """Rows of a store's ledger."""
+    """Rows of a store."""
     rows = (path / "_xsphere" / "blocks").glob("c.*")
     # what is being written has such a name too
     return sum(row.suffix != ".partial" for row in rows)

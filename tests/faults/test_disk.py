@@ -137,7 +137,7 @@ def test_08_block_of_another_place_or_shape_is_found(tmp_path: Path) -> None:
     chunk(path, 0).write_bytes(chunk(path, 2).read_bytes())
     chunk(path, 1).write_bytes(b"")
     assert list(verify_store(path).damaged) == [0, 1]
-    # what is in the ledger counts as done for a run that goes on; only repair reads it all
+    # what has a row counts as done for a run that goes on; only repair reads it all
     assert write_blocks(mask(), path).written == 0
     counting = Counting()
     assert repair_store(path, mask(counting), workers=1).written == 2

@@ -82,7 +82,7 @@ class Writer(RuleBasedStateMachine):
             self.state[block] = "lost" if kind == "missing" else "damaged"
 
     @rule(block=blocks)
-    def kill_between_block_and_ledger(self, block: int) -> None:
+    def kill_between_block_and_row(self, block: int) -> None:
         if self.state[block] == "good" and not self.complete:
             row(self.path, block).unlink()
             self.state[block] = "missing"
@@ -90,7 +90,7 @@ class Writer(RuleBasedStateMachine):
     @precondition(lambda self: "missing" in self.state.values())
     @rule(after=st.integers(0, 9))
     def kill_in_the_middle(self, after: int) -> None:
-        """A run that ends after so many arrays were written, in blocks or in the ledger."""
+        """A run that ends after so many arrays were written, of blocks or rows."""
         todo = sorted(block for block, found in self.state.items() if found in ("missing", "lost"))
         written: list[str] = []
         put = task._put

@@ -93,7 +93,7 @@ def start_writing(
     target = target.with_times(books["times"])
     read = check_same_run(target, books, location, append=append, mended_source=mended_source)
     if target.layout.size > books["size"]:
-        check_old_blocks(target, books, location)
+        check_old_part(target, books, location, read["source"], mended_source=mended_source)
     elif UNFINISHED not in books:
         store = opened(location, books)
         _check_untouched(store)
@@ -128,9 +128,8 @@ def check_same_run(
         raise OtherRunError(
             f"{location} holds another run:\n  " + "\n  ".join(found) + "\n" + "; ".join(remedies)
         )
-    if not (grows or changed):
-        return {}
-    return {"source": now, "earlier sources": [*books.get("earlier sources", []), before]}
+    earlier = {"earlier sources": [*books.get("earlier sources", []), before]} if changed else {}
+    return {"source": now, **earlier} if grows or changed else {}
 
 
 def _ungraphed(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,18 +141,33 @@ def _ungraphed(run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_old_blocks(target: Target, books: Books, location: Location) -> None:
-    """Refuse to extend a store whose first and last whole block have other values now.
+def check_old_part(
+    target: Target,
+    books: Books,
+    location: Location,
+    source: Mapping[str, str],
+    *,
+    mended_source: bool,
+) -> None:
+    """Refuse to extend a store where what it was made of has changed, as far as that can be told.
 
-    Where what the old part was read from is known to be the same, none is computed.
+    Where the old part of the source can be told from the new one, it is compared; else the first
+    and the last whole block are computed and compared.
     """
     if UNFINISHED in books:
         return  # who began to extend it has looked
     store = opened(location, books, read_only=True)
     _check_untouched(store)
-    before, now = books["source"], target.source(books["size"])
-    if before and {*before.values()} <= {*now.values()}:
+    before, part = books["source"], target.source(books["size"])
+    if before and {*before.values()} <= {*part.values()}:
         return
+    changed = changed_places({p: d for p, d in part.items() if source.get(p) != d}, before)
+    if changed and not mended_source:
+        raise OtherRunError(
+            f"{location} is not extended: the source of what is there has changed ({changed}). If "
+            "it was only mended, or its last chunk has grown, say mended_source=True; else write "
+            "to another path, or replace the store with overwrite=True"
+        )
     whole = [b for b in store.layout.blocks if b.stop - b.start == store.layout.step]
     there = [block for block in {*whole[:1], *whole[-1:]} if store.done()[block.index]]
     for task in block_tasks(target, location, there, retries=0):

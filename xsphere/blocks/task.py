@@ -1,4 +1,4 @@
-"""One block, wherever it is computed: values, checks, the write and the row in the ledger."""
+"""One block, wherever it is computed: values, checks, the write and its row."""
 
 import errno
 import sys

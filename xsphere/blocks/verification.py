@@ -22,7 +22,6 @@ from xsphere.blocks.rows import (
     checksum,
     class_counts,
     counts_by_class,
-    done,
     on_devices,
     variable_columns,
 )
@@ -171,7 +170,7 @@ class _Reader:
         lengths = np.array([b.stop - b.start for b in store.layout.blocks], np.uint64)
         grown = (store.rows[:, STEPS] > 0) & (store.rows[:, STEPS] != lengths)
         self.known: NDArray[np.bool_] = store.present(ROWS) & ~grown
-        self.done = done(store.rows, store.layout, store.devices)
+        self.done = store.done()
 
     def __call__(self, block: Block) -> str:
         row = self.store.rows[block.index]

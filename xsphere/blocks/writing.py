@@ -179,8 +179,9 @@ def write_blocks(  # noqa: PLR0913 what a run may be told
     length, a checksum, and the cells of each class.
 
     With `append`, blocks that are there are kept, but the last if it has grown. The source of the
-    old part is compared where it can be told from the new one, else the first and last whole block
-    are computed again and compared. Meanwhile readers find the old length, or the new one of a
+    old part is compared where it can be told from the new one (`mended_source` goes on where only
+    its last chunk has grown), else the first and last whole block are computed again and compared.
+    Meanwhile readers find the old length, or the new one of a
     store that is not complete; a run that stops is finished by the same call.
 
     With `overwrite`, what is there is removed before the first block: a result that is computed
