@@ -12,8 +12,15 @@ from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid, PointGrid
 from xsphere.nn.field_regridder import FieldRegridder
-from xsphere.segmentation import DeviceMemoryError, DeviceWarning, Inference, devices, segment
-from xsphere.segmentation import fields as field_moves
+from xsphere.segmentation import (
+    DeviceMemoryError,
+    DeviceWarning,
+    Inference,
+    device_regridding,
+    devices,
+    segment,
+)
+from xsphere.segmentation.device_regridding import regridded_fields
 from xsphere.weights import Method, regrid_fields, regrid_vectors
 
 TARGET = HealpixGrid(2)
@@ -78,7 +85,7 @@ class Card:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, limit: int = 10**9) -> None:
         self.batches: list[int] = []
         self.limit = limit
-        on_device, forward = field_moves._on_device, field_moves.Inference.chosen_device
+        on_device, forward = device_regridding._on_device, device_regridding.Inference.chosen_device
         regridders = FieldRegridder.shared
 
         def limited(regridder: Any, fields: Any, device: torch.device) -> Any:
@@ -91,7 +98,7 @@ class Card:
             assert device == DEVICE
             return regridders(*grids, method=method, device="cpu")
 
-        monkeypatch.setattr(field_moves, "_on_device", limited)
+        monkeypatch.setattr(device_regridding, "_on_device", limited)
         monkeypatch.setattr(FieldRegridder, "shared", here)
         monkeypatch.setattr(devices, "_fitting", {})
         assert forward(Inference(device=DEVICE)).type == DEVICE
@@ -107,7 +114,7 @@ def test_a_device_regrids_in_batches_that_fit(monkeypatch: pytest.MonkeyPatch) -
     card = Card(monkeypatch, limit=2)
     source, fields = some_fields(7)
     options = Inference(device=DEVICE, batch_size=5)
-    found = field_moves.moved(fields, source, TARGET, method="bilinear", options=options)
+    found = regridded_fields(fields, source, TARGET, method="bilinear", options=options)
     assert card.batches == [5, 2, 2, 2, 1]
     expected = regrid_vectors(*fields, source, TARGET, method="bilinear")
     for one, other in zip(found, expected, strict=True):
@@ -119,10 +126,10 @@ def test_the_cpu_takes_over_only_where_it_may(monkeypatch: pytest.MonkeyPatch) -
     source, fields = some_fields(3)
     options = Inference(device=DEVICE)
     with pytest.raises(DeviceMemoryError, match="regridding a map of 684 cells runs out of memory"):
-        field_moves.moved(fields, source, TARGET, method="bilinear", options=options)
+        regridded_fields(fields, source, TARGET, method="bilinear", options=options)
     allowed = Inference(device=DEVICE, allow_cpu_fallback=True)
     with pytest.warns(DeviceWarning, match="the CPU takes over"):
-        found = field_moves.moved(fields[:1], source, TARGET, method="bilinear", options=allowed)
+        found = regridded_fields(fields[:1], source, TARGET, method="bilinear", options=allowed)
     np.testing.assert_array_equal(
         found[0], regrid_fields(fields[0], source, TARGET, method="bilinear")
     )
@@ -132,7 +139,7 @@ def test_the_second_order_method_stays_on_the_cpu(monkeypatch: pytest.MonkeyPatc
     card = Card(monkeypatch)
     source, fields = some_fields(2)
     options = Inference(device=DEVICE)
-    field_moves.moved(fields[:1], source, TARGET, method="conservative2", options=options)
+    regridded_fields(fields[:1], source, TARGET, method="conservative2", options=options)
     assert card.batches == []
 
 
@@ -140,7 +147,9 @@ def test_read_only_fields_are_taken_as_they_are() -> None:
     source, fields = some_fields(2)
     fields[0].flags.writeable = False
     regridder = FieldRegridder(source, TARGET, method="bilinear")
-    found = field_moves._on_device(regridder, [np.broadcast_to(fields[0][:1], (2, 684))], "cpu")  # type: ignore[arg-type]
+    found = device_regridding._on_device(
+        regridder, [np.broadcast_to(fields[0][:1], (2, 684))], "cpu"
+    )  # type: ignore[arg-type]
     assert found.shape == (1, 2, TARGET.n_cells)
     np.testing.assert_array_equal(found[0, 0], found[0, 1])
 

@@ -19,8 +19,7 @@ from tests.toys import storm_dataset, storm_model
 from xsphere.model import Model
 from xsphere.nn.training import TrainingOptions
 from xsphere.regridding.node import RegridNode, VectorNode
-from xsphere.segmentation import fields as field_moves
-from xsphere.segmentation import segment
+from xsphere.segmentation import device_regridding, segment
 from xsphere.sources import UncheckedChunksWarning, cache_regridded, cached_fields
 from xsphere.sources.inputs import kept_inputs
 from xsphere.stages import stage, timed
@@ -86,13 +85,13 @@ class Work:
                 return call(node, *values)
 
             monkeypatch.setattr(kind, "__call__", counting)
-        on_cpu = field_moves._on_cpu
+        on_cpu = device_regridding._on_cpu
 
         def moving(*arguments: Any) -> Any:
             self.moved += 1
             return on_cpu(*arguments)
 
-        monkeypatch.setattr(field_moves, "_on_cpu", moving)
+        monkeypatch.setattr(device_regridding, "_on_cpu", moving)
 
 
 @pytest.fixture

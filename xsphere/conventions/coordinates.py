@@ -308,10 +308,11 @@ def at_most_pole(lat_deg: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _lat_lon_grid(variables: Mapping[str, xr.Variable], lat: str, lon: str) -> HorizontalGrid:
-    _refuse_unsaid_radians(_centres(variables, lon), _centres(variables, lat))
+    lon_deg, lat_deg = _centres(variables, lon), _centres(variables, lat)
+    _refuse_unsaid_radians(lon_deg, lat_deg)
     grid = LatLonGrid(
-        lon=_unbroken(_centres(variables, lon)),
-        lat=_centres(variables, lat),
+        lon=_unbroken(lon_deg),
+        lat=lat_deg,
         lon_bounds=_bounds(variables, lon),
         lat_bounds=_bounds(variables, lat),
     )

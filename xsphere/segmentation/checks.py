@@ -1,7 +1,7 @@
 """What is refused before any work: options, grids, sizes and values that make no sense."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,12 +20,12 @@ OutputGrid = Literal["healpix", "source"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Inference):
     """What `segment` may be asked for, as it explains; what is wrong is said at once.
 
     Parameters
     ----------
-    output, grid, block_size, batch_size, device, precision, allow_cpu_fallback, missing_chunks
+    output, grid, block_size, missing_chunks, and those of `Inference`
         As for `xsphere.segment`.
 
     Examples
@@ -37,10 +37,6 @@ class Options:
     output: Output = "mask"
     grid: OutputGrid = "healpix"
     block_size: int | None = None
-    batch_size: int = 8
-    device: str | None = None
-    precision: Precision = "float32"
-    allow_cpu_fallback: bool = False
     missing_chunks: MissingChunks = "raise"
 
     def __post_init__(self) -> None:
@@ -77,12 +73,7 @@ class Options:
     @property
     def inference(self) -> Inference:
         """How the network is run."""
-        return Inference(
-            batch_size=self.batch_size,
-            device=self.device,
-            precision=self.precision,
-            allow_cpu_fallback=self.allow_cpu_fallback,
-        )
+        return Inference(**{field.name: getattr(self, field.name) for field in fields(Inference)})
 
 
 def _is_device(name: str | None) -> bool:

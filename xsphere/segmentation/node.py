@@ -20,7 +20,7 @@ from xsphere.model.bounds import Beyond, source_bounds, touched_cells
 from xsphere.model.units import converted
 from xsphere.notices import OncePerRun
 from xsphere.regridding.methods import method_from
-from xsphere.segmentation.fields import moved
+from xsphere.segmentation.device_regridding import regridded_fields
 from xsphere.segmentation.inference import Inference, probabilities
 from xsphere.segmentation.plausibility import check_plausible
 from xsphere.stages import stage
@@ -251,7 +251,9 @@ class SegmentNode(Travelling):
         """Fields (n, source cells) of a group of variables, in the model's units on its grid."""
         method = method_from(self.source, spec.regridding)
         fields, where = found.taken_out(group, fields)
-        on_grid = moved(fields, self.source, self.model.grid, method=method, options=self.inference)
+        on_grid = regridded_fields(
+            fields, self.source, self.model.grid, method=method, options=self.inference
+        )
         # last: there are fewer cells, and fields that were kept have units of their own
         results = [
             converted(values, *self.conversions[index])

@@ -10,7 +10,7 @@ from xsphere.grids import Grid
 from xsphere.segmentation.devices import in_batches, without_device
 from xsphere.segmentation.inference import Inference
 from xsphere.stages import note_device
-from xsphere.weights import FieldMethod, regrid_fields, regrid_vectors
+from xsphere.weights import METHODS, FieldMethod, regrid_fields, regrid_vectors
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Fields = Sequence[NDArray[Any]]
 
 
-def moved(
+def regridded_fields(
     fields: Fields, source: Grid, target: Grid, *, method: FieldMethod, options: Inference
 ) -> list[NDArray[np.floating[Any]]]:
     """Fields on another grid, regridded by the device that the network runs on.
@@ -30,7 +30,7 @@ def moved(
     source, target : Grid
         Grids.
     method : str
-        As for `xsphere.weights.regrid_fields`. The second-order method is the CPU's.
+        As for `xsphere.weights.regrid_fields`. Methods without a matrix are the CPU's.
     options : Inference
         Where to, and how many samples at a time.
 
@@ -49,13 +49,13 @@ def moved(
     >>> from xsphere.grids import HealpixGrid
     >>> field = np.arange(48, dtype=np.float32)[None]
     >>> grids = HealpixGrid(1), HealpixGrid(0)
-    >>> moved([field], *grids, method="conservative", options=Inference())[0][0, :3]
+    >>> regridded_fields([field], *grids, method="conservative", options=Inference())[0][0, :3]
     array([1.5, 5.5, 9.5], dtype=float32)
     """
     if source == target:
         return list(fields)
     device = options.chosen_device()
-    if device.type == "cpu" or method == "conservative2":
+    if device.type == "cpu" or not METHODS[method].is_matrix:
         return _on_cpu(fields, source, target, method)
     from xsphere.nn.field_regridder import FieldRegridder
 
