@@ -224,10 +224,10 @@ def test_an_old_part_that_was_edited_is_found(tmp_path: Path) -> None:
     array: Any = zarr.open_array(source / "PSL", mode="r+")
     array[3] = array[3]  # of now, in the middle
     longer = xsphere.segment(source, storm_model(), block_size=1)
-    with pytest.raises(OtherRunError, match=r"is not extended: the source .*PSL.*mended_source"):
+    with pytest.raises(OtherRunError, match=r"is not extended: the source .*PSL.*repaired_source"):
         write_blocks(longer, out, append=True)
     assert open_mask(out).sizes["time"] == 6
-    assert write_blocks(longer, out, append=True, mended_source=True).written == 3
+    assert write_blocks(longer, out, append=True, repaired_source=True).written == 3
     np.testing.assert_array_equal(open_mask(out), xsphere.segment(whole, storm_model()))
 
 

@@ -32,7 +32,7 @@ from xsphere.blocks import (
 )
 from xsphere.blocks.rows import ROWS
 from xsphere.locations import location
-from xsphere.store import whatever_the_format, write_whole
+from xsphere.store import without_format_warnings, write_whole
 
 BOOKS = "_xsphere/zarr.json"
 
@@ -118,7 +118,7 @@ def test_a_segmentation_by_url_from_end_to_end(s3: Any, in_shell: Any, tmp_path:
     array: Any = zarr.open_array(source, path="PSL", mode="r+")
     array[3] = array[3] + 1
     changed = in_shell("segment", source, out, "--model", model, "--block-size", 1)
-    assert "mended_source" in changed.stderr
+    assert "repaired_source" in changed.stderr
     assert changed.returncode == 1
 
 
@@ -362,7 +362,7 @@ def test_a_source_over_http(tmp_path: Path) -> None:
         def log_message(self, *_: Any) -> None:
             pass
 
-    with whatever_the_format():
+    with without_format_warnings():
         storm_dataset(3).chunk(time=1).to_zarr(tmp_path / "x.zarr", consolidated=True)
     handler = functools.partial(Quiet, directory=str(tmp_path))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

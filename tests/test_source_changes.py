@@ -75,14 +75,14 @@ def test_masks_of_a_source_that_changed_are_not_complete(
 
     for error in (SourceChangedError, OtherRunError):
         # a second call does not make it right
-        with pytest.raises(error, match=r"(?s)x\.zarr/PSL.*overwrite=True.*mended_source"):
+        with pytest.raises(error, match=r"(?s)x\.zarr/PSL.*overwrite=True.*repaired_source"):
             write_blocks(mask, out, workers=1, progress=change)
         with pytest.raises(IncompleteStoreError):
             open_mask(out)
     again = segment(WAYS[way](source), model)
     with pytest.raises(OtherRunError, match="source"):
         write_blocks(again, out)
-    assert write_blocks(again, out, mended_source=True).written == 0
+    assert write_blocks(again, out, repaired_source=True).written == 0
     write_blocks(again, out, overwrite=True)
     assert verify_store(out).ok
     np.testing.assert_array_equal(open_mask(out), again.compute())

@@ -13,7 +13,7 @@ from xsphere.outputs import OWN_MARK, OWN_WORDS, check_output
 from xsphere.regridding import MissingPolicy, RegridMethod, Vectors, coarsen, to_healpix
 from xsphere.sources import unchanged
 from xsphere.storable import storable
-from xsphere.store import bar_of, store_at, to_zarr, whatever_the_format, with_title
+from xsphere.store import bar_of, store_at, to_zarr, with_title, without_format_warnings
 
 MULTISCALES_CONVENTION = {
     "uuid": "d35379db-88df-4056-af3a-620245f8e347",
@@ -154,7 +154,7 @@ def write_levels(
         for group, ds in groups.items():
             to_zarr(ds, store, group=group)
         _fill_together(groups, store)
-        with whatever_the_format():
+        with without_format_warnings():
             zarr.consolidate_metadata(store)
     return place.path
 

@@ -170,7 +170,7 @@ def with_title(ds: xr.Dataset) -> xr.Dataset:
 
 def to_zarr(ds: xr.Dataset, path: Any, group: str | None = None) -> Any:
     """Write a dataset; in a group everything but its lazy variables."""
-    with whatever_the_format():
+    with without_format_warnings():
         encoding = _encoding(ds, "zarr")
         if group is None:
             return ds.to_zarr(path, mode="a", encoding=encoding)
@@ -205,7 +205,7 @@ def with_conventions(ds: xr.Dataset) -> xr.Dataset:
 
 
 @contextmanager
-def whatever_the_format() -> Iterator[None]:
+def without_format_warnings() -> Iterator[None]:
     """Metadata in one place without a warning that Zarr's third format does not foresee it."""
     # readers look for consolidated metadata, whatever the format's authors say, and partial files
     # are what another writer, who does the same, is about to rename

@@ -79,9 +79,9 @@ def test_07_missing_source_chunk_fails_its_block_alone(tmp_path: Path) -> None:
     assert (open_mask(out, allow_incomplete=True)[1] == 255).all()
     # the source is what it was when the writing began, or it was mended
     shutil.copy2(away, chunk(source, 1))
-    with pytest.raises(OtherRunError, match="mended_source=True"):
+    with pytest.raises(OtherRunError, match="repaired_source=True"):
         write_blocks(lazy(source), out)
-    assert write_blocks(lazy(source), out, mended_source=True).written == 1
+    assert write_blocks(lazy(source), out, repaired_source=True).written == 1
     np.testing.assert_array_equal(open_mask(out), expected)
 
 
@@ -90,18 +90,18 @@ def test_06_a_source_that_was_mended_is_gone_on_with_where_said_so(tmp_path: Pat
     expected = segment(stored(source, 4), storm_model())
     content = chunk(source, 1).read_bytes()
     chunk(source, 1).write_bytes(content[: len(content) // 2])
-    with pytest.raises(BlocksFailed, match="where the source was mended, mended_source=True"):
+    with pytest.raises(BlocksFailed, match="where the source was repaired, repaired_source=True"):
         write_blocks(lazy(source), out)
     before = {file: file.read_bytes() for file in (out / "mask" / "c").glob("*/0")}
     # the same bytes, but of now
     chunk(source, 1).write_bytes(content)
-    with pytest.raises(OtherRunError, match="only mended, go on with mended_source=True"):
+    with pytest.raises(OtherRunError, match="only repaired, resume with repaired_source=True"):
         write_blocks(lazy(source), out)
     other = segment(source, storm_model(seed=1), block_size=1)
     with pytest.raises(OtherRunError, match=r"run\.model") as refused:
-        write_blocks(other, out, mended_source=True)
-    assert "mended_source" not in str(refused.value)
-    assert write_blocks(lazy(source), out, mended_source=True).written == 1
+        write_blocks(other, out, repaired_source=True)
+    assert "repaired_source" not in str(refused.value)
+    assert write_blocks(lazy(source), out, repaired_source=True).written == 1
     assert all(file.read_bytes() == kept for file, kept in before.items())
     np.testing.assert_array_equal(open_mask(out), expected)
     attributes = zarr.open_group(out / "_xsphere", mode="r").attrs["xsphere"]
@@ -117,9 +117,9 @@ def test_08_a_store_is_repaired_from_a_source_that_was_mended(tmp_path: Path) ->
     write_blocks(lazy(source), out)
     (out / "mask" / "c" / "2" / "0").write_bytes(b"")
     chunk(source, 1).touch()
-    with pytest.raises(OtherRunError, match="mended_source=True"):
+    with pytest.raises(OtherRunError, match="repaired_source=True"):
         repair_store(out, lazy(source))
-    assert repair_store(out, lazy(source), mended_source=True).written == 1
+    assert repair_store(out, lazy(source), repaired_source=True).written == 1
     np.testing.assert_array_equal(open_mask(out), expected)
 
 

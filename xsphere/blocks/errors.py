@@ -168,7 +168,7 @@ class BlocksFailed(RuntimeError):
         return (
             f"{len(self.failures)} of {self.n_blocks} blocks could not be computed, the others are "
             f"in {self.path}. Mend what is wrong and call again with the same path (and, where "
-            "the source was mended, mended_source=True): only what is missing is computed.\n  "
+            "the source was repaired, repaired_source=True): only what is missing is computed.\n  "
             + "\n  ".join(shown)
             + (f"\n  ... and {more} more" if more else "")
         )

@@ -1,4 +1,4 @@
-"""A store before its first block: made, found to be of the same run, extended or mended."""
+"""A store before its first block: made, found to be of the same run, extended or repaired."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -73,7 +73,7 @@ def start_writing(
     resume: bool,
     overwrite: bool,
     append: bool,
-    mended_source: bool,
+    repaired_source: bool,
 ) -> tuple[Target, BlockStore]:
     """What is written, with times as the store has them, and the store, made if there is none."""
     if overwrite or not location.exists():
@@ -91,9 +91,9 @@ def start_writing(
         )
     books = read_books(location)
     target = target.with_times(books["times"])
-    read = check_same_run(target, books, location, append=append, mended_source=mended_source)
+    read = check_same_run(target, books, location, append=append, repaired_source=repaired_source)
     if target.layout.size > books["size"]:
-        check_old_part(target, books, location, read["source"], mended_source=mended_source)
+        check_old_part(target, books, location, read["source"], repaired_source=repaired_source)
     elif UNFINISHED not in books:
         store = opened(location, books)
         _check_untouched(store)
@@ -103,7 +103,7 @@ def start_writing(
 
 
 def check_same_run(
-    target: Target, books: Books, location: Location, *, append: bool, mended_source: bool
+    target: Target, books: Books, location: Location, *, append: bool, repaired_source: bool
 ) -> dict[str, Any]:
     """Refuse a store of another run; what the source is now, where the store is to know it."""
     size, grows = books["size"], append and target.layout.size > books["size"]
@@ -116,10 +116,10 @@ def check_same_run(
     found = differences(ours, theirs)
     now, before = target.source(), books["source"]
     changed = [] if grows else changed_places(now, before)
-    if found or (changed and not mended_source):
+    if found or (changed and not repaired_source):
         remedies = ["Write to another path, or replace the store with overwrite=True"]
         if not found:
-            remedies.append("if the source was only mended, go on with mended_source=True")
+            remedies.append("if the source was only repaired, resume with repaired_source=True")
         elif not append and target.layout.size > size and not differences(part, theirs):
             remedies.append("to add the new steps to what is there, say append=True")
         elif append and target.layout.size < size:
@@ -147,7 +147,7 @@ def check_old_part(
     location: Location,
     source: Mapping[str, str],
     *,
-    mended_source: bool,
+    repaired_source: bool,
 ) -> None:
     """Refuse to extend a store where what it was made of has changed, as far as that can be told.
 
@@ -162,11 +162,11 @@ def check_old_part(
     if before and {*before.values()} <= {*part.values()}:
         return
     changed = changed_places({p: d for p, d in part.items() if source.get(p) != d}, before)
-    if changed and not mended_source:
+    if changed and not repaired_source:
         raise OtherRunError(
             f"{location} is not extended: the source of what is there has changed ({changed}). If "
-            "it was only mended, or its last chunk has grown, say mended_source=True; else write "
-            "to another path, or replace the store with overwrite=True"
+            "it was only repaired, or its last chunk has grown, say repaired_source=True; else "
+            "write to another path, or replace the store with overwrite=True"
         )
     whole = [b for b in store.layout.blocks if b.stop - b.start == store.layout.step]
     there = [block for block in {*whole[:1], *whole[-1:]} if store.done()[block.index]]
@@ -191,7 +191,7 @@ def _check_untouched(store: BlockStore) -> None:
         )
 
 
-def mended(target: Target, books: Books, location: Location) -> BlockStore:
+def with_frame(target: Target, books: Books, location: Location) -> BlockStore:
     """The store with all but its blocks and their rows as they should be."""
     if UNFINISHED not in books:
         with suppress(StoreError):

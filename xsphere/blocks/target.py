@@ -16,7 +16,7 @@ from xsphere.cache import content_key
 from xsphere.notices import without_warnings
 from xsphere.outputs import BOOKS
 from xsphere.sources.reads import contents_read
-from xsphere.store import whatever_the_format, with_title
+from xsphere.store import with_title, without_format_warnings
 
 RUN = "xsphere_run"
 # letters of a value in a message
@@ -91,7 +91,7 @@ class Target:
         store, layout = MemoryStore(written), self.layout
         templates = {v.name: _template(self.ds[v.name]) for v in layout.variables}
         frame = with_title(self.ds.assign(templates))
-        with whatever_the_format():
+        with without_format_warnings():
             frame.to_zarr(
                 store,
                 mode="w-",

@@ -25,7 +25,7 @@ from xsphere.blocks.rows import (
     on_devices,
     variable_columns,
 )
-from xsphere.blocks.starting import check_same_run, mended
+from xsphere.blocks.starting import check_same_run, with_frame
 from xsphere.blocks.target import Target
 from xsphere.blocks.writing import WriteReport, finished, partial_files, run_blocks
 from xsphere.locations import location
@@ -201,7 +201,7 @@ def repair_store(
     path: str | Path,
     obj: xr.Dataset | xr.DataArray,
     *,
-    mended_source: bool = False,
+    repaired_source: bool = False,
     workers: int | None = None,
     client: Any = None,
     retries: int = 2,
@@ -216,7 +216,7 @@ def repair_store(
         A store that `write_blocks` wrote.
     obj : Dataset or DataArray
         What was written: the same run, made anew.
-    mended_source, workers, client, retries, progress, storage_options
+    repaired_source, workers, client, retries, progress, storage_options
         As for `write_blocks`.
 
     Returns
@@ -249,9 +249,9 @@ def repair_store(
     began = time.time()
     books = read_books(place)
     target = Target(obj).with_times(books["times"])
-    read = check_same_run(target, books, place, append=False, mended_source=mended_source)
+    read = check_same_run(target, books, place, append=False, repaired_source=repaired_source)
     # first, since by wrong metadata sound blocks look damaged
-    store = mended(target, books | read, place)
+    store = with_frame(target, books | read, place)
     report = verified(store)
     if report.damaged or report.damaged_variables or read:
         # from here on nobody takes it for complete, should this run be stopped

@@ -92,7 +92,7 @@ def write_blocks(  # noqa: PLR0913 what a run may be told
     resume: bool = True,
     overwrite: bool = False,
     append: bool = False,
-    mended_source: bool = False,
+    repaired_source: bool = False,
     workers: int | None = None,
     client: Any = None,
     retries: int = 2,
@@ -124,7 +124,7 @@ def write_blocks(  # noqa: PLR0913 what a run may be told
     append : bool
         Whether to extend what is there, where the result has more steps now: the run, all
         coordinates and the blocks must be those of before. See the notes.
-    mended_source : bool
+    repaired_source : bool
         Whether to go on with a store whose source has changed since, if nothing else has: for
         a source of which a damaged or missing part was put right. Blocks that are there stay as
         they are; what the source was before is kept in the attributes of the store.
@@ -179,7 +179,7 @@ def write_blocks(  # noqa: PLR0913 what a run may be told
     length, a checksum, and the cells of each class.
 
     With `append`, blocks that are there are kept, but the last if it has grown. The source of the
-    old part is compared where it can be told from the new one (`mended_source` goes on where only
+    old part is compared where it can be told from the new one (`repaired_source` goes on where only
     its last chunk has grown), else the first and last whole block are computed again and compared.
     Meanwhile readers find the old length, or the new one of a
     store that is not complete; a run that stops is finished by the same call.
@@ -213,7 +213,7 @@ def write_blocks(  # noqa: PLR0913 what a run may be told
         resume=resume,
         overwrite=overwrite,
         append=append,
-        mended_source=mended_source,
+        repaired_source=repaired_source,
     )
     if place.local is not None:
         remove_leftovers(place.local)
@@ -281,7 +281,7 @@ def finished(target: Target, store: BlockStore, tally: Tally, began: float) -> W
         raise SourceChangedError(
             f"the source has changed since the store was begun (seen in {changed}), so blocks of "
             f"{place} may be of other data. They are kept, and the store is not complete. Open the "
-            "source again and write with overwrite=True; or with mended_source=True, if what was "
+            "source again and write with overwrite=True; or with repaired_source=True, if what was "
             "read before is still right"
         )
     store = open_store(place)

@@ -21,9 +21,9 @@ Workers = Annotated[
     typer.Option(help="Processes on this machine; threads of one process if not given."),
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to work on.")]
-MendedSource = Annotated[
+RepairedSource = Annotated[
     bool,
-    typer.Option("--mended-source", help="Go on though the source was changed: it was mended."),
+    typer.Option("--repaired-source", help="Resume though the source changed: it was repaired."),
 ]
 MissingChunks = Annotated[
     str, typer.Option(help="Chunks that are not in a Zarr source: raise, invalid or fill.")

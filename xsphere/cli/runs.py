@@ -9,9 +9,9 @@ import typer
 
 from xsphere.cli.options import (
     Input,
-    MendedSource,
     Output,
     Overwrite,
+    RepairedSource,
     Scheduler,
     SegmentOptions,
     Workers,
@@ -31,7 +31,7 @@ def segment(
         bool,
         typer.Option("--append", help="Add the steps that a longer INPUT has to what is there."),
     ] = False,
-    mended_source: MendedSource = False,
+    repaired_source: RepairedSource = False,
     compare: Annotated[
         bool,
         typer.Option("--compare", help="Plan first, and compare with it what was achieved."),
@@ -61,7 +61,7 @@ def segment(
             if compare:
                 planned = xsphere.plan(source, **workforce(where), **options)
                 print(planned)
-            where |= {"overwrite": overwrite, "append": append, "mended_source": mended_source}
+            where |= {"overwrite": overwrite, "append": append, "repaired_source": repaired_source}
             report = xsphere.write_blocks(result, place, progress="segmenting", **where)
             print(report)
             if compare:
@@ -131,7 +131,7 @@ def verify(
         str | None,
         typer.Option(help="The input of segment: damaged and missing blocks are computed anew."),
     ] = None,
-    mended_source: MendedSource = False,
+    repaired_source: RepairedSource = False,
     **options: Any,
 ) -> None:
     """Read every block and compare it with its checksum; fails if one is damaged or missing.
@@ -147,7 +147,7 @@ def verify(
         with _said_how_to_go_on():
             print(
                 xsphere.repair_store(
-                    store, result, mended_source=mended_source, progress="repairing"
+                    store, result, repaired_source=repaired_source, progress="repairing"
                 )
             )
     elif not report.ok:
