@@ -12,7 +12,7 @@ import xsphere
 from xsphere.blocks.graphs import BlockGraphs
 from xsphere.blocks.target import Target
 from xsphere.model import Model
-from xsphere.sources import source_of
+from xsphere.sources.fingerprints import source_of
 
 
 def seconds(call: Callable[[], Any]) -> tuple[float, Any]:

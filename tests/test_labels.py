@@ -16,7 +16,8 @@ from xsphere.model import Model
 from xsphere.regions import events
 from xsphere.regridding import to_healpix
 from xsphere.segmentation import segment
-from xsphere.sources import cache_regridded, source_of
+from xsphere.sources import cache_regridded
+from xsphere.sources.fingerprints import source_of
 
 DAYS = pd.date_range("2001-01-01", periods=2)
 LABELS: dict[str, Any] = {

@@ -26,8 +26,9 @@ from xsphere.housekeeping import cache_entries, clear_cache, damaged_entries, en
 from xsphere.regridding import node as regrid_node
 from xsphere.regridding import to_healpix
 from xsphere.regridding.node import RegridNode, VectorNode
-from xsphere.sources import CacheFullError, MissingChunkError, cache_regridded, cached_fields
+from xsphere.sources import CacheFullError, MissingChunkError, cache_regridded
 from xsphere.sources.field_store import FieldStore, block_sizes
+from xsphere.sources.regrid_cache import cached_fields
 from xsphere.sources.room import make_room
 
 LEVEL = 2

@@ -20,8 +20,9 @@ from xsphere.model import Model
 from xsphere.nn.training import TrainingOptions
 from xsphere.regridding.node import RegridNode, VectorNode
 from xsphere.segmentation import device_regridding, segment
-from xsphere.sources import UncheckedChunksWarning, cache_regridded, cached_fields
+from xsphere.sources import UncheckedChunksWarning, cache_regridded
 from xsphere.sources.inputs import kept_inputs
+from xsphere.sources.regrid_cache import cached_fields
 from xsphere.stages import stage, timed
 
 KINDS = pytest.mark.parametrize("kind", ["path", "unread", "chunked", "transformed"])

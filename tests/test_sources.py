@@ -39,9 +39,9 @@ from xsphere.sources import (
     contents_read,
     fingerprints,
     opening,
-    source_of,
 )
 from xsphere.sources.contents import _zarr_pieces
+from xsphere.sources.fingerprints import source_of
 from xsphere.sources.opening import warn_of_unchecked
 from xsphere.sources.reads import places_read
 from xsphere.sources.zarr_store import codecs_of
@@ -198,7 +198,7 @@ def test_a_store_is_the_same_by_any_path_and_when_moved(
 def test_fingerprints_are_equal_in_another_process(tmp_path: Path, elsewhere: Any) -> None:
     path = written(tmp_path / "a.zarr", "v2-blosc", dtype="i2", scale_factor=0.5, _FillValue=-1)
     code = (
-        "import sys, json, xarray as xr; from xsphere.sources import source_of;"
+        "import sys, json, xarray as xr; from xsphere.sources.fingerprints import source_of;"
         "ds = xr.open_zarr(sys.argv[1], chunks=None, consolidated=False);"
         "parts = [ds, ds.isel(time=[1, 5]), ds.chunk(time=2) + 1, ds.isel(lat=2).load()];"
         "print(json.dumps([source_of(part) for part in parts], sort_keys=True))"

@@ -27,7 +27,7 @@ from xsphere.regridding.node import Rules
 from xsphere.regridding.places import place_on
 from xsphere.segmentation import Inference, ModelHandle, SegmentNode
 from xsphere.segmentation.labelled import readings_of
-from xsphere.sources import kept_inputs
+from xsphere.sources.inputs import kept_inputs
 from xsphere.sources.opening import warn_of_unchecked
 
 CLASS_DIMS = ("class", "event", "classes", "events", "label")

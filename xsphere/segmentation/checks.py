@@ -21,18 +21,7 @@ OutputGrid = Literal["healpix", "source"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Inference):
-    """What `segment` may be asked for, as it explains; what is wrong is said at once.
-
-    Parameters
-    ----------
-    output, grid, block_size, missing_chunks, and those of `Inference`
-        As for `xsphere.segment`.
-
-    Examples
-    --------
-    >>> Options(batch_size=4).inference.batch_size
-    4
-    """
+    """What `segment` may be asked for, as it explains; what is wrong is said at once."""
 
     output: Output = "mask"
     grid: OutputGrid = "healpix"

@@ -21,37 +21,7 @@ Fields = Sequence[NDArray[Any]]
 def regridded_fields(
     fields: Fields, source: Grid, target: Grid, *, method: FieldMethod, options: Inference
 ) -> list[NDArray[np.floating[Any]]]:
-    """Fields on another grid, regridded by the device that the network runs on.
-
-    Parameters
-    ----------
-    fields : sequence of array of real numbers, shape (n, source cells)
-        A variable, or the components of a vector towards the east and the north.
-    source, target : Grid
-        Grids.
-    method : str
-        As for `xsphere.weights.regrid_fields`. Methods without a matrix are the CPU's.
-    options : Inference
-        Where to, and how many samples at a time.
-
-    Returns
-    -------
-    list of array of float, shape (n, target cells)
-        In the same order. Other devices than CPUs give float32, whose last bits may differ.
-
-    Raises
-    ------
-    DeviceMemoryError
-        If the device cannot hold a sample and the CPU may not take over.
-
-    Examples
-    --------
-    >>> from xsphere.grids import HealpixGrid
-    >>> field = np.arange(48, dtype=np.float32)[None]
-    >>> grids = HealpixGrid(1), HealpixGrid(0)
-    >>> regridded_fields([field], *grids, method="conservative", options=Inference())[0][0, :3]
-    array([1.5, 5.5, 9.5], dtype=float32)
-    """
+    """Fields on another grid, regridded by the device that the network runs on."""
     if source == target:
         return list(fields)
     device = options.chosen_device()

@@ -33,36 +33,6 @@ def in_batches(
     """Results of work on samples, in batches that are halved until the device can hold them.
 
     Only one thread of a process is on a device at a time; the others read and regrid meanwhile.
-
-    Parameters
-    ----------
-    work : callable
-        Takes a slice of samples and does them on the device.
-    n_samples : int
-        Number of samples.
-    device : torch.device
-        Where the work is done.
-    batch_size : int
-        Samples at a time, unless fewer were found to fit before.
-    purpose : str
-        What the work is: batches that fit are remembered by it.
-
-    Returns
-    -------
-    results : list of array
-        In the order of the samples; not of all where the device cannot hold a single one.
-    shortage : str
-        What the device said then; else empty.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import torch
-    >>> values = np.arange(5)
-    >>> in_batches(
-    ...     lambda part: values[part], 5, device=torch.device("cpu"), batch_size=3, purpose="x"
-    ... )
-    ([array([0, 1, 2]), array([3, 4])], '')
     """
     key = (purpose, str(device))
     size = min(batch_size, _fitting.get(key, batch_size))
@@ -82,27 +52,7 @@ def in_batches(
 
 
 def without_device(problem: str, *, allowed: bool) -> None:
-    """Say that the CPU takes over where a device cannot hold one sample, or refuse.
-
-    Parameters
-    ----------
-    problem : str
-        What was too large for which device.
-    allowed : bool
-        Whether the CPU may take over.
-
-    Raises
-    ------
-    DeviceMemoryError
-        If it may not.
-
-    Examples
-    --------
-    >>> without_device("it does not fit on 'cuda'", allowed=False)  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    xsphere.segmentation.devices.DeviceMemoryError: it does not fit on 'cuda'; free ...
-    """
+    """Say that the CPU takes over where a device cannot hold one sample, or refuse."""
     if not allowed:
         raise DeviceMemoryError(
             f"{problem}; free the device of other programs, choose precision='bfloat16', or run "

@@ -66,36 +66,7 @@ class Inference:
 def probabilities(
     model: Model, channels: NDArray[np.float32], options: Inference
 ) -> NDArray[np.float32]:
-    """Probability of each class in each cell, one forward pass at a time on a GPU.
-
-    Parameters
-    ----------
-    model : Model
-        The model.
-    channels : array of float32, shape (n, n_cells, n_channels)
-        As `Model.channels` gives them.
-    options : Inference
-        How to run the network.
-
-    Returns
-    -------
-    array of float32, shape (n, n_classes, n_cells)
-        The background first. They sum to 1.
-
-    Raises
-    ------
-    ValueError
-        If the device is a CPU and the precision is not float32.
-    DeviceMemoryError
-        If the device cannot hold one sample and the CPU may not take over.
-
-    Examples
-    --------
-    >>> model = Model.load("tc-ar")
-    >>> channels = np.zeros((1, model.grid.n_cells, len(model.spec.channels)), np.float32)
-    >>> probabilities(model, channels, Inference(device="cpu")).shape
-    (1, 3, 12288)
-    """
+    """Probability of each class in each cell, one forward pass at a time on a GPU."""
     device = options.chosen_device()
     note_device("network", device.type)
     if options.precision != "float32" and device.type == "cpu":

@@ -29,7 +29,8 @@ from xsphere.segmentation.jobs import Segmentation, bare, chunked_alike
 from xsphere.segmentation.layout import Layout
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
 from xsphere.segmentation.record import run_record
-from xsphere.sources import MissingChunks, kept_inputs
+from xsphere.sources import MissingChunks
+from xsphere.sources.inputs import kept_inputs
 from xsphere.sources.opening import warn_of_unchecked
 
 

@@ -42,12 +42,6 @@ class Layout:
         Steps along the first leading dimension in a task; the other dimensions are whole.
     read : int
         Steps read at a time.
-
-    Examples
-    --------
-    >>> layout = Layout(leading=(("time", 7),), core=("lat", "lon"), block=3, read=2)
-    >>> layout.chunks
-    ((3, 3, 1),)
     """
 
     leading: tuple[tuple[str, int], ...]
@@ -63,25 +57,7 @@ class Layout:
         node: SegmentNode,
         block_size: int | None = None,
     ) -> "Layout":
-        """Layout of some variables; a block is whole chunks of the store as far as memory allows.
-
-        Parameters
-        ----------
-        arrays : sequence of DataArray
-            Their variables; nothing is read.
-        core : tuple of str
-            Horizontal dimensions in the order of the grid.
-        node : SegmentNode
-            What is done to a block.
-        block_size : int, optional
-            Steps in a task, where the user says so.
-
-        Returns
-        -------
-        Layout
-            Whatever the variables, the order of their leading dimensions is that in which they
-            are met first.
-        """
+        """Layout of some variables, in blocks of whole stored chunks as far as memory allows."""
         whole = cls.whole(arrays, core)
         if not whole.leading:
             return whole

@@ -20,23 +20,6 @@ def check_plausible(
     """Warn, once in a run, of variables that are far from the training data everywhere.
 
     Channels that are derived from others are not judged: no user gave them.
-
-    Parameters
-    ----------
-    model : Model
-        The model.
-    channels : array of float32, shape (n, n_cells, n_channels)
-        As `Model.channels` gives them: in standard deviations from the mean.
-    valid : array of bool, shape (n, n_cells)
-        Cells that count.
-    run : OncePerRun
-        The run.
-
-    Examples
-    --------
-    >>> model = Model.load("tc-ar")
-    >>> channels = np.zeros((1, model.grid.n_cells, len(model.spec.channels)), np.float32)
-    >>> check_plausible(model, channels, np.ones((1, model.grid.n_cells), bool), OncePerRun())
     """
     if not valid.any():
         return

@@ -32,16 +32,6 @@ def run_record(node: SegmentNode, arrays: Sequence[xr.DataArray]) -> str:
         inputs, ``source``: Dask's names for them, which tell what tasks make of the data. Batches,
         devices and blocks are not part of it. Nor are labels, which the result has itself, and what
         the data hold, which may change until they are read: see `xsphere.sources.contents_read`.
-
-    Examples
-    --------
-    >>> from xsphere.model import Model
-    >>> from xsphere.segmentation.node import ModelHandle
-    >>> model = Model.load("tc-ar")
-    >>> node = SegmentNode(ModelHandle.of(model), model.grid, ((1.0, 0.0),))
-    >>> record = json.loads(run_record(node, [xr.DataArray([0.0], dims="cells", name="PSL")]))
-    >>> record["options"]["conversions"], record["inputs"]["dims"]
-    ([[1.0, 0.0]], [['cells']])
     """
     from xsphere.weights import regridding
 

@@ -11,11 +11,9 @@ from xsphere.sources.errors import (
     SourceError,
     UnsafeSourceError,
 )
-from xsphere.sources.fingerprints import source_of
-from xsphere.sources.inputs import kept_inputs
 from xsphere.sources.opening import MissingChunks, UncheckedChunksWarning, UnreadableFileError, open
 from xsphere.sources.reads import contents_read, unchanged
-from xsphere.sources.regrid_cache import cache_regridded, cached_fields
+from xsphere.sources.regrid_cache import cache_regridded
 from xsphere.sources.room import CacheFullError
 
 __all__ = [
@@ -29,10 +27,7 @@ __all__ = [
     "UnreadableFileError",
     "UnsafeSourceError",
     "cache_regridded",
-    "cached_fields",
     "contents_read",
-    "kept_inputs",
     "open",
-    "source_of",
     "unchanged",
 ]

@@ -45,11 +45,6 @@ class Contents:
         SHA-256 that changes when the data do.
     exact : bool
         Whether it does so surely; if not, an edit in place may go unnoticed.
-
-    Examples
-    --------
-    >>> Contents(kind="memory", digest="ab", exact=True).kind
-    'memory'
     """
 
     kind: str

@@ -39,11 +39,6 @@ class FieldStore:
         Of the Zarr group.
     name : str
         Of the variable.
-
-    Examples
-    --------
-    >>> FieldStore("/nowhere", "PSL").read((0,)) is None
-    True
     """
 
     folder: str
@@ -135,23 +130,7 @@ class FieldStore:
 
 
 def ends_of(values: NDArray[Any]) -> tuple[float, float]:
-    """Least and greatest finite value; the other way round where there is none.
-
-    Parameters
-    ----------
-    values : array of real numbers
-        Any.
-
-    Returns
-    -------
-    float, float
-        Least and greatest.
-
-    Examples
-    --------
-    >>> ends_of(np.array([2.0, np.nan, -1.0]))
-    (-1.0, 2.0)
-    """
+    """Least and greatest finite value; the other way round where there is none."""
     finite = values[np.isfinite(values)]
     return (float(finite.min()), float(finite.max())) if finite.size else (np.inf, -np.inf)
 
@@ -162,26 +141,7 @@ def _region(array: Any, block: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def create_store(folder: Path, fields: xr.Dataset, keys: Mapping[str, str]) -> None:
-    """Write the metadata and coordinates of fields, and none of their values.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the Zarr group.
-    fields : Dataset
-        Lazy; its chunks are the blocks.
-    keys : mapping of str to str
-        What makes each variable what it is.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp(), "x")
-    >>> fields = xr.Dataset({"t": ("cells", np.zeros(12))}).chunk()
-    >>> create_store(folder, fields, {"t": "ab"})
-    >>> FieldStore(str(folder), "t").has((0,))
-    False
-    """
+    """Write the metadata and coordinates of fields, and none of their values."""
     from zarr.codecs import ZstdCodec
 
     # coordinates that tasks would compute are not worth it
@@ -225,27 +185,7 @@ def stored_keys(folder: Path) -> dict[str, str] | None:
 
 
 def block_sizes(sizes: Mapping[Any, int], stored: Mapping[Any, int], cell_bytes: int) -> list[int]:
-    """Lengths of the blocks of leading dimensions: whole stored chunks, tens of megabytes.
-
-    Parameters
-    ----------
-    sizes : mapping of dimension to int
-        Of the leading dimensions, in their order.
-    stored : mapping of dimension to int
-        Lengths of the chunks of the source.
-    cell_bytes : int
-        Size of one map.
-
-    Returns
-    -------
-    list of int
-        One for each dimension.
-
-    Examples
-    --------
-    >>> block_sizes({"time": 1000, "level": 5}, {"time": 4}, 2**20)
-    [4, 4]
-    """
+    """Lengths of the blocks of leading dimensions: whole stored chunks, tens of megabytes."""
     blocks = {dim: max(1, min(size, stored.get(dim, 1))) for dim, size in sizes.items()}
     if _product(blocks) * cell_bytes > LARGEST_BLOCK:
         blocks = dict.fromkeys(blocks, 1)

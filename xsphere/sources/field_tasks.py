@@ -27,11 +27,6 @@ class Within:
         Lowest and highest value of each variable, as it is stored.
     run : OncePerRun
         The run that a warning is said in once.
-
-    Examples
-    --------
-    >>> Within({"PSL": (800.0, 1200.0)}, OncePerRun()).bounds["PSL"]
-    (800.0, 1200.0)
     """
 
     bounds: Mapping[Any, Bounds | None]
@@ -62,11 +57,6 @@ class LazyBlock:
         When this was made: what changed since is another source, and is not kept.
     within : Within, optional
         What the values of the source must lie within.
-
-    Examples
-    --------
-    >>> "position" in LazyBlock.__dataclass_fields__
-    True
     """
 
     __name__ = "xsphere_cached"
@@ -217,11 +207,6 @@ class KeptBlock:
         Stored arrays that are read step by step, not loaded.
     leading, blocks, made_ns
         As of `LazyBlock`.
-
-    Examples
-    --------
-    >>> KeptBlock(store=FieldStore("/nowhere", "PSL")).store.name
-    'PSL'
     """
 
     __name__ = "xsphere_kept"
@@ -255,11 +240,6 @@ class ReadBlock:
         Where.
     first : int
         Number of the first block along the first dimension.
-
-    Examples
-    --------
-    >>> ReadBlock(store=FieldStore("/nowhere", "PSL"), first=2).first
-    2
     """
 
     __name__ = "xsphere_read"

@@ -47,14 +47,6 @@ def kept_inputs(
         In the same order and units as `matches`, not read where `ds` is not. None
         where nothing is kept, where nothing would be gained (data in memory or on the model's grid
         already), or where what is kept has other bits than the model would be given.
-
-    Examples
-    --------
-    >>> from xsphere import sample_dataset
-    >>> from xsphere.model import Model
-    >>> ds, spec = sample_dataset(), Model.load("tc-ar").spec
-    >>> kept_inputs(ds, spec, matched_variables(ds, spec)) is None
-    True
     """
     if not has_level(spec.level):
         return None

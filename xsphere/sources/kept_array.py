@@ -56,25 +56,7 @@ class KeptArray(BackendArray):
 
 
 def unread_variable(block: LazyBlock, field: xr.DataArray) -> xr.Variable:
-    """A variable that is read block by block when its values are asked for.
-
-    Parameters
-    ----------
-    block : LazyBlock
-        Reads or makes a block.
-    field : DataArray
-        What it is: dimensions, attributes and type; its values are not used.
-
-    Returns
-    -------
-    Variable
-        As a file gives one that was opened without chunks.
-
-    Examples
-    --------
-    >>> unread_variable.__name__
-    'unread_variable'
-    """
+    """A variable that is read block by block when its values are asked for."""
     data = lazy_array(KeptArray(block, field.dtype))
     lengths = {dim: max(sizes) for dim, sizes in zip(field.dims, block.blocks, strict=True)}
     encoding = {"preferred_chunks": lengths}

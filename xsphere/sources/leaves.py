@@ -29,11 +29,6 @@ class Leaf:
         What reads from a file or store.
     layers : tuple
         Objects of xarray, each with the next in its attribute ``array``.
-
-    Examples
-    --------
-    >>> leaf_of(xr.Variable("x", [1.0])) is None
-    True
     """
 
     stored: Any
@@ -70,23 +65,7 @@ class Leaf:
 
 
 def leaf_of(variable: xr.Variable) -> Leaf | None:
-    """The stored array under a variable that is not loaded yet.
-
-    Parameters
-    ----------
-    variable : Variable
-        As xarray opened it, not chunked; parts may have been selected.
-
-    Returns
-    -------
-    Leaf or None
-        None where the values are in memory or in a graph of tasks.
-
-    Examples
-    --------
-    >>> leaf_of(xr.Variable("x", [1.0])) is None
-    True
-    """
+    """The stored array under a variable that is not loaded yet."""
     return leaf_under(held(variable))
 
 

@@ -31,23 +31,7 @@ MOST_TASKS = 2 * 10**5
 
 
 def places_read(obj: xr.Dataset | xr.DataArray) -> set[Path]:
-    """Local files, and folders of Zarr arrays, that the lazy variables of an object read.
-
-    Parameters
-    ----------
-    obj : Dataset or DataArray
-        Lazy or not; nothing is computed.
-
-    Returns
-    -------
-    set of Path
-        Empty for what is in memory.
-
-    Examples
-    --------
-    >>> places_read(xr.Dataset({"t": ("x", [1.0])}))
-    set()
-    """
+    """Local files, and folders of Zarr arrays, that the lazy variables of an object read."""
     places: set[Path] = set()
     for found in literals(obj):
         if isinstance(found, FieldStore):

@@ -130,34 +130,7 @@ def cached_fields(
     version: str | None = None,
     within: Within | None = None,
 ) -> xr.Dataset | None:
-    """The fields that `cache_regridded` keeps in the cache for a dataset, if it does.
-
-    Parameters
-    ----------
-    ds, level, variables, method, vectors, missing, version
-        As for `cache_regridded`.
-    within : Within, optional
-        What the values of the source must lie within; cells that others have a part in are NaN.
-
-    Returns
-    -------
-    Dataset or None
-        As from `cache_regridded`, filled or not, but without chunks and not read yet where `ds` is
-        so; None unless that was called for all of the variables and what it made is
-        still there.
-
-    Raises
-    ------
-    ValueError
-        As for `xsphere.to_healpix`.
-
-    Examples
-    --------
-    >>> from xsphere.config import set_options
-    >>> with set_options(cache_dir=""):
-    ...     cached_fields(xr.Dataset(), 3) is None
-    True
-    """
+    """The fields that `cache_regridded` keeps in the cache for a dataset, if it does."""
     # before the chunks of a large source are listed
     if not has_level(level):
         return None
@@ -180,25 +153,7 @@ def cached_fields(
 
 
 def has_level(level: int) -> bool:
-    """Whether the cache holds fields of a level, of any dataset, as its entries say.
-
-    Parameters
-    ----------
-    level : int
-        HEALPix refinement level.
-
-    Returns
-    -------
-    bool
-        False where the cache is off.
-
-    Examples
-    --------
-    >>> from xsphere.config import set_options
-    >>> with set_options(cache_dir=""):
-    ...     has_level(5)
-    False
-    """
+    """Whether the cache holds fields of a level, of any dataset, as its entries say."""
     root = entry_path(KIND, "0" * 64)
     cells = f"'cells': {12 * 4**level}}}"
     for manifest in () if root is None else root.parent.parent.glob(f"*/*/{MANIFEST}"):

@@ -48,14 +48,6 @@ class RegridPlan:
         What makes each field what it is.
     made_ns : int
         When this was made, before anything was looked at.
-
-    Examples
-    --------
-    >>> import xsphere
-    >>> ds = xsphere.sample_dataset()[["PSL"]]
-    >>> plan = regrid_plan(ds, 3, None, Rules(), "auto", None)
-    >>> list(plan.keys)
-    ['PSL']
     """
 
     variables: dict[Any, xr.DataArray]

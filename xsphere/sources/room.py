@@ -33,22 +33,7 @@ class CacheFullError(ValueError):
 
 @dataclass(frozen=True)
 class Kept:
-    """An entry of regridded fields.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the entry.
-    n_bytes : int
-        Its size.
-    idle_seconds : float
-        Since it was used.
-
-    Examples
-    --------
-    >>> Kept(Path("x"), 8, 0.0).n_bytes
-    8
-    """
+    """An entry of regridded fields."""
 
     folder: Path
     n_bytes: int
@@ -56,32 +41,7 @@ class Kept:
 
 
 def make_room(needed: int, own: Sequence[Path], max_bytes: int) -> list[Path]:
-    """Remove the fields that were not used for longest until `needed` bytes fit.
-
-    Parameters
-    ----------
-    needed : int
-        Size that the new fields can reach.
-    own : sequence of Path
-        Entries of theirs, which stay.
-    max_bytes : int
-        What all regridded fields in the cache may take together.
-
-    Returns
-    -------
-    list of Path
-        What was removed.
-
-    Raises
-    ------
-    CacheFullError
-        If they do not fit without removing what was used within the last hour; nothing is removed.
-
-    Examples
-    --------
-    >>> make_room(10, [], 2**60)
-    []
-    """
+    """Remove the fields that were not used for longest until `needed` bytes fit."""
     others = sorted(
         (entry for entry in _kept() if entry.folder not in own),
         key=lambda entry: -entry.idle_seconds,

@@ -53,11 +53,6 @@ class Opening:
         Tells another store at the same place, in names of tasks.
     times : dict
         First time and step of dimensions that count times evenly, once they are known.
-
-    Examples
-    --------
-    >>> Opening(missing_chunks="raise", max_chunk_bytes=8, max_read_bytes=8).times
-    {}
     """
 
     missing_chunks: MissingChunks
@@ -68,21 +63,7 @@ class Opening:
 
 
 class StrictStore(WrapperStore[Store]):
-    """A store that may refuse to be without a chunk.
-
-    Parameters
-    ----------
-    store : Store
-        Where the chunks are.
-    require : bool
-        Whether chunks must be there.
-
-    Examples
-    --------
-    >>> from zarr.storage import MemoryStore
-    >>> StrictStore(MemoryStore(), require=True).read_only
-    False
-    """
+    """A store that may refuse to be without a chunk."""
 
     def __init__(self, store: Store, *, require: bool) -> None:
         super().__init__(store)
@@ -317,11 +298,6 @@ class Shard:
         Whether the index comes first.
     n_index : int
         Size of the index in bytes.
-
-    Examples
-    --------
-    >>> Shard((2, 3), at_start=False, n_index=100).counts
-    (2, 3)
     """
 
     counts: tuple[int, ...]
