@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from xsphere.blocks import (
     verify_store,
     write_blocks,
 )
-from xsphere.blocks.opened import open_store, write_books
+from xsphere.blocks.opened import open_store, read_books, write_books
 from xsphere.blocks.rows import ROWS
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.grids import HealpixGrid
@@ -86,6 +87,21 @@ def test_no_bit_changes_unnoticed(whole: Path, tmp_path: Path, data: Any) -> Non
     if not notices(path):
         for now, before in zip(opened(path), opened(whole), strict=True):
             xr.testing.assert_identical(now, before)
+
+
+def test_no_bit_of_the_bookkeeping_is_anybodys(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.zarr"
+    shutil.copytree(whole, path)
+    file = path / "_xsphere" / "zarr.json"
+    content = bytearray(file.read_bytes())
+    expected = read_books(location(path))
+    for bit in range(0, 8 * len(content), 3):
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
+        # white space means nothing
+        with suppress(StoreError):
+            assert read_books(location(path)) == expected
+        content[bit // 8] ^= 1 << bit % 8
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -210,7 +210,10 @@ def read_books(location: Location) -> dict[str, Any]:
 def _sound_books(content: bytes | None) -> dict[str, Any]:
     if content is None:
         raise FileNotFoundError(f"it has no {BOOKS}")
-    books: dict[str, Any] = json.loads(content)["attributes"][ATTRIBUTE]
+    document = json.loads(content)
+    books: dict[str, Any] = document["attributes"][ATTRIBUTE]
+    if document != _document(books):
+        raise ValueError("the group of its bookkeeping is none that xsphere wrote")
     if books["schema"] != SCHEMA:
         raise ValueError(
             f"its bookkeeping has the schema {books['schema']!r}, not {SCHEMA}: another version of "
@@ -239,9 +242,11 @@ def _refusal(location: Location, error: Exception) -> Exception:
 
 def write_books(location: Location, books: Books) -> None:
     """Write the bookkeeping of a store, in one step."""
-    attributes = {ATTRIBUTE: _sealed(books)}
-    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    location.write(BOOKS, json.dumps(document, indent=2).encode())
+    location.write(BOOKS, json.dumps(_document(_sealed(books)), indent=2).encode())
+
+
+def _document(books: Books) -> dict[str, Any]:
+    return {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: books}}
 
 
 def _sealed(books: Books) -> dict[str, Any]:
