@@ -289,8 +289,15 @@ def test_fit_refuses_chunks_that_are_missing(store: Path) -> None:
     (store / "PSL" / "c" / "1" / "0" / "0").unlink()
     with pytest.raises(xsphere.sources.MissingChunkError, match="PSL"):
         xsphere.fit(source(store, "path"), labels.compute(), **options)
-    with pytest.warns(UncheckedChunksWarning, match="'PSL' was opened by xarray"):
-        xsphere.fit(source(store, "unread"), labels.compute(), **options)
+    labels.rename("low").to_dataset().compute().to_zarr(
+        store.with_name("c.zarr"),
+        consolidated=False,
+        encoding={"low": {"fill_value": 0, "chunks": (1, 19, 36)}},
+    )
+    (store.with_name("c.zarr") / "low" / "c" / "6" / "0" / "0").unlink()
+    filled = xr.open_zarr(store.with_name("c.zarr"), chunks=None, consolidated=False).low
+    with pytest.warns(UncheckedChunksWarning, match="'low' was opened by xarray"):
+        xsphere.fit(source(store, "unread"), filled, **options)
 
 
 def test_stages_within_stages_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

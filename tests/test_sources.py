@@ -693,7 +693,7 @@ def test_blocks_in_another_order_are_another_source(tmp_path: Path) -> None:
 def test_missing_chunks_of_what_xarray_opened_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = written(tmp_path / "a.zarr")
+    path = written(tmp_path / "a.zarr", fill_value=0.0)
     several = [opened(path), opened(path, {}), opened(path, {}) * 2]
     for ds in several:
         warn_of_unchecked([ds.t, ds.q])
@@ -706,6 +706,12 @@ def test_missing_chunks_of_what_xarray_opened_are_told(
     # of many chunks some are looked at
     monkeypatch.setattr(opening, "MOST_LOOKED_AT", 2)
     warn_of_unchecked([opened(path).t])
+    # what reads as missing is no data
+    for kind in ("v2-blosc", "v3-zstd"):
+        plain = written(tmp_path / kind, kind, **({} if kind[1] == "2" else {"fill_value": np.nan}))
+        chunk_file(plain, 1).unlink()
+        monkeypatch.setattr(opening, "MOST_LOOKED_AT", 2**11)
+        warn_of_unchecked([opened(plain).t])
 
 
 def test_building_costs_the_same_whatever_the_number_of_chunks(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xsphere.compat import is_unread, lazy_array
@@ -235,7 +236,7 @@ def warn_of_unchecked(arrays: Iterable[xr.DataArray]) -> None:
             continue
         for leaf in literals(array.rename("_").reset_coords(drop=True)):
             stored = getattr(leaf, "zarr_array", None)
-            if stored is None or isinstance(getattr(leaf.stored, "missing_chunks", None), str):
+            if stored is None or hasattr(leaf.stored, "missing_chunks") or _means_missing(stored):
                 continue
             key = absent_chunk(stored, MOST_LOOKED_AT)
             if key is not None:
@@ -248,3 +249,11 @@ def warn_of_unchecked(arrays: Iterable[xr.DataArray]) -> None:
                     UncheckedChunksWarning,
                 )
                 return
+
+
+def _means_missing(array: Any) -> bool:
+    """Whether xarray reads the fill value of a Zarr array as missing, so that it is no data."""
+    fill = array.fill_value
+    if fill is None or array.metadata.zarr_format == 2:
+        return fill is not None
+    return bool(pd.isna(fill)) or array.attrs.get("_FillValue") == fill
