@@ -38,6 +38,7 @@ GRAPHS = (
 )
 
 
+@pytest.mark.slow
 def test_equivariance_measures_every_graph_both_ways(results: Path) -> None:
     with (results / "results.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -70,6 +70,7 @@ def test_float32_is_exact_unless_tf32_is_allowed(setting: str) -> None:
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.slow
 def test_modules_can_be_read_without_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"

@@ -80,6 +80,7 @@ def test_maxima_of_negative_values_are_negative() -> None:
     assert (WeightedPool(matrix, "max")(-torch.ones(1, 150, 2)) == -1).all()
 
 
+@pytest.mark.quick("mean")
 @pytest.mark.parametrize("how", ["mean", "max"])
 def test_gradients_of_pooling(how: str) -> None:
     layer = WeightedPool(pooling_matrix(STATIONS, HealpixGrid(0)), how).double()  # type: ignore[arg-type]

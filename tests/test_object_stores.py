@@ -122,6 +122,7 @@ def test_a_segmentation_by_url_from_end_to_end(s3: Any, in_shell: Any, tmp_path:
     assert changed.returncode == 1
 
 
+@pytest.mark.quick("memory")
 def test_regridded_fields_and_pyramids(place: str) -> None:
     ds = storm_dataset(2).chunk(time=1)
     fields = ds.sphere.to_healpix(1)

@@ -318,6 +318,7 @@ def test_a_trial_leaves_this_process_as_it_is(model: Model, tmp_path: Path, else
     assert any((tmp_path / "cache").rglob("*"))
 
 
+@pytest.mark.slow
 def test_what_fails_in_a_trial_is_raised_here(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,6 +378,7 @@ xsphere.plan(ds, storm_model())
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_trial(tmp_path: Path) -> None:
     (tmp_path / "temporary").mkdir()
     arguments = [str(tmp_path / "begun"), str(tmp_path / "temporary")]

@@ -311,6 +311,7 @@ def test_stages_within_stages_are_counted_once(monkeypatch: pytest.MonkeyPatch) 
     assert seconds == {"read": 1.0 + 3.0 + 3.0, "regrid": 2.0}
 
 
+@pytest.mark.slow
 def test_a_plan_counts_what_is_read_from_the_cache(store: Path, model: Model) -> None:
     cache_regridded(source(store, "path"), LEVEL, method=model.spec.regridding).compute()
     planned = xsphere.plan(store, model, block_size=2)

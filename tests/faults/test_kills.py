@@ -252,6 +252,7 @@ def test_02_workers_killed_at_random_for_minutes(tmp_path: Path) -> None:
     assert killed
 
 
+@pytest.mark.slow
 def test_03_only_the_block_that_kills_fails(tmp_path: Path, cluster: Any) -> None:
     path = tmp_path / "m.zarr"
     deadly = Deadly(tmp_path, 5, always=True)

@@ -58,7 +58,7 @@ def check_certain(mask: xr.DataArray) -> None:
 def no_classes(mask: xr.DataArray) -> ValueError:
     """What to say of an array with the flags of a mask, and other values."""
     return ValueError(
-        "regions are of booleans, or of integers of the type of their flag_values, but "
+        "regions are of booleans, or integers of the type of their flag_values, but "
         f"{shortened(mask.name)} "
         f"is {mask.dtype}: its flags may be those of what it was made of. Where its values are "
         "classes, call .fillna(254).astype('uint8') first; else compare, such as share > 0.5"
