@@ -134,6 +134,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
+@pytest.mark.quick("folder-3", "folder-8", "memory-5")
 @pytest.mark.parametrize("after", range(12))
 def test_killed_while_it_grows(place: Any, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     write_blocks(mask(), place)

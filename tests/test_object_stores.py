@@ -182,6 +182,7 @@ def test_replaced_stores_are_marked_then_emptied(
     assert not any(key.startswith("mask/c/2") for key in location(place).names())
 
 
+@pytest.mark.quick("3", "8")
 @pytest.mark.parametrize("after", range(12))
 def test_a_store_that_is_being_made_is_finished(
     monkeypatch: pytest.MonkeyPatch, after: int
@@ -217,6 +218,7 @@ def test_a_store_that_is_being_made_is_finished(
     assert verify_store(place).ok
 
 
+@pytest.mark.quick("zarr.json")
 @pytest.mark.parametrize("key", ["mask/c/1/0", f"{ROWS}/c.1.0", "zarr.json"])
 def test_requests_that_fail_for_a_while(s3: Any, key: str) -> None:
     place = f"s3://{s3.bucket()}/m.zarr"
@@ -258,6 +260,7 @@ def test_a_bucket_that_is_not_there(s3: Any) -> None:
         open_mask(f"s3://no{uuid.uuid4().hex}/m.zarr")
 
 
+@pytest.mark.slow
 def test_options_reach_the_driver(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     place = f"s3://{s3.bucket()}/m.zarr"
     monkeypatch.delenv("AWS_ENDPOINT_URL")
@@ -300,6 +303,7 @@ def test_stores_of_zarr_in_any_order() -> None:
         write_blocks(mask(), 3)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_cluster_writes_where_all_see_it(s3: Any, cluster: Any) -> None:
     place = f"s3://{s3.bucket()}/m.zarr"
     # the workers may have been started before the server
