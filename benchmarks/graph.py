@@ -31,7 +31,7 @@ from typing import Any
 import healpy
 import numpy as np
 from contenders import is_installed
-from dask.system import CPU_COUNT
+from dask.system import cpu_count
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
@@ -181,7 +181,7 @@ def report_kdtree(level: int, k: int, _repeat: int) -> Figures:
 def published_laplacian(level: int, k: int) -> sparse.csr_array:
     """``D - W`` of the k nearest by a k-d tree, made symmetric by union."""
     grid = HealpixGrid(level)
-    distances, ids = cKDTree(grid.centres).query(grid.centres, k + 1, workers=CPU_COUNT)
+    distances, ids = cKDTree(grid.centres).query(grid.centres, k + 1, workers=cpu_count())
     values = np.exp(-np.log(2) * (distances[:, 1:] / distances[:, -1].mean()) ** 2).ravel()
     rows = np.repeat(np.arange(grid.n_cells), k)
     directed = sparse.csr_array((values, (rows, ids[:, 1:].ravel())), shape=(grid.n_cells,) * 2)
@@ -245,7 +245,7 @@ def exponent(key: str, rows: list[Figures]) -> str:
 def print_all(rows: list[Figures], k: int) -> None:
     """Print the tables."""
     built = (
-        f"Consistent graph, k = {k}: built in {CPU_COUNT} threads and written to the cache, "
+        f"Consistent graph, k = {k}: built in {cpu_count()} threads and written to the cache, "
         "then loaded from it; beside it the published construction, by a k-d tree, not written"
     )
     print_table(built, GRAPH_COLUMNS, rows)

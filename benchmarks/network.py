@@ -42,7 +42,7 @@ from convolutions import (
     peer_blocks,
     with_gradients,
 )
-from dask.system import CPU_COUNT
+from dask.system import cpu_count
 from networks import PEER, compared, memory_of, pair_of, report_memory
 from straightforward import Blocks
 
@@ -305,7 +305,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--backward", action="store_true", help="layers back as well")
     parser.add_argument("--networks", nargs="+", choices=LAYOUTS, default=["small", "deepsphere"])
     parser.add_argument("--level", type=int, default=5, help="HEALPix level of the networks")
-    parser.add_argument("--threads", type=int, default=CPU_COUNT)
+    parser.add_argument("--threads", type=int, default=cpu_count())
     parser.add_argument("--repeat", type=int, default=5, help="the median of so many calls")
     parser.add_argument("--device", default="cuda", help="of the GPU section")
     parser.add_argument("--report", choices=(OURS, PEER), help=argparse.SUPPRESS)

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from archive import COMPRESSORS, LAYOUTS, stored_share, untrained, write_archive
-from dask.system import CPU_COUNT
+from dask.system import cpu_count
 from paper import print_scale
 from stage_rates import STAGES, Cost, Pipeline, best
 
@@ -307,7 +307,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         "--steps", type=int, help="of the archive; by default a block for each worker"
     )
     parser.add_argument("--block", type=int, default=16, help="steps in a task")
-    parser.add_argument("--workers", type=int, default=CPU_COUNT, help="threads, processes")
+    parser.add_argument("--workers", type=int, default=cpu_count(), help="threads, processes")
     parser.add_argument("--repeat", type=int, default=2, help="rounds; the least time counts")
     parser.add_argument("--loop-steps", type=int, default=4, help="of the straightforward way")
     parser.add_argument("--deepsphere", type=Path, help="checkout of deepsphere-pytorch")

@@ -215,8 +215,10 @@ def test_pipeline_is_measured_in_memory_and_tasks() -> None:
     peaks = [float(peak) for peak in rows["threads: process"][:2]]
     slope = (peaks[1] - peaks[0]) * 1024 / 24
     assert abs(float(rows["threads: process"][2]) - slope) < 5
-    # one a block and the source
-    assert rows["path"][4] == rows["opened in chunks"][4] == "1.03"
+    # one a block, and the source; of chunks that xarray opened also one for each of four variables
+    # and what dask puts between
+    assert rows["path"][4] == "1.03"
+    assert float(rows["opened in chunks"][4]) >= 5
 
 
 @pytest.mark.slow

@@ -95,10 +95,10 @@ def workforce(options: Mapping[str, Any]) -> dict[str, Any]:
     >>> workforce({})["workers"]
     1
     """
-    from dask.system import CPU_COUNT
+    from dask.system import cpu_count
 
     client = options.get("client")
     if client is None:
-        return {"workers": 1, "threads_per_worker": CPU_COUNT}
+        return {"workers": 1, "threads_per_worker": cpu_count()}
     threads = client.nthreads().values()
     return {"workers": max(1, len(threads)), "threads_per_worker": min(threads, default=1)}

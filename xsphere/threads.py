@@ -31,9 +31,9 @@ def in_parts(work: Callable[[slice], T], n_rows: int, at_once: int | None = None
     >>> in_parts(lambda rows: rows.stop - rows.start, n_rows=5, at_once=2)
     [2, 2, 1]
     """
-    from dask.system import CPU_COUNT
+    from dask.system import cpu_count
 
     at_once = at_once or ROWS_AT_ONCE
     parts = [slice(first, min(first + at_once, n_rows)) for first in range(0, n_rows, at_once)]
-    with ThreadPoolExecutor(CPU_COUNT) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         return list(pool.map(work, parts))

@@ -16,7 +16,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from dask.system import CPU_COUNT
+from dask.system import cpu_count
 
 from xsphere.blocks.errors import BlockFailure
 from xsphere.blocks.silence import Watch
@@ -50,7 +50,7 @@ def chosen_executor(workers: int | None, client: Any, *, shared: bool = True) ->
     if workers is None:
         client = client or _active_client()
     if client is None:
-        return partial(outcomes, pool=lambda: _Threads(workers or CPU_COUNT))
+        return partial(outcomes, pool=lambda: _Threads(workers or cpu_count()))
     if client.asynchronous:
         raise ValueError(
             f"client must not be asynchronous, got {client!r}; make it with asynchronous=False"
