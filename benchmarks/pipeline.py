@@ -12,11 +12,12 @@ of https://github.com/deepsphere/deepsphere-pytorch with ``--deepsphere``.
 
 import os
 
-# before the libraries read them
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-os.environ["MKL_NUM_THREADS"] = "1"
-os.environ["NUMBA_NUM_THREADS"] = "1"
+# before the libraries read them, and in no process that imports this
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["MKL_NUM_THREADS"] = "1"
+    os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import argparse
 import json

@@ -8,12 +8,13 @@ xarray-regrid skyborn-cdo``) are left out where they are not installed.
 
 import os
 
-# before the libraries read them
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-os.environ["MKL_NUM_THREADS"] = "1"
-os.environ["NUMBA_NUM_THREADS"] = "1"
-os.environ["RAYON_NUM_THREADS"] = "1"
+# before the libraries read them, and in no process that imports this
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["MKL_NUM_THREADS"] = "1"
+    os.environ["NUMBA_NUM_THREADS"] = "1"
+    os.environ["RAYON_NUM_THREADS"] = "1"
 
 import argparse
 import json
