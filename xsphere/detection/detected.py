@@ -18,6 +18,7 @@ from xsphere.grids import Grid
 from xsphere.grids.travel import Travelling
 from xsphere.model.inputs import MatchedVariable, found_variables
 from xsphere.notices import shortened
+from xsphere.regions.labelling import is_number
 
 # Part of every task's key: raise it when a rule finds other cells.
 VERSION = 1
@@ -147,7 +148,7 @@ def _rule(event: Any, rule: Any, settings: Mapping[str, Any], threshold: Any) ->
     problems = [
         f"{name} must be a number, got {shortened(value)}"
         for name, value in settings.items()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value)
+        if not is_number(value) or not np.isfinite(value)
     ]
     unknown = sorted(set(settings) - set(chosen.settings))
     if unknown:

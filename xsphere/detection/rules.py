@@ -16,7 +16,6 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from xsphere.detection.vapour_transport import COMPONENTS
-from xsphere.graph import adjacency
 from xsphere.grids import EARTH_RADIUS_KM, Grid, lonlat_to_vectors, tangent_vectors
 from xsphere.model.spec import Variable
 from xsphere.regions.labelling import Labelling
@@ -90,6 +89,12 @@ def _regions(grid: Grid) -> Labelling:
     return Labelling(grid=grid, wanted=(1,), known=(0, 1), name="event")
 
 
+def _transport(fields: Fields) -> NDArray[Any]:
+    """Magnitude of the transport of vapour."""
+    magnitude: NDArray[Any] = np.hypot(fields["IVT_u"], fields["IVT_v"])
+    return magnitude
+
+
 def _ralph(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[np.bool_]:
     return _elongated(
         fields["IWV"] >= s["min_vapour"],
@@ -99,23 +104,23 @@ def _ralph(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[np.boo
 
 
 def _rutz(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[np.bool_]:
-    transport = np.hypot(fields["IVT_u"], fields["IVT_v"])
     return _elongated(
-        transport >= s["min_transport"], grid, lambda shape: shape["length"] >= s["min_length"]
+        _transport(fields) >= s["min_transport"],
+        grid,
+        lambda shape: shape["length"] >= s["min_length"],
     )
 
 
 def _gershunov(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[np.bool_]:
-    transport = np.hypot(fields["IVT_u"], fields["IVT_v"])
     return _elongated(
-        (transport >= s["min_transport"]) & (fields["IWV"] >= s["min_vapour"]),
+        (_transport(fields) >= s["min_transport"]) & (fields["IWV"] >= s["min_vapour"]),
         grid,
         lambda shape: shape["length"] >= s["min_length"],
     )
 
 
 def _tempest_river(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[np.bool_]:
-    transport = np.hypot(fields["IVT_u"], fields["IVT_v"]).astype(float)
+    transport = _transport(fields).astype(float)
     radius = s["laplacian_distance"] / EARTH_RADIUS_KM
     around = transport[_cells_around(grid, s["laplacian_distance"])].mean(axis=1)
     laplacian = 4 * (around - transport) / radius**2
@@ -182,16 +187,16 @@ def _guan_waliser(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray
 def _tempest_cyclone(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[np.bool_]:
     pressure = fields["PSL"].astype(float)
     thickness = fields["Z300"].astype(float) - fields["Z500"].astype(float)
-    touching = adjacency(grid)
+    touching = _regions(grid).adjacency
     rows = np.repeat(np.arange(grid.n_cells), np.diff(touching.indptr))
     lower = np.full(grid.n_cells, np.inf)
     np.minimum.at(lower, rows, pressure[touching.indices])
-    found: list[tuple[float, int]] = []
+    found: list[tuple[float, int, NDArray[np.int64]]] = []
     for cell in np.flatnonzero(pressure < lower).tolist():
-        rises = _closed(
+        contour = _closed(
             pressure, cell, grid, touching, s["pressure_distance"], s["min_pressure_rise"]
         )
-        if rises is None:
+        if contour is None:
             continue
         near = _within(grid, cell, s["core_distance"])
         core = int(near[np.argmax(thickness[near])])
@@ -199,18 +204,14 @@ def _tempest_cyclone(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDAr
             -thickness, core, grid, touching, s["thickness_distance"], s["min_thickness_fall"]
         )
         if falls is not None:
-            found.append((float(pressure[cell]), cell))
+            found.append((float(pressure[cell]), cell, contour))
     inside = np.zeros(grid.n_cells, bool)
     # the deepest of those that are near each other
     kept: list[int] = []
-    for _, cell in sorted(found):
+    for _, cell, contour in sorted(found, key=lambda low: low[:2]):
         beside = _within(grid, cell, s["merge_distance"])
         if not set(kept) & set(beside.tolist()):
             kept.append(cell)
-            contour = _closed(
-                pressure, cell, grid, touching, s["pressure_distance"], s["min_pressure_rise"]
-            )
-            assert contour is not None
             inside[contour] = True
     return inside
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,10 +93,10 @@ class Labelling(Travelling):
         labels[cells] = rank[region]
         return labels, classes[first][order]
 
-    @cached_property
+    @property
     def adjacency(self) -> sparse.csr_array:
         """Which cells touch."""
-        return adjacency(self.grid)
+        return _shared_adjacency(self.grid)
 
     def _without_holes(self, codes: NDArray[Any]) -> NDArray[Any]:
         """The step with small holes in regions as parts of them.
@@ -142,6 +142,12 @@ class Labelling(Travelling):
         graph = sparse.coo_array((np.ones(one.size, bool), (one, other)), (size, size))
         joined: NDArray[Any] = connected_components(graph, directed=False)[1][region]
         return joined
+
+
+@lru_cache(maxsize=4)
+def _shared_adjacency(grid: Grid) -> sparse.csr_array:
+    """Which cells touch, found once for all tasks and rules of a process."""
+    return adjacency(grid)
 
 
 def _connected(
