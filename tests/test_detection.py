@@ -85,7 +85,7 @@ def test_guan_waliser_wants_flow_along_and_poleward(grid):
 
 @on_grids
 def test_the_laplacian_is_that_of_harmonics(grid):
-    """Of a spherical harmonic of degree n it is -n (n + 1) of it, less what 10 degrees smooth."""
+    """The Laplacian of a spherical harmonic of degree n is -n (n + 1) times the harmonic."""
     from xsphere.detection.rules import _cells_around
 
     x = grid.centres

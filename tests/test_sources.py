@@ -717,7 +717,7 @@ def test_missing_chunks_of_what_xarray_opened_are_told(
 def test_building_costs_the_same_whatever_the_number_of_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a store whose metadata tell of a million chunks, none of which is there."""
+    """The metadata of the store declare a million chunks, none of which exists."""
     model, calls, found = storm_model(), [], []
     for function in ("stat", "listdir", "scandir"):
         plain = getattr(os, function)

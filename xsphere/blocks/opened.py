@@ -63,7 +63,7 @@ class BlockStore:
 
     @cached_property
     def rows(self) -> NDArray[np.uint64]:
-        """What is known of each block, read once."""
+        """The row of each block, read once."""
         return read_rows(self.arrays[ROWS], self.layout)
 
     def done(self) -> NDArray[np.bool_]:

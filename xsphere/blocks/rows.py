@@ -1,4 +1,4 @@
-"""What is known of each block that is done, in a small array of the store that any reader can read.
+"""Rows of finished blocks: a small array in the store, which any reader of Zarr can read.
 
 The array has a row for each block, which is one chunk, and named columns (attribute ``columns``):
 when it was written, its length, the devices used, and by variable a checksum of its values and how

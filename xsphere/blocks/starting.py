@@ -75,7 +75,7 @@ def start_writing(
     append: bool,
     repaired_source: bool,
 ) -> tuple[Target, BlockStore]:
-    """What is written, with times as the store has them, and the store, made if there is none."""
+    """Return the target, with times encoded as in the store, and the store, created if needed."""
     if overwrite or not location.exists():
         try:
             books = create_store(target, location, overwrite=overwrite)
