@@ -25,7 +25,6 @@ from xsphere.nn.training import TrainingOptions
 from xsphere.notices import OncePerRun
 from xsphere.segmentation import UnlikelyInputWarning, segment
 from xsphere.segmentation.plausibility import check_plausible
-from xsphere.sources import cache_regridded
 from xsphere.weights import conservative_weights
 
 LEVEL = 2
@@ -97,15 +96,8 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("cached", [False, True])
-def test_a_bad_value_is_invalid_where_it_lies_and_nowhere_else(
-    store: Path, cache_folder: Path, kind: str, cached: bool
-) -> None:
+def test_a_bad_value_is_invalid_where_it_lies_and_nowhere_else(store: Path, kind: str) -> None:
     model = bounded_model()
-    if cached:
-        source = opened(store, "unread" if kind in ("path", "memory") else kind)
-        kept = cache_regridded(source, LEVEL, method=model.spec.regridding)
-        kept.compute()
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         mask = segment(opened(store, kind), model).compute()
@@ -268,7 +260,7 @@ def trained(ds: xr.Dataset, labels: xr.DataArray, **options: Any) -> Model:
     return fit(ds, labels, **(settings | options))
 
 
-def test_fit_writes_bounds_and_trains_within_them(store: Path, cache_folder: Path) -> None:
+def test_fit_writes_bounds_and_trains_within_them(store: Path) -> None:
     labels = windy(storm_dataset(4))
     with pytest.warns(InvalidInputWarning, match="1 of 'PSL'") as seen:
         model = trained(spoilt(BAD), labels)
@@ -277,10 +269,6 @@ def test_fit_writes_bounds_and_trains_within_them(store: Path, cache_folder: Pat
     # the mean is not that of -9999
     assert model.spec.channels[0].mean == pytest.approx(101000, rel=1e-3)
     assert Model.load(model.save(store.parent / "m.safetensors")).spec == model.spec
-    # from a store, and from what is kept of it: the same
-    with pytest.warns(InvalidInputWarning):
-        assert trained(opened(store, "unread"), labels) == model
-    cache_regridded(opened(store, "unread"), LEVEL, method=model.spec.regridding).compute()
     with pytest.warns(InvalidInputWarning):
         assert trained(opened(store, "unread"), labels) == model
 

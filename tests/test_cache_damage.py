@@ -25,8 +25,6 @@ from xsphere.graph import sphere_graph as graphs
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid, travel
 from xsphere.housekeeping import cache_entries, clear_cache, damaged_entries
 from xsphere.model import derived
-from xsphere.sources import cache_regridded
-from xsphere.sources.field_store import stored_keys
 from xsphere.weights import regridding, regridding_pieces, regridding_weights
 from xsphere.weights import second_order as pieces
 
@@ -42,11 +40,6 @@ def numbers(matrix: Any) -> bytes:
     return b"".join(np.asarray(a).tobytes() for a in (matrix.data, matrix.indices, matrix.indptr))
 
 
-def fields() -> bytes:
-    ds = storm_dataset(n_times=2)[["PSL"]]
-    return bytes(cache_regridded(ds, 1).PSL.values.tobytes())
-
-
 RESULTS: dict[str, Callable[[], bytes]] = {
     "conservative": lambda: numbers(regridding_weights(GRID, COARSE, method="conservative")),
     "nearest": lambda: numbers(regridding_weights(GRID, COARSE, method="nearest")),
@@ -60,7 +53,6 @@ RESULTS: dict[str, Callable[[], bytes]] = {
     ),
     "grid": lambda: bytes(travel.unpack(travel.pack(POINTS)).lon),
     "model": lambda: bytes(storm_dataset(1).sphere.segment(storm_model(level=1)).values),
-    "fields": fields,
 }
 
 
@@ -74,9 +66,7 @@ def forget() -> None:
 def expected() -> dict[str, bytes]:
     with set_options(cache_dir=""):
         forget()
-        return {name: make() for name, make in RESULTS.items() if name != "fields"} | {
-            "fields": storm_dataset(2).PSL.sphere.to_healpix(1).values.tobytes()
-        }
+        return {name: make() for name, make in RESULTS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -277,17 +267,14 @@ def test_the_command_finds_sound_entries_sound(filled: Path) -> None:
         make()
     kinds = {entry.kind for entry in cache_entries()}
     assert {"weights", "graphs", "directions", "derivatives", "grids", "models"} <= kinds
-    assert len(kinds) == 7
+    assert len(kinds) == 6
     done = CliRunner().invoke(app, ["cache", "verify"])
     assert (done.exit_code, done.output.strip()) == (0, "every entry is as it was written")
     (model,) = filled.glob("v1/models/*/*/*.safetensors")
     flipped(model)
-    (store,) = filled.glob("v1/*/*/*/data.zarr")
-    assert stored_keys(store)
-    flipped(store / "zarr.json")
     done = CliRunner().invoke(app, ["cache", "verify"])
     assert done.exit_code == 1
-    assert {str(model.parent), str(store.parent)} == {
+    assert {str(model.parent)} == {
         line.split()[-1] for line in done.output.splitlines() if line.startswith("damaged")
     }
 

@@ -11,13 +11,12 @@ import xarray as xr
 
 from tests.toys import storm_dataset, storm_model
 from xsphere import plan
-from xsphere.blocks import write_blocks
+from xsphere.blocks import OtherRunError, write_blocks
 from xsphere.model import Model
 from xsphere.regions import events
+from xsphere.regridded import cache_regridded
 from xsphere.regridding import to_healpix
 from xsphere.segmentation import segment
-from xsphere.sources import cache_regridded
-from xsphere.sources.fingerprints import source_of
 
 DAYS = pd.date_range("2001-01-01", periods=2)
 LABELS: dict[str, Any] = {
@@ -53,12 +52,6 @@ def plain() -> xr.Dataset:
     return storm_dataset(n_times=2)
 
 
-def told(ds: xr.Dataset) -> Any:
-    found = source_of(ds)
-    assert found is not None
-    return found["coordinates"]["time"]
-
-
 @pytest.mark.parametrize("chunked", [False, True])
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_of_any_kind(
@@ -74,16 +67,15 @@ def test_labels_of_any_kind(
     assert "time" in events(mask.compute()).coords or not chunked
 
 
-@pytest.mark.parametrize("kind", OTHERS)
-def test_other_labels_are_another_source(plain: xr.Dataset, kind: str) -> None:
-    ds, other = (plain.assign_coords(time=("time", labels[kind])) for labels in (LABELS, OTHERS))
-    assert told(ds) == told(ds.copy(deep=True)) != told(other)
-
-
-def test_texts_are_the_same_however_they_are_kept(plain: xr.Dataset) -> None:
-    kinds = ("U", "object", "T", "string", "category")
-    found = {told(plain.assign_coords(time=("time", LABELS[kind]))) for kind in kinds}
-    assert len(found) == 1
+@pytest.mark.parametrize("kind", sorted(set(OTHERS) - {"period", "interval"}))
+def test_a_store_is_not_resumed_under_other_labels(
+    plain: xr.Dataset, tmp_path: Path, kind: str
+) -> None:
+    fields = to_healpix(plain.PSL, 0).chunk(time=1)
+    ds, other = (fields.assign_coords(time=("time", k[kind])) for k in (LABELS, OTHERS))
+    write_blocks(ds, tmp_path / "x.zarr", workers=1)
+    with pytest.raises(OtherRunError, match=r"written whole\.time"):
+        write_blocks(other, tmp_path / "x.zarr", workers=1)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -102,7 +94,8 @@ def test_members_in_stores_have_names(
         np.testing.assert_array_equal(segment(given, model), want)
         assert plan(given, model, trial=False).n_samples == 4
     xr.testing.assert_allclose(
-        cache_regridded(lazy, 2).compute(), to_healpix(ds, 2).transpose("time", "member_id", ...)
+        cache_regridded(lazy, 2, tmp_path / "fields.zarr").compute(),
+        to_healpix(ds, 2).transpose("time", "member_id", ...),
     )
 
 
@@ -125,7 +118,7 @@ def test_chunks_of_coordinates_are_no_matter(
         np.testing.assert_array_equal(mask, want)
         np.testing.assert_array_equal(mask.valid_time, ds.valid_time)
         assert plan(kept, model, trial=False).n_steps == 4
-    assert cache_regridded(lazy, 2).sizes["time"] == 4
+    assert cache_regridded(lazy, 2, tmp_path / "fields.zarr").sizes["time"] == 4
     assert segment(lazy, model).sizes["time"] == 4
     assert to_healpix(lazy, 2).valid_time.dims == ("time",)
 
@@ -140,7 +133,7 @@ def test_chunks_of_unknown_size_are_refused_at_once(tmp_path: Path, cache_folder
     unknown = xr.DataArray(data, coords, field.dims, name="PSL", attrs=field.attrs)
     calls = (
         lambda: to_healpix(unknown, 2),
-        lambda: cache_regridded(unknown.to_dataset(), 2),
+        lambda: cache_regridded(unknown.to_dataset(), 2, tmp_path / "x.zarr"),
         lambda: write_blocks(unknown, tmp_path / "x.zarr"),
     )
     for call in calls:

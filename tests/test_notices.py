@@ -13,6 +13,7 @@ import xsphere
 from tests.toys import storm_dataset, storm_model
 from xsphere.notices import PACKAGE, shortened, warn_user
 from xsphere.segmentation import segment
+from xsphere.stages import stage, timed
 
 WARN = "def warn(): warn_user('look', UserWarning)"
 
@@ -69,7 +70,7 @@ CALLS: dict[str, Callable[[xr.Dataset], object]] = {
     "to_healpix": lambda ds: ds.sphere.to_healpix(2),
     "events": lambda ds: ds[next(iter(ds))].sphere.events(),
     "vorticity": lambda ds: ds.sphere.vorticity(),
-    "cache": lambda ds: ds.sphere.cache(2, variables=["no such"]),
+    "cache": lambda ds: ds.sphere.cache(2, "none.zarr", variables=["no such"]),
     "fit": lambda ds: xsphere.fit(ds, ds[next(iter(ds))], variables=["fog"]),
 }
 
@@ -94,3 +95,14 @@ def test_shortened_is_repr_or_shorter(value: Any) -> None:
     assert len(text) <= len(repr(value)) + 3
     if len(repr(value)) < 100 and not isinstance(value, list):
         assert text == repr(value)
+
+
+def test_stages_within_stages_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 1.0, 3.0, 6.0, 10.0, 13.0])
+    monkeypatch.setattr("xsphere.stages.time.perf_counter", lambda: next(now))
+    with timed() as seconds:
+        with stage("read"), stage("regrid"):
+            pass
+        with stage("read"):
+            pass
+    assert seconds == {"read": 1.0 + 3.0 + 3.0, "regrid": 2.0}

@@ -227,13 +227,11 @@ def test_what_is_loaded_may_replace_its_source(mask) -> None:
     np.testing.assert_array_equal(open_mask(mask), loaded)
 
 
-@pytest.mark.parametrize("source", ["path", "unread", "chunked", "cached"])
+@pytest.mark.parametrize("source", ["path", "unread", "chunked"])
 def test_a_segmentation_does_not_replace_its_source(tmp_path, source) -> None:
     """Also where tasks hold what they read in objects of their own."""
     data = write_whole(storm_dataset(2).chunk(time=1), tmp_path / "data.zarr")
     ds: Any = {"path": data, "unread": xsphere.open(data)}.get(source, open_lazily(data))
-    if source == "cached":
-        xsphere.cache_regridded(ds, storm_model().level)
     result = xsphere.segment(ds, storm_model())
     before = content(tmp_path)
     with pytest.raises(ValueError, match="what is read"):

@@ -1,7 +1,5 @@
 """Sources that change while something is computed from them: nothing is declared complete."""
 
-import os
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,7 @@ from xsphere.model import Model
 from xsphere.pyramids import write_pyramid
 from xsphere.regridding import to_healpix
 from xsphere.segmentation import segment
-from xsphere.sources import SourceChangedError, cache_regridded, contents_read, unchanged
+from xsphere.sources import SourceChangedError, contents_read, unchanged
 from xsphere.store import write_whole
 
 
@@ -154,18 +152,3 @@ def test_unchanged_sources_are_no_matter(source: Path) -> None:
         opened(source).load()
     with pytest.raises(SourceChangedError), unchanged(opened(source)):
         edit(source)
-
-
-@pytest.mark.parametrize("way", [opened, xsphere.open])
-def test_older_chunks_put_in_place_are_not_kept(
-    source: Path, tmp_path: Path, cache_folder: Path, way: Any
-) -> None:
-    older = tmp_path / "older"
-    shutil.copytree(source / "PSL", older)
-    for file in older.rglob("*"):
-        os.utime(file, ns=(1, 1))
-    fields = cache_regridded(way(source)[["PSL"]], 2)
-    for file in (file for file in older.rglob("*") if file.is_file()):
-        os.replace(file, source / "PSL" / file.relative_to(older))
-    with pytest.warns(UserWarning, match="has changed since the dataset was opened"):
-        fields.compute(scheduler="synchronous")

@@ -15,8 +15,6 @@ from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.grids import HealpixGrid
 from xsphere.locations import location
 from xsphere.pyramids import write_levels, write_pyramid
-from xsphere.sources import cache_regridded
-from xsphere.sources.field_store import create_store
 from xsphere.store import write_whole
 
 DAYS = pd.date_range("2001-01-01", periods=3, freq="D")
@@ -126,14 +124,6 @@ def test_other_labels_are_refused_before_any_work(tmp_path: Path, how: str) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_labels_never_decide_whether_fields_are_cached(tmp_path: Path) -> None:
-    ds = field({kind: labels for kind, (labels, _) in (WRITTEN | REFUSED).items()})
-    create_store(tmp_path / "x", ds, {"p": "0"})
-    read = xr.open_zarr(tmp_path / "x", consolidated=False)
-    assert set(WRITTEN) <= set(read.coords)
-    assert not set(REFUSED) & set(read.coords)
-
-
 # --- bounds
 
 
@@ -165,7 +155,7 @@ def test_lazy_times_are_not_to_become_small_integers(tmp_path: Path) -> None:
 # --- what others do with our stores
 
 
-@pytest.mark.parametrize("how", ["blocks", "whole", "cached"])
+@pytest.mark.parametrize("how", ["blocks", "whole"])
 def test_what_open_zarr_gives_is_saved_as_netcdf(tmp_path: Path, how: str) -> None:
     path = tmp_path / "x.zarr"
     ds = field({"label": ["a", "b", "c"], "day": [True, False, True]}).assign_coords(time=DAYS)
@@ -173,18 +163,15 @@ def test_what_open_zarr_gives_is_saved_as_netcdf(tmp_path: Path, how: str) -> No
     match how:
         case "blocks":
             write_blocks(ds, path, workers=1)
-        case "whole":
-            write_whole(ds, path)
         case _:
-            ds = ds.drop_vars("mask")
-            cache_regridded(ds, 0, path=path).load()
-    read = xr.open_zarr(path, consolidated=how != "cached")
+            write_whole(ds, path)
+    read = xr.open_zarr(path)
     read.to_netcdf(tmp_path / "x.nc")
     with xr.open_dataset(tmp_path / "x.nc") as again:
         np.testing.assert_array_equal(again.p, ds.p)
         np.testing.assert_array_equal(again.label, ds.label)
         assert again.sphere.grid.grid == HealpixGrid(0)
-        assert "mask" not in ds or again.mask.dtype == np.uint8
+        assert again.mask.dtype == np.uint8
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])

@@ -320,7 +320,7 @@ def test_packed_data_are_refused_everywhere(attrs) -> None:
         xsphere.power_spectrum,
         lambda f: xsphere.events(storms, f.to_dataset(name="mask")),
         lambda f: f.sphere.plot(pixels=30),
-        lambda f: xsphere.cache_regridded(f.to_dataset(name="mask"), 1),
+        lambda f: xsphere.cache_regridded(f.to_dataset(name="mask"), 1, "none.zarr"),
     ):
         with pytest.raises(
             ValueError, match=r"variables \['mask'\] hold packed integers.*decode_cf"

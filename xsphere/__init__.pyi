@@ -36,6 +36,7 @@ from .regions import score_tracks as score_tracks
 from .regions import track as track
 from .regions import track_mask as track_mask
 from .regions import write_tracks as write_tracks
+from .regridded import cache_regridded as cache_regridded
 from .regridding import coarsen as coarsen
 from .regridding import refine as refine
 from .regridding import regrid as regrid
@@ -43,7 +44,6 @@ from .regridding import to_healpix as to_healpix
 from .regridding import to_latlon as to_latlon
 from .sample import sample_dataset as sample_dataset
 from .segmentation import segment as segment
-from .sources import cache_regridded as cache_regridded
 from .sources import open as open
 
 __version__: str

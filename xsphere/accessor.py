@@ -161,9 +161,9 @@ class SphereDataset(_Accessor[xr.Dataset]):
         """What that would take: blocks, bytes, memory, hours, see `xsphere.plan`."""
         return xsphere.plan(self._obj, model, **options)
 
-    def cache(self, level: int, **options: Any) -> xr.Dataset:
-        """Regridded onto HEALPix and kept, see `xsphere.cache_regridded`."""
-        return xsphere.cache_regridded(self._obj, level, **options)
+    def cache(self, level: int, path: Any, **options: Any) -> xr.Dataset:
+        """Regridded onto HEALPix and kept in a store, see `xsphere.cache_regridded`."""
+        return xsphere.cache_regridded(self._obj, level, path, **options)
 
     def fit(self, labels: xr.DataArray, **options: Any) -> "Model":
         """Model trained on this dataset and labels, see `xsphere.fit`."""

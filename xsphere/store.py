@@ -11,6 +11,7 @@ import xarray as xr
 
 from xsphere.atomic import built_beside
 from xsphere.conventions import NOT_COMPUTED, describe_healpix, horizontal_grid
+from xsphere.conventions.base import check_known_sizes
 from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.written import INDEX
 from xsphere.grids import HealpixGrid
@@ -52,23 +53,30 @@ def open_lazily(path: str | Path, *, missing_chunks: MissingChunks | str = "rais
     {'time': (2,), 'lat': (73,), 'lon': (144,)}
     """
     policy: Any = missing_chunks
-    return _in_whole_maps(open(path, chunks={}, missing_chunks=policy))
+    return in_whole_maps(open(path, chunks={}, missing_chunks=policy))
 
 
-def _in_whole_maps(ds: xr.Dataset) -> xr.Dataset:
+def in_whole_maps(ds: xr.Dataset) -> xr.Dataset:
+    """The dataset in blocks of whole maps, cut along the first dimension of its variables."""
     try:
         dims = horizontal_grid(ds).dims
     except ValueError:
         return ds  # what needs a grid will say what is missing
-    n_cells = int(np.prod([ds.sizes[dim] for dim in dims]))
-    block = max(1, BLOCK_BYTES // (4 * n_cells))
+    check_known_sizes({name: variable.chunksizes for name, variable in ds.variables.items()})
+    blocks: dict[Any, int] = {}
     sizes: dict[Any, int] = dict.fromkeys(dims, -1)
-    # a dataset has no chunk sizes where those of its variables differ
-    stored = [n for v in ds.variables.values() for n in v.chunksizes.get("time", ())]
-    if stored:
+    for variable in ds.variables.values():
+        leading = [dim for dim in variable.dims if dim not in dims]
+        if not leading or len(leading) == variable.ndim:
+            continue
+        first, *others = leading
+        sizes |= dict.fromkeys(others, -1)
+        stored = variable.encoding.get("preferred_chunks", {}).get(first, 1)
         # merged up to a block, never split finer than stored
-        sizes["time"] = max(block, *stored)
-    return ds.chunk(sizes)
+        n_bytes = 4 * max(1, variable.size) // max(1, variable.sizes[first])
+        found = max(BLOCK_BYTES // n_bytes, *(variable.chunksizes.get(first) or (stored,)), 1)
+        blocks[first] = min(found, blocks.get(first, found))
+    return ds.chunk(sizes | blocks)
 
 
 def write_whole(

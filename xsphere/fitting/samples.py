@@ -20,14 +20,13 @@ from xsphere.model.bounds import Bounds, usual_bounds
 from xsphere.model.catalogue import VARIABLES
 from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.model.vector_names import component_pairs
-from xsphere.notices import OncePerRun, shortened, warn_user
+from xsphere.notices import shortened, warn_user
 from xsphere.regridding import LoneComponentWarning
 from xsphere.regridding.labelled import regridded
 from xsphere.regridding.node import Rules
 from xsphere.regridding.places import place_on
 from xsphere.segmentation import Inference, ModelHandle, SegmentNode
 from xsphere.segmentation.labelled import readings_of
-from xsphere.sources.inputs import kept_inputs
 from xsphere.sources.opening import warn_of_unchecked
 
 CLASS_DIMS = ("class", "event", "classes", "events", "label")
@@ -139,31 +138,28 @@ def gathered_samples(
     *,
     progress: bool,
 ) -> Samples:
-    """Inputs and targets of some times, regridded block by block or read where they are kept."""
+    """Inputs and targets of some times, regridded block by block."""
     from tqdm.auto import tqdm
 
     grid = HealpixGrid(spec.level)
     matches = matched_variables(ds, spec)
     check_no_angles([match.array for match in matches], "fit()")
-    run = OncePerRun()
-    kept = kept_inputs(ds, spec, matches, run=run)
     warn_of_unchecked([labels, *(match.array for match in matches)])
     names = list(dict.fromkeys(match.array.name for match in matches))
     horizontal = common_grid(ds, names)
     if horizontal.grid != grid:
         _warn_of_scalars([match.array for match in matches], spec)
-    inputs = kept or matches
     shape = (len(times), grid.n_cells)
     _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
     fields = np.empty((*shape, len(spec.variables)), np.float32)
     targets = np.empty((*shape, len(spec.classes) + 1), np.float32)
-    node = _node(spec, inputs, None if kept else horizontal.grid)
-    dims, found = ("cells",) if kept else horizontal.dims, replace(node, run=run).beyond(spec)
+    node = _node(spec, matches, horizontal.grid)
+    found = node.beyond(spec)
     blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
     for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
 
         def read(index: int, block: slice = block) -> NDArray[Any]:
-            field = inputs[index].array.sel(time=times[block]).transpose("time", *dims)
+            field = matches[index].array.sel(time=times[block]).transpose("time", *horizontal.dims)
             return field.values.reshape(len(field), -1)
 
         fields[block] = np.stack(node.on_model_grid(spec, read, found), axis=-1)
@@ -172,14 +168,11 @@ def gathered_samples(
     return Samples(times, fields, targets)
 
 
-def _node(spec: ModelSpec, inputs: Sequence[MatchedVariable], source: Grid | None) -> SegmentNode:
-    """What makes inputs of fields as the finished model will; kept ones are on its grid already."""
-    # of no model yet: it takes fields to the model's grid, on the CPU as they are kept
+def _node(spec: ModelSpec, inputs: Sequence[MatchedVariable], source: Grid) -> SegmentNode:
+    """What makes inputs of fields as the finished model will."""
+    # of no model yet: it takes fields to the model's grid
     handle = ModelHandle(digest="", level=spec.level, n_classes=len(spec.classes) + 1)
     options = Inference(device="cpu")
-    if source is None:
-        conversions = tuple((match.factor, match.offset) for match in inputs)
-        return SegmentNode(handle, handle.grid, conversions, inference=options, bounded=False)
     readings, conversions = readings_of(inputs, spec.vectors)
     return SegmentNode(handle, source, conversions, inference=options, readings=readings)
 

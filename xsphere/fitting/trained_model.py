@@ -68,7 +68,6 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     ----------
     ds : Dataset
         Fields with the dimension ``time`` on any horizontal grid, chunked or not. Not changed.
-        Those that `xsphere.cache_regridded` was called for are read from the cache.
     labels : DataArray
         Either integer classes (time, ...horizontal): 0 background, the events as `flag_values`
         and `flag_meanings` say, anything else (such as 254 and 255) unknown; or probabilities

@@ -16,7 +16,6 @@ from xsphere.conventions.horizontal import common_grid, on_its_own
 from xsphere.conventions.values import Reading, reading_of
 from xsphere.model import Model
 from xsphere.model.inputs import MatchedVariable, matched_variables
-from xsphere.notices import OncePerRun
 from xsphere.segmentation.checks import (
     Options,
     OutputGrid,
@@ -30,7 +29,6 @@ from xsphere.segmentation.layout import Layout
 from xsphere.segmentation.node import ModelHandle, Output, SegmentNode
 from xsphere.segmentation.record import run_record
 from xsphere.sources import MissingChunks
-from xsphere.sources.inputs import kept_inputs
 from xsphere.sources.opening import warn_of_unchecked
 
 
@@ -114,9 +112,6 @@ def segment(
 
     Notes
     -----
-    Of a dataset that `xsphere.cache_regridded` was called for at the model's level, fields that are
-    in the cache are read, others kept there; that changes no bit and no chunk of the result.
-
     A dataset that is neither chunked nor in memory (a path given here, ``xsphere.open(path)``, or
     ``xr.open_dataset(path)`` without `chunks`) becomes one task for each block, which reads its
     steps, regrids and infers: no field is ever moved between workers, and a worker holds no more
@@ -208,8 +203,6 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
     check_values(matches)
     if chosen.missing_chunks == "raise":
         warn_of_unchecked(arrays)
-    run = OncePerRun()
-    kept = kept_inputs(ds, model.spec, matches, run=run)
     readings, conversions = readings_of(matches, model.spec.vectors)
     node = SegmentNode(
         ModelHandle.of(model),
@@ -220,10 +213,8 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
         inference=chosen.inference,
         parallel=_may_use_all_cores(arrays),
         readings=readings,
-        run=run,
     )
-    fields = None if kept is None else [match.array for match in kept]
-    found = _cut(node, arrays, fields, horizontal.dims, chosen.block_size)
+    found = _cut(node, arrays, horizontal.dims, chosen.block_size)
     template = _labelled(
         _template(node, arrays, horizontal.dims),
         ds,
@@ -232,14 +223,13 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
         output=chosen.output,
         grid=chosen.grid,
     ).assign_attrs(xsphere_run=run_record(node, arrays))
-    token = tokenize(kept is None, [held(array.variable) for array in arrays])
+    token = tokenize([held(array.variable) for array in arrays])
     return replace(found, template=template, token=token)
 
 
 def _cut(
     node: SegmentNode,
     arrays: list[xr.DataArray],
-    kept: list[xr.DataArray] | None,
     core: tuple[Any, ...],
     block_size: int | None,
 ) -> Segmentation:
@@ -255,36 +245,15 @@ def _cut(
         layout = Layout.whole(arrays, core)
         return Segmentation(node=node, variables=_variables(arrays), layout=layout)
     layout = Layout.of(arrays, core, node, block_size)
-    # the same blocks, so that a run can go on whether there is a cache or not
-    if all(is_unread(array.variable) for array in (*arrays, *(kept or ()))):
-        if kept is not None:
-            arrays, node = kept, _from_model_grid(node)
-            layout = Layout.of(arrays, ("cells",), node, layout.block)
+    if chunked:
+        variables = tuple(chunked_alike(arrays, layout))
+    else:
         variables = tuple(bare(array.variable) for array in arrays)
-        return Segmentation(node=node, variables=variables, layout=layout)
-    alike = chunked_alike(arrays, layout)
-    if kept is not None:
-        alike = [
-            xr.DataArray(field.variable)
-            .chunk(
-                {dim: variable.chunksizes.get(dim, -1) for dim in field.dims},
-                # a kept field knows when it was made; its tasks are named by what they are of
-                token=f"kept-{variable.data.name}",
-            )
-            .variable
-            for field, variable in zip(kept, alike, strict=True)
-        ]
-        node, layout = _from_model_grid(node), replace(layout, core=("cells",))
-    return Segmentation(node=node, variables=tuple(alike), layout=layout)
+    return Segmentation(node=node, variables=variables, layout=layout)
 
 
 def _variables(arrays: Sequence[xr.DataArray]) -> tuple[xr.Variable, ...]:
     return tuple(array.variable for array in arrays)
-
-
-def _from_model_grid(node: SegmentNode) -> SegmentNode:
-    """What is done to kept fields: on the model's grid, and without values beyond their ranges."""
-    return replace(node, source=node.model.grid, readings=(), bounded=False)
 
 
 def _template(

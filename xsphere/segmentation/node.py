@@ -128,9 +128,6 @@ class SegmentNode(Travelling):
         How the network is run. As many samples are regridded at a time as it takes in a batch.
     parallel : bool
         Whether a call uses all cores itself. Inside a task the scheduler has them.
-    bounded : bool
-        Whether values are compared with the valid ranges of the model's variables; not where that
-        was done before they were regridded.
     run : OncePerRun
         The run that a warning is said in once.
 
@@ -153,7 +150,6 @@ class SegmentNode(Travelling):
     inference: Inference = field(default_factory=Inference)
     parallel: bool = False
     readings: tuple[Reading, ...] = ()
-    bounded: bool = True
     run: OncePerRun = field(default_factory=OncePerRun, compare=False, repr=False)
 
     @property
@@ -216,7 +212,7 @@ class SegmentNode(Travelling):
         """Nothing yet of what lies beyond the valid ranges of the variables."""
         variables = spec.variables
         bounds = [
-            source_bounds(variable.valid_range, *conversion) if self.bounded else None
+            source_bounds(variable.valid_range, *conversion)
             for variable, conversion in zip(variables, self.conversions, strict=True)
         ]
         return Beyond([variable.name for variable in variables], bounds, self.run)
@@ -254,7 +250,7 @@ class SegmentNode(Travelling):
         on_grid = regridded_fields(
             fields, self.source, self.model.grid, method=method, options=self.inference
         )
-        # last: there are fewer cells, and fields that were kept have units of their own
+        # last: there are fewer cells
         results = [
             converted(values, *self.conversions[index])
             for index, values in zip(group, on_grid, strict=True)

@@ -1,7 +1,7 @@
-"""Where data come from: opened strictly, looked at without reading, regridded once.
+"""Where data come from: opened strictly, looked at without reading.
 
 `open` refuses chunks that are missing or damaged. `contents_read` tells of the data under a result,
-so that no run goes on with those of others. A cache keeps fields that were regridded.
+so that no run goes on with those of others.
 """
 
 from xsphere.sources.errors import (
@@ -13,11 +13,8 @@ from xsphere.sources.errors import (
 )
 from xsphere.sources.opening import MissingChunks, UncheckedChunksWarning, UnreadableFileError, open
 from xsphere.sources.reads import contents_read, unchanged
-from xsphere.sources.regrid_cache import cache_regridded
-from xsphere.sources.room import CacheFullError
 
 __all__ = [
-    "CacheFullError",
     "CorruptChunkError",
     "MissingChunkError",
     "MissingChunks",
@@ -26,7 +23,6 @@ __all__ = [
     "UncheckedChunksWarning",
     "UnreadableFileError",
     "UnsafeSourceError",
-    "cache_regridded",
     "contents_read",
     "open",
     "unchanged",

@@ -5,14 +5,11 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
-from numpy.typing import NDArray
 
 from xsphere.compat import (
     file_and_group,
@@ -20,7 +17,7 @@ from xsphere.compat import (
     objects_in_memory,
     plain_store,
 )
-from xsphere.sources.leaves import Leaf, Selection, decoding, leaf_of, plain
+from xsphere.sources.leaves import Leaf, Selection, decoding, plain
 
 # of a file, at each end: where NetCDF and HDF5 keep what they change with every write
 ENDS = 2**16
@@ -33,37 +30,17 @@ _TAGS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Contents:
-    """What some data are.
-
-    Parameters
-    ----------
-    kind : str
-        Where they lie: ``"zarr"``, ``"icechunk"``, ``"file"``, ``"memory"`` or ``"graph"``.
-    digest : str
-        SHA-256 that changes when the data do.
-    exact : bool
-        Whether it does so surely; if not, an edit in place may go unnoticed.
-    """
-
-    kind: str
-    digest: str
-    exact: bool
-
-
-def stored_contents(leaf: Leaf, source: str | None = None) -> Contents | None:
-    """What the selected part of a stored array holds; None where nothing can tell."""
+def stored_contents(leaf: Leaf) -> str | None:
+    """SHA-256 of what tells of the selected part of a stored array; None where nothing does."""
     array, selection = leaf.zarr_array, leaf.selection()
     about = [decoding(leaf), None if selection is None else [plain(axis) for axis in selection]]
     if array is not None:
         if math.prod(len(axis) for axis in _touched(array, selection)) > MOST_OBJECTS:
             return None
-        kind, pieces, exact = _zarr_pieces(array, selection)
+        pieces = _zarr_pieces(array, selection)
         about.append(zarr_metadata(array))
     else:
-        kind, exact = "file", True
-        path = file_of(leaf, source)
+        path = file_of(leaf)
         if path is None:
             return None
         pieces = [file_line(path)]
@@ -74,12 +51,12 @@ def stored_contents(leaf: Leaf, source: str | None = None) -> Contents | None:
     sha = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for piece in pieces:
         sha.update(piece.encode())
-    return Contents(kind=kind, digest=sha.hexdigest(), exact=exact)
+    return sha.hexdigest()
 
 
-def file_of(leaf: Leaf, source: str | None) -> Path | None:
+def file_of(leaf: Leaf) -> Path | None:
     """The local file under a stored array that is not Zarr, if it is one."""
-    name = file_and_group(leaf.stored)[0] or source
+    name = file_and_group(leaf.stored)[0]
     return Path(name) if isinstance(name, str) and os.path.isfile(name) else None
 
 
@@ -91,14 +68,6 @@ def file_line(path: Path) -> str:
         file.seek(max(0, status.st_size - ENDS))
         ends += file.read(ENDS)
     return f"{status.st_size} {status.st_mtime_ns} {hashlib.sha256(ends).hexdigest()}\n"
-
-
-def memory_contents(values: NDArray[Any]) -> Contents:
-    """What an array in memory holds: all of its bytes."""
-    sha = hashlib.sha256(f"{values.dtype.str} {values.shape}".encode())
-    for part in values if values.ndim else [values]:
-        sha.update(np.ascontiguousarray(part).data)
-    return Contents(kind="memory", digest=sha.hexdigest(), exact=True)
 
 
 def zarr_metadata(array: Any) -> Any:
@@ -160,23 +129,22 @@ def absent_chunk(array: Any, most: int) -> str | None:
     return None
 
 
-def _zarr_pieces(array: Any, selection: Selection | None) -> tuple[str, Iterable[str], bool]:
-    """Kind of store, a line for each object that is there, whether they tell of every edit."""
+def _zarr_pieces(array: Any, selection: Selection | None) -> Iterable[str]:
+    """A line for each object that is there, as far as the store tells of them."""
     store, keys = plain_store(array.store), touched_keys(array, selection)
     session: Any = getattr(store, "session", None)
     if hasattr(session, "snapshot_id"):
-        settled = not getattr(session, "has_uncommitted_changes", False)
-        return "icechunk", [f"{array.path} {session.snapshot_id}"], bool(settled)
+        return [f"{array.path} {session.snapshot_id}"]
     match type(store).__name__:
         case "LocalStore":
-            return "zarr", _local_lines(str(local_folder(array)), keys), True
+            return _local_lines(str(local_folder(array)), keys)
         case "MemoryStore":
-            return "zarr", _memory_lines(objects_in_memory(store), array.path, keys), True
+            return _memory_lines(objects_in_memory(store), array.path, keys)
         case "ZipStore":
-            return "zarr", [array.path, file_line(Path(store.path))], True
+            return [array.path, file_line(Path(store.path))]
         case "FsspecStore":
-            return "zarr", *_listed_lines(_listing(store, array.path), keys)
-    return "zarr", [], False
+            return _listed_lines(_listing(store, array.path), keys)
+    return []
 
 
 def _local_lines(folder: str, keys: Iterable[str]) -> Iterator[str]:
@@ -206,37 +174,9 @@ def _listing(store: Any, path: str) -> dict[str, Any]:
     return {name.partition(marker)[2]: details for name, details in found.items()}
 
 
-def _listed_lines(listing: Mapping[str, Any], keys: Iterable[str]) -> tuple[list[str], bool]:
-    lines, exact = [], bool(listing)
+def _listed_lines(listing: Mapping[str, Any], keys: Iterable[str]) -> Iterator[str]:
     for key in keys:
         if key in listing:
             details = listing[key]
             tag = next((details[name] for name in _TAGS if details.get(name)), None)
-            exact = exact and tag is not None
-            lines.append(f"{key} {details.get('size')} {tag}\n")
-    return lines, exact
-
-
-def newest_change(variable: xr.Variable) -> int:
-    """When what a variable reads last changed, in nanoseconds; 0 where nothing tells."""
-    leaf = leaf_of(variable)
-    if leaf is None:
-        return 0
-    array = leaf.zarr_array
-    if array is None:
-        path = file_of(leaf, variable.encoding.get("source"))
-        return 0 if path is None else _changed(path)
-    folder = local_folder(array)
-    if folder is None:
-        return 0
-    keys = touched_keys(array, leaf.selection())
-    return max((_changed(f"{folder}/{key}") for key in keys), default=0)
-
-
-def _changed(path: str | Path) -> int:
-    # a file may be replaced by one that is older, but not before it is put there
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return 0
-    return max(status.st_mtime_ns, status.st_ctime_ns)
+            yield f"{key} {details.get('size')} {tag}\n"

@@ -11,7 +11,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from xsphere.compat import held, layers_around
-from xsphere.notices import shortened
 
 # beyond it, what is selected is not told index by index
 LONGEST_AXIS = 2**26
@@ -105,10 +104,8 @@ def plain(value: Any) -> Any:
     for kinds, described in _DESCRIPTIONS:
         if isinstance(value, kinds):
             return described(value)
-    # what was made within a function, or has no name, may be another under the same name
-    if hasattr(value, "__qualname__") and "<" not in value.__qualname__:
-        return f"{value.__module__}.{value.__qualname__}"
-    raise UnknownError(f"cannot tell what {shortened(value)} is from one process to another")
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _plain_array(array: NDArray[Any]) -> list[Any]:
@@ -132,10 +129,6 @@ _DESCRIPTIONS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (dict, lambda value: {str(k): plain(v) for k, v in sorted(value.items(), key=repr)}),
     (partial, lambda value: [plain(value.func), plain(value.args), plain(value.keywords)]),
 )
-
-
-class UnknownError(TypeError):
-    """Something without a description that holds in every process."""
 
 
 def _name(layer: Any) -> str:

@@ -19,11 +19,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.compat import lazy_array, plain_store
+from xsphere.compat import plain_store
 from xsphere.locations import store_name
 from xsphere.sources.contents import file_of, local_folder, stored_contents
 from xsphere.sources.errors import SourceChangedError
-from xsphere.sources.field_store import FieldStore
 from xsphere.sources.leaves import Leaf, leaf_of, leaf_under
 
 # of a graph: more are not looked at one by one, and what they read counts as a whole
@@ -34,9 +33,7 @@ def places_read(obj: xr.Dataset | xr.DataArray) -> set[Path]:
     """Local files, and folders of Zarr arrays, that the lazy variables of an object read."""
     places: set[Path] = set()
     for found in literals(obj):
-        if isinstance(found, FieldStore):
-            places.add(Path(found.folder))
-        elif isinstance(found, Leaf) and (place := _local_place(found)) is not None:
+        if isinstance(found, Leaf) and (place := _local_place(found)) is not None:
             places.add(place)
     return places
 
@@ -54,7 +51,7 @@ def contents_read(obj: xr.Dataset | xr.DataArray) -> dict[str, str]:
     -------
     dict of str to str
         A SHA-256 for each file, or array of a store, of the names, sizes and times of what is read;
-        what nothing can tell is left out, as are caches of ours. What tasks make of it is told by
+        what nothing can tell is left out. What tasks make of it is told by
         the names that Dask has for them.
 
     Examples
@@ -110,7 +107,7 @@ def unchanged(*read: xr.Dataset | xr.DataArray) -> Iterator[None]:
 
 
 def literals(obj: xr.Dataset | xr.DataArray) -> Iterator[Any]:
-    """Stored arrays, stores of regridded fields and readers of blocks, without making a task."""
+    """Stored arrays and readers of blocks, without making a task."""
     ds = obj.to_dataset(name="_") if isinstance(obj, xr.DataArray) else obj
     todo: list[Any] = []
     for variable in ds.variables.values():
@@ -122,38 +119,21 @@ def literals(obj: xr.Dataset | xr.DataArray) -> Iterator[Any]:
         leaf = leaf_of(value) if isinstance(value, xr.Variable) else None
         if hasattr(value, "array"):
             leaf = leaf_under(value)
-        if leaf is not None or isinstance(value, FieldStore) or _is_reader(value):
+        if leaf is not None or _is_reader(value):
             yield value if leaf is None else leaf
-        # what the cache reads is made of a block that knows its source
-        for part in _parts(value) if leaf is None else [getattr(leaf.stored, "block", None)]:
+        for part in _parts(value) if leaf is None else ():
             if id(part) not in seen:
                 seen[id(part)] = part
                 todo.append(part)
 
 
-def stored_whole(array: xr.DataArray) -> list[xr.Variable]:
-    """Stored arrays under a chunked one, of the same shape: not read, with its dimensions."""
-    return [
-        xr.Variable(array.dims, lazy_array(leaf.stored))
-        for leaf in literals(array.reset_coords(drop=True).rename("_"))
-        if isinstance(leaf, Leaf) and tuple(leaf.stored.shape) == array.shape
-    ]
-
-
 def _contents_of(leaf: Leaf) -> Iterator[tuple[str, str]]:
-    """Place and contents of a stored array, or of what a kept field is made of."""
-    kept = getattr(leaf.stored, "block", None)
-    if kept is not None:
-        selection = leaf.selection()
-        chosen = {} if selection is None else dict(zip(kept.leading, selection, strict=False))
-        for variable in kept.variables:
-            within = leaf_of(variable.isel(chosen, missing_dims="ignore"))
-            if within is not None:
-                yield from _contents_of(within)
-    elif (contents := stored_contents(leaf)) is not None:
+    """Place and contents of a stored array, if anything tells."""
+    contents = stored_contents(leaf)
+    if contents is not None:
         array = leaf.zarr_array
         place = _local_place(leaf) or f"{store_name(plain_store(array.store))}/{array.path}"
-        yield str(place), contents.digest
+        yield str(place), contents
 
 
 def _leaves_of_tasks(data: Any) -> list[Leaf]:
@@ -206,7 +186,7 @@ def _is_reader(value: Any) -> bool:
 
 def _local_place(leaf: Leaf) -> Path | None:
     array = leaf.zarr_array
-    place = file_of(leaf, None) if array is None else local_folder(array)
+    place = file_of(leaf) if array is None else local_folder(array)
     return None if place is None else Path(place)
 
 
