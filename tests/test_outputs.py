@@ -93,7 +93,6 @@ def test_files_are_written_on_this_machine_alone(
 @pytest.mark.parametrize(
     "write",
     [
-        lambda ds, mask, to: ds.sphere.cache(1, path=to("x.zarr")),
         lambda ds, mask, to: xsphere.events_to_csv(mask.sphere.events(), to("x.csv")),
         lambda ds, mask, to: write_whole(ds, to("x.nc")),
         lambda ds, mask, to: write_curves({}, to("x.png")),

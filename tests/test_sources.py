@@ -197,7 +197,7 @@ def test_what_is_selected_counts(tmp_path: Path) -> None:
         ds.isel(lat=0),
         ds.isel(lat=slice(None, None, -1)),
     ]
-    assert len({contents(part) for part in parts}) == len(parts)
+    assert len({tuple(contents(part)) for part in parts}) == len(parts)
 
 
 def test_only_the_chunks_of_a_selection_count(tmp_path: Path) -> None:
@@ -237,8 +237,6 @@ def test_files_are_told_by_size_time_and_ends(tmp_path: Path) -> None:
         assert places_read(ds) == {path}
     with xsphere.open(path) as ds:
         assert contents(ds) == first
-    with xr.open_dataset(path, chunks={}) as ds:
-        assert contents(ds.isel(time=[1, 2])) != contents(ds.isel(time=[2, 3]))
     status = path.stat()
     flip(path, 20)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

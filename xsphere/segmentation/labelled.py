@@ -245,10 +245,10 @@ def _cut(
         layout = Layout.whole(arrays, core)
         return Segmentation(node=node, variables=_variables(arrays), layout=layout)
     layout = Layout.of(arrays, core, node, block_size)
-    if chunked:
-        variables = tuple(chunked_alike(arrays, layout))
-    else:
+    if all(is_unread(array.variable) for array in arrays):
         variables = tuple(bare(array.variable) for array in arrays)
+    else:
+        variables = tuple(chunked_alike(arrays, layout))
     return Segmentation(node=node, variables=variables, layout=layout)
 
 
