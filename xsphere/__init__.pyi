@@ -32,6 +32,9 @@ from .regions import events_to_csv as events_to_csv
 from .regions import label as label
 from .regions import read_ibtracs as read_ibtracs
 from .regions import read_tracks as read_tracks
+from .regions import river_rank as river_rank
+from .regions import river_scale as river_scale
+from .regions import saffir_simpson as saffir_simpson
 from .regions import score_tracks as score_tracks
 from .regions import track as track
 from .regions import track_mask as track_mask

@@ -33,7 +33,13 @@ class TrackOptions:
     split_merge: Annotated[
         bool, typer.Option(help="Branches are tracks of their own, or all that is linked is one.")
     ] = True
-    shape: Annotated[bool, typer.Option("--shape", help="Also length, width, direction.")] = False
+    shape: Annotated[bool, typer.Option("--shape", help="Also length, width, outline.")] = False
+    land: Annotated[bool, typer.Option("--land", help="Also landfall and shares over land.")] = (
+        False
+    )
+    places: Annotated[
+        bool, typer.Option("--places", help="Also where the fields have their extremes.")
+    ] = False
 
 
 def detect(

@@ -12,6 +12,7 @@ from xsphere.conventions.horizontal import on_its_own
 from xsphere.model.inputs import InputsError, MatchedVariable, found_variables, pressure_levels
 from xsphere.model.spec import Variable
 from xsphere.notices import shortened
+from xsphere.regions.measures import COMPONENTS as COMPONENTS  # noqa: PLC0414 - read by the rules
 
 GRAVITY = 9.80665
 # in hPa: levels that leave out more of the moist air than these give no transport
@@ -41,20 +42,6 @@ _SURFACE = Variable(
     units="hPa",
     standard_name="surface_air_pressure",
     aliases=("ps", "sp", "surface_pressure"),
-)
-COMPONENTS = (
-    Variable(
-        name="IVT_u",
-        units="kg m-1 s-1",
-        standard_name="eastward_atmosphere_water_transport_across_unit_distance",
-        aliases=("ivt_u", "viwve", "uivt", "ivtu", "IVTX", "IVTx"),
-    ),
-    Variable(
-        name="IVT_v",
-        units="kg m-1 s-1",
-        standard_name="northward_atmosphere_water_transport_across_unit_distance",
-        aliases=("ivt_v", "viwvn", "vivt", "ivtv", "IVTY", "IVTy"),
-    ),
 )
 
 

@@ -5,8 +5,6 @@ matplotlib is changed.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +13,8 @@ import xarray as xr
 from xsphere.conventions import INVALID, NOT_COMPUTED, event_classes_of
 from xsphere.notices import shortened
 from xsphere.plotting.screen import Extent, Screen
+from xsphere.regions.land import natural_earth
 
-NATURAL_EARTH = Path(__file__).parents[1] / "data" / "natural_earth"
 # Wong (2011), https://doi.org/10.1038/nmeth.1618: told apart with any colour vision
 CLASS_COLOURS = ("#d55e00", "#0072b2", "#cc79a7", "#009e73", "#e69f00", "#56b4e9", "#f0e442")
 SPECIAL_STYLES = {
@@ -156,23 +154,11 @@ def draw_contours(
     return [Line2D([], [], color=colour, label=label) for colour, label in classes.values()]
 
 
-@lru_cache(maxsize=2)
-def _natural_earth(name: str) -> tuple[Any, ...]:
-    """Shapes of the coastline or the land at 1:110 million."""
-    from cartopy.io.shapereader import Reader
-
-    reader = Reader(NATURAL_EARTH / f"ne_110m_{name}.shp")
-    try:
-        return tuple(reader.geometries())
-    finally:
-        reader.close()
-
-
 def _draw_coastlines(ax: Any) -> None:
     import cartopy.crs as ccrs
     from cartopy.feature import ShapelyFeature
 
-    coast = ShapelyFeature(_natural_earth("coastline"), ccrs.PlateCarree(), facecolor="none")
+    coast = ShapelyFeature(natural_earth("coastline"), ccrs.PlateCarree(), facecolor="none")
     # a pale line under the dark one: seen on dark colours and on light ones
     ax.add_feature(coast, edgecolor="#ffffff", linewidth=1.4, alpha=0.4, zorder=2.0)
     ax.add_feature(coast, edgecolor="#262626", linewidth=0.6, zorder=2.0)
@@ -182,7 +168,7 @@ def _draw_land(ax: Any) -> None:
     import cartopy.crs as ccrs
     from cartopy.feature import ShapelyFeature
 
-    land = ShapelyFeature(_natural_earth("land"), ccrs.PlateCarree())
+    land = ShapelyFeature(natural_earth("land"), ccrs.PlateCarree())
     ax.add_feature(land, facecolor=LAND_COLOUR, edgecolor="none", zorder=0.5)
 
 

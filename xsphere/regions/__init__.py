@@ -1,5 +1,6 @@
 """Events: the connected regions of a mask, as labels, as a table, and followed through time."""
 
+from xsphere.regions.categories import river_rank, river_scale, saffir_simpson
 from xsphere.regions.ibtracs import read_ibtracs
 from xsphere.regions.labelling import label
 from xsphere.regions.scores import score_tracks
@@ -14,6 +15,9 @@ __all__ = [
     "label",
     "read_ibtracs",
     "read_tracks",
+    "river_rank",
+    "river_scale",
+    "saffir_simpson",
     "score_tracks",
     "track",
     "track_mask",

@@ -1,6 +1,6 @@
 """Connected regions of one step, in numbers alone: where they are, how large, what is in them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from xsphere.grids import EARTH_RADIUS_KM, Grid, tangent_vectors
 from xsphere.weights.vectors import angle_of_sums
 
 STATISTICS = {"max": "Maximum", "min": "Minimum", "mean": "Area-weighted mean"}
+EXTREMES = ("max", "min")
 Columns = dict[str, NDArray[Any]]
 
 
@@ -71,6 +72,28 @@ def no_regions(values: Mapping[str, Any], angles: Mapping[str, Angle]) -> Column
         kept = ("mean",) if name in angles else STATISTICS
         dtypes |= {f"{name}_{statistic}": _float_dtype(field.dtype) for statistic in kept}
     return {name: np.empty(0, dtype) for name, dtype in dtypes.items()}
+
+
+def extreme_places(
+    labels: NDArray[np.int32], columns: Columns, values: Columns, names: Iterable[str], grid: Grid
+) -> Columns:
+    """Where in each region of a step some fields have the extremes that `columns` give.
+
+    Centres of cells, the first of equal ones; NaN where there is no value.
+    """
+    cells = np.flatnonzero(labels)
+    region = labels[cells] - 1
+    found: Columns = {}
+    for name in names:
+        inside = values[name][cells]
+        for kind in EXTREMES:
+            extreme = columns[f"{name}_{kind}"]
+            here = np.flatnonzero(inside == extreme[region])[::-1]
+            lon, lat = np.full((2, extreme.size), np.nan)
+            lon[region[here]] = grid.centre_lonlat[0][cells[here]] % 360
+            lat[region[here]] = grid.centre_lonlat[1][cells[here]]
+            found |= {f"{name}_{kind}_lon": lon, f"{name}_{kind}_lat": lat}
+    return found
 
 
 def _float_dtype(dtype: Any) -> Any:

@@ -15,9 +15,13 @@ Columns = dict[str, NDArray[Any]]
 
 
 def region_shapes(
-    labels: NDArray[np.int32], number: int, grid: Grid, adjacency: sparse.csr_array
+    labels: NDArray[np.int32],
+    number: int,
+    grid: Grid,
+    adjacency: sparse.csr_array,
+    flux: tuple[NDArray[Any], NDArray[Any]] | None = None,
 ) -> Columns:
-    """Length, width and direction of each region of a step.
+    """Length, width and direction of each region of a step, and what it carries along.
 
     Parameters
     ----------
@@ -29,6 +33,8 @@ def region_shapes(
         Of the labels.
     adjacency : sparse array of bool, shape (n_cells, n_cells)
         Which cells touch.
+    flux : pair of arrays of float, shape (n_cells,), optional
+        Eastward and northward transport of vapour, in kg m-1 s-1.
 
     Returns
     -------
@@ -37,7 +43,15 @@ def region_shapes(
         region, and half a cell at each end. ``width``: area over length. ``orientation``: of the
         line between its ends, half-way, in degrees clockwise from north, from 0 to 180; NaN for
         single cells. ``axis_start_lon``, ``axis_start_lat``, ``axis_end_lon``, ``axis_end_lat``:
-        its ends, the western one first.
+        its ends, the western one first. With `flux`, ``transport``: of vapour along the axis in
+        kg/s, the mean over all cross-sections of what passes through them: the integral of the
+        component along the axis over the area, by the length. The total transport of Ralph et al.
+        [1]_ is that of one cross-section. Whichever way along the axis, it is positive. Cells
+        without a value add nothing; NaN for single cells.
+
+    References
+    ----------
+    .. [1] Ralph et al. (2017), https://doi.org/10.1175/JHM-D-17-0036.1
 
     Examples
     --------
@@ -61,9 +75,11 @@ def region_shapes(
     areas = np.bincount(region, grid.covered_areas[cells], number) * EARTH_RADIUS_KM**2
     half = np.sqrt(grid.areas[cells])[:, None] * EARTH_RADIUS_KM / 2
     columns: Columns = {name: np.full(number, np.nan) for name in SHAPE_ATTRIBUTES}
+    axes = []
     for n in range(number):
         axis = _way(back, int(starts[n]), int(ends[n]))
         places = _smoothed(grid.centres[cells[axis]])
+        axes.append(places)
         steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
         along = float((2 * np.arcsin(np.minimum(steps / 2, 1))).sum()) * EARTH_RADIUS_KM
         columns["length"][n] = along + float(half[axis[0], 0] + half[axis[-1], 0])
@@ -75,6 +91,9 @@ def region_shapes(
             columns[f"axis_{name}_lon"][n] = lon[which] % 360
             columns[f"axis_{name}_lat"][n] = lat[which]
     columns["width"] = areas / columns["length"]
+    if flux is not None:
+        carried = _carried(axes, flux, cells, region, grid) * EARTH_RADIUS_KM**2 * 1e3
+        columns["transport"] = carried / columns["length"]
     return columns
 
 
@@ -88,6 +107,35 @@ SHAPE_ATTRIBUTES: dict[str, dict[str, str]] = {
     "axis_end_lon": {"long_name": "longitude of the eastern end", "units": "degrees_east"},
     "axis_end_lat": {"long_name": "latitude of the eastern end", "units": "degrees_north"},
 }
+TRANSPORT_ATTRIBUTES = {
+    "transport": {"long_name": "transport of water vapour along the axis", "units": "kg s-1"}
+}
+
+
+def _carried(
+    axes: list[NDArray[np.float64]],
+    flux: tuple[NDArray[Any], NDArray[Any]],
+    cells: NDArray[np.int64],
+    region: NDArray[Any],
+    grid: Grid,
+) -> NDArray[np.float64]:
+    """Integral over the area of each region, in steradian, of the flux along its axis."""
+    centres = grid.centres[cells]
+    ways = tangent_vectors(*(place[cells] for place in grid.centre_lonlat))
+    vectors = sum(f[cells, None].astype(float) * way for f, way in zip(flux, ways, strict=True))
+    vectors = np.nan_to_num(vectors) * grid.covered_areas[cells, None]
+    order = np.argsort(region, kind="stable")
+    members = np.split(order, np.searchsorted(region[order], np.arange(1, len(axes))))
+    found = np.full(len(axes), np.nan)
+    for n, (places, inside) in enumerate(zip(axes, members, strict=False)):
+        if np.ptp(places, axis=0).any():
+            # of each place, the direction from the one before to the one after
+            directions = np.gradient(places, axis=0)[np.argmax(centres[inside] @ places.T, axis=1)]
+            up = (directions * centres[inside]).sum(-1, keepdims=True) * centres[inside]
+            level = directions - up
+            along = (vectors[inside] * level).sum(-1) / np.linalg.norm(level, axis=-1)
+            found[n] = abs(along.sum())
+    return found
 
 
 def _lengths(

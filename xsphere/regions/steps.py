@@ -19,8 +19,8 @@ from xsphere.grids.spacing import COORDINATE_TOLERANCE
 from xsphere.grids.travel import Travelling
 from xsphere.notices import shortened
 from xsphere.regions.labelling import Labelling
+from xsphere.regions.measures import Measures
 from xsphere.regions.regions import Columns, measured_regions, no_regions
-from xsphere.regions.shapes import SHAPE_ATTRIBUTES, region_shapes
 
 # blocks that are given to Dask at a time
 BLOCKS_TOGETHER = 64
@@ -151,20 +151,19 @@ class RegionFinder(Travelling):
         What is missing in each field.
     angles : dict of str to Angle
         Fields that go round.
-    shape : bool
-        Whether to measure how long and wide regions are.
+    measures : Measures
+        What else is measured of each region.
     """
 
     labelling: Labelling
     leading: tuple[Hashable, ...]
     readings: Mapping[str, Reading]
     angles: Mapping[str, Angle]
-    shape: bool = False
+    measures: Measures
 
     def no_regions(self, measured: Mapping[str, Any]) -> Columns:
         """Columns of no rows."""
-        shapes = dict.fromkeys(SHAPE_ATTRIBUTES if self.shape else (), np.empty(0))
-        return no_regions(measured, self.angles) | shapes
+        return no_regions(measured, self.angles) | self.measures.no_regions
 
     def __call__(self, block: xr.Dataset, first: Sequence[int]) -> list[StepRegions]:
         """Regions of each step of a block, whose first step has this position."""
@@ -185,8 +184,7 @@ class RegionFinder(Travelling):
         values = {name: self.readings[name](field) for name, field in values.items()}
         labels, classes = find.step(codes)
         columns = measured_regions(labels, classes, values, self.angles, find.grid)
-        if self.shape:
-            columns |= region_shapes(labels, classes.size, find.grid, find.adjacency)
+        columns |= self.measures(labels, columns, values, find)
         cells = np.flatnonzero(labels)
         columns["label"] = np.arange(1, classes.size + 1, dtype=np.int32)
         columns["touches_unknown"] = self._touching(codes, cells, labels[cells] - 1, classes.size)
@@ -211,17 +209,19 @@ def measuring(
     find: Labelling,
     horizontal: HorizontalGrid,
     leading: Sequence[Hashable],
-    *,
-    shape: bool,
+    **wanted: bool,
 ) -> tuple[dict[str, xr.DataArray], RegionFinder]:
-    """Fields that are measured in the regions of a mask, and what finds and measures them."""
+    """Fields that are measured in the regions of a mask, and what finds and measures them.
+
+    `wanted` says what else is measured, as for `Measures.of`.
+    """
     measured = {} if fields is None else matched_fields(fields, mask, horizontal, leading)
     finder = RegionFinder(
         labelling=find,
         leading=tuple(leading),
         readings={name: reading_of(array) for name, array in measured.items()},
         angles={name: angle for name, field in measured.items() if (angle := angle_of(field))},
-        shape=shape,
+        measures=Measures.of(measured, **wanted),
     )
     return measured, finder
 

@@ -21,8 +21,8 @@ from xsphere.notices import shortened
 from xsphere.paths import local_path
 from xsphere.regions.labelling import labelling
 from xsphere.regions.masks import no_classes, wanted_classes
+from xsphere.regions.measures import Measures
 from xsphere.regions.regions import STATISTICS, Columns
-from xsphere.regions.shapes import SHAPE_ATTRIBUTES
 from xsphere.regions.steps import found_regions, measuring
 
 COMPRESSIONS: dict[str, Any] = {
@@ -38,6 +38,8 @@ def events(
     min_area: float = 0.0,
     classes: Sequence[str | int] | None = None,
     shape: bool = False,
+    land: bool = False,
+    places: bool = False,
 ) -> xr.Dataset:
     """Connected regions of each class of a mask, at each time, with their size and place.
 
@@ -60,9 +62,19 @@ def events(
     classes : sequence of str or int, optional
         Names or values of the classes to look for. All if not given.
     shape : bool
-        Whether to measure the shape of elongated events: ``length`` along the axis (the longest of
-        the shortest ways between two cells) and ``width`` (area over length) in km,
-        ``orientation`` of the axis in degrees clockwise from north, and its ends.
+        Whether to measure the shape of events: ``length`` along the axis (the longest of the
+        shortest ways between two cells) and ``width`` (area over length) in km, ``orientation`` of
+        the axis in degrees clockwise from north, its ends; ``perimeter`` and ``cap_radius`` in km,
+        ``cap_lon`` and ``cap_lat`` of the smallest cap around all cell centres. Where the
+        components of the integrated vapour transport are among `fields`, also the ``transport``
+        along the axis in kg/s (see `xsphere.regions.shapes.region_shapes`).
+    land : bool
+        Whether to tell what is over land, by the map of Natural Earth at 1:110 million:
+        ``land_share`` of the area, ``centre_over_land``, and ``land_lon`` and ``land_lat`` of the
+        cell over land that is nearest to the centre.
+    places : bool
+        Whether to tell where in each event every field has its extremes: ``<name>_max_lon``,
+        ``<name>_max_lat``, ``<name>_min_lon``, ``<name>_min_lat``.
 
     Returns
     -------
@@ -101,7 +113,8 @@ def events(
     horizontal = horizontal_grid(mask)
     # time before all others, for the order of the events
     leading = sorted((d for d in mask.dims if d not in horizontal.dims), key=lambda d: d != "time")
-    measured, finder = measuring(mask, fields, find, horizontal, leading, shape=shape)
+    wishes = {"shape": shape, "land": land, "places": places}
+    measured, finder = measuring(mask, fields, find, horizontal, leading, **wishes)
     tables, steps = [finder.no_regions(measured)], [np.empty((0, len(leading)), np.int64)]
     # floats that are nothing but 0 and 1 may as well be shares
     certain = mask.dtype.kind != "f" or holds_classes(mask)
@@ -118,7 +131,7 @@ def events(
     columns = {name: column[order] for name, column in columns.items()}
     position = {dim: column[order] for dim, column in position.items()}
     coordinates = coordinates_at(position, order.size, mask, horizontal)
-    return described_columns(columns, wanted, measured, coordinates)
+    return described_columns(columns, wanted, measured, coordinates, finder.measures)
 
 
 def coordinates_at(
@@ -144,6 +157,7 @@ def described_columns(
     wanted: Mapping[int, str],
     measured: Mapping[str, xr.DataArray],
     coordinates: Mapping[Hashable, xr.Variable],
+    measures: Measures,
 ) -> xr.Dataset:
     """The table as a Dataset."""
     names = np.array([wanted.get(value, "") for value in range(max(wanted) + 1)])
@@ -158,7 +172,6 @@ def described_columns(
         "n_cells": {"long_name": "number of cells"},
         "lon": {"standard_name": "longitude", "units": "degrees_east"},
         "lat": {"standard_name": "latitude", "units": "degrees_north"},
-        **{name: attrs for name, attrs in SHAPE_ATTRIBUTES.items() if name in columns},
     }
     data = {"event_class": columns["event_class"], "class_name": names[columns["event_class"]]}
     for name, field in measured.items():
@@ -168,6 +181,7 @@ def described_columns(
             if f"{name}_{statistic}" not in columns:
                 continue
             attrs[f"{name}_{statistic}"] = {"long_name": f"{words} of {long_name}", **kept}
+    attrs |= measures.attributes
     data |= {name: columns[name] for name in attrs if name not in data}
     return xr.Dataset(
         coords={"event": np.arange(columns["area"].size), **coordinates},

@@ -1,6 +1,6 @@
 """What is said of tracks: of each event how it moves, of each track its life."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from xsphere.conventions.base import pandas_indexes
+from xsphere.notices import shortened
 from xsphere.regions.linking import LONG_STEP, Identities, Links, great_circle
 from xsphere.regions.regions import Columns
 
@@ -30,6 +32,29 @@ class TimeAxis:
     dim: Hashable
     hours: NDArray[np.float64]
     step: float
+
+    @classmethod
+    def of(cls, array: xr.DataArray, wish: str, others: Collection[Hashable] = ()) -> "TimeAxis":
+        """The dimension of an array, but for others, that has times, which must be in order."""
+        indexes = {d: i for d, i in pandas_indexes(array).items() if d not in others}
+        kinds = (pd.DatetimeIndex, pd.TimedeltaIndex, xr.CFTimeIndex)
+        times = {d: i for d, i in indexes.items() if d in array.dims and isinstance(i, kinds)}
+        dim = "time" if "time" in times else next(iter(times), None)
+        if dim is None or (len(times) > 1 and dim != "time"):
+            raise ValueError(
+                f"{wish}() needs one dimension of times, got the dimensions "
+                f"{shortened({d: str(i.dtype) for d, i in indexes.items()})} of {array.dims}; "
+                "decode numbers with xr.decode_cf, or name the dimension 'time'"
+            )
+        index = times[dim]
+        if index.hasnans or not index.is_monotonic_increasing or not index.is_unique:
+            raise ValueError(
+                f"the times along {dim!r} must follow each other, but they are "
+                f"{'missing in part' if index.hasnans else 'not in order, or repeat'}; call "
+                f".sortby({dim!r}).drop_duplicates({dim!r}) first"
+            )
+        hours = hours_since_first(index)
+        return cls(dim, hours, float(np.median(np.diff(hours))) if hours.size > 1 else 0.0)
 
     @property
     def begins_anew(self) -> NDArray[np.bool_]:
@@ -176,10 +201,12 @@ def with_lives(ds: xr.Dataset, of_tracks: Mapping[str, Any]) -> xr.Dataset:
         of = ds[name].variable
         return xr.Variable("track", of.values[events], {**of.attrs, "long_name": words})
 
-    def place(events: NDArray[np.int64], name: str, words: str) -> dict[str, xr.Variable]:
+    def place(
+        events: NDArray[np.int64], name: str, words: str, of: str = ""
+    ) -> dict[str, xr.Variable]:
         return {
-            f"{name}_lon": at(events, "lon", f"longitude {words}"),
-            f"{name}_lat": at(events, "lat", f"latitude {words}"),
+            f"{name}_lon": at(events, f"{of}lon", f"longitude {words}"),
+            f"{name}_lat": at(events, f"{of}lat", f"latitude {words}"),
         }
 
     found = {
@@ -195,7 +222,18 @@ def with_lives(ds: xr.Dataset, of_tracks: Mapping[str, Any]) -> xr.Dataset:
         event = _extreme(track, ds[of].values, kind)[first]
         found[name] = at(event, of, f"{ds[of].attrs.get('long_name', of)}, over a life")
         found[f"{name}_time"] = at(event, "time", f"time of {name}")
-        found |= place(event, name, f"at the time of {name}")
+        own = {f"{of}_lon", f"{of}_lat"} <= set(ds.variables)
+        found |= place(event, name, f"at the time of {name}", f"{of}_" if own else "")
+    for name, over, of in _landfalls_of(ds):
+        event = _first_after(track, hours, over)
+        missing = event < 0
+        after = np.where(missing, np.nan, hours[event] - hours[first])
+        found[f"{name}_after"] = xr.Variable("track", after, _WORDS[f"{name}_after"])
+        of_landfall = place(event, name, f"at {name}", of)
+        if ds["time"].dtype.kind in "mM":
+            # other calendars have no time for what never is
+            of_landfall[f"{name}_time"] = at(event, "time", f"time of {name}")
+        found |= {key: _without(column, missing) for key, column in of_landfall.items()}
     if "event_class" in ds:
         found["track_class"] = at(first, "event_class", "class")
     return ds.assign(found).assign_coords(track=("track", ids))
@@ -207,8 +245,39 @@ _WORDS = {
     "parent": {"long_name": "track that it split from, 0 for none"},
     "child": {"long_name": "track that it merged into, 0 for none"},
     "cut_by_start": {"long_name": "whether it is there at a first time of the data"},
+    "landfall_after": {"long_name": "from first time to landfall of the centre", "units": "h"},
+    "contact_after": {"long_name": "from first time to first cell over land", "units": "h"},
     "cut_by_end": {"long_name": "whether it is there at a last time of the data"},
 }
+
+
+def _landfalls_of(ds: xr.Dataset) -> Iterator[tuple[str, NDArray[np.bool_], str]]:
+    """Names of landfalls, which events are over land for them, and whose place is theirs."""
+    if "centre_over_land" in ds:
+        yield "landfall", ds["centre_over_land"].values.astype(bool), ""
+    if {"land_share", "land_lon", "land_lat"} <= set(ds.variables):
+        yield "contact", ds["land_share"].values > 0, "land_"
+
+
+def _first_after(
+    track: NDArray[np.int64], hours: NDArray[np.float64], over: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """First event of each track that is over land after one that is not; -1 for none."""
+    n = int(track.max(initial=-1)) + 1
+    at_sea = np.full(n, np.inf)
+    np.minimum.at(at_sea, track[~over], hours[~over])
+    arrived = np.flatnonzero(over & (hours > at_sea[track]))[::-1]
+    found = np.full(n, -1)
+    # the last one written stays: the first
+    found[track[arrived]] = arrived
+    return found
+
+
+def _without(column: xr.Variable, missing: NDArray[np.bool_]) -> xr.Variable:
+    """A column with nothing where it has no meaning."""
+    values = column.values.copy()
+    values[missing] = "NaT" if values.dtype.kind in "mM" else np.nan
+    return xr.Variable(column.dims, values, column.attrs)
 
 
 def _of_tracks(name: str, values: Any) -> xr.Variable:

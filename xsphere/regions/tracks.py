@@ -8,7 +8,6 @@ import pandas as pd
 import xarray as xr
 
 from xsphere.conventions import HorizontalGrid, horizontal_grid
-from xsphere.conventions.base import pandas_indexes
 from xsphere.grids import EARTH_RADIUS_KM
 from xsphere.notices import shortened, warn_user
 from xsphere.regions.labelling import is_number, labelling
@@ -21,7 +20,6 @@ from xsphere.regions.track_tables import (
     TimeAxis,
     Tracks,
     cut,
-    hours_since_first,
     motion_of_events,
     with_lives,
 )
@@ -52,6 +50,8 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     overlap_of: OverlapOf = "smaller",
     split_merge: bool = True,
     shape: bool = False,
+    land: bool = False,
+    places: bool = False,
 ) -> xr.Dataset:
     """Follow the regions of a mask through time: storms and rivers with a life.
 
@@ -84,8 +84,9 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     split_merge : bool
         Whether the branches of events that split or merge are tracks of their own, with a parent
         or a child. If not, all regions that are linked have one number.
-    shape : bool
-        Whether to measure the shape of elongated regions, as `xsphere.events` does.
+    shape, land, places : bool
+        Whether to measure the shape of regions, what of them is over land and where fields have
+        their extremes, as `xsphere.events` does.
 
     Returns
     -------
@@ -146,7 +147,8 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     horizontal = horizontal_grid(mask)
     axis = _time_axis(mask, horizontal)
     leading = [axis.dim, *(d for d in mask.dims if d not in (axis.dim, *horizontal.dims))]
-    measured, finder = measuring(mask, fields, find, horizontal, leading, shape=shape)
+    wishes = {"shape": shape, "land": land, "places": places}
+    measured, finder = measuring(mask, fields, find, horizontal, leading, **wishes)
     table = _linked(mask, measured, finder, axis, horizontal, rules)
     found = table.sorted()
     number = found.position.shape[0]
@@ -154,7 +156,9 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     chosen = Tracks.of(found, identity, axis, shortest)
     positions = dict(zip(leading, chosen.position.T, strict=True))
     coordinates = coordinates_at(positions, chosen.track.size, mask, horizontal)
-    ds = described_columns(chosen.columns, wanted_classes(mask, classes), measured, coordinates)
+    ds = described_columns(
+        chosen.columns, wanted_classes(mask, classes), measured, coordinates, finder.measures
+    )
     ds = ds.assign(motion_of_events(chosen))
     if axis.dim != "time":
         ds = ds.assign_coords(time=ds[axis.dim].variable)
@@ -196,33 +200,15 @@ def _hours(value: Any, name: str) -> float:
 
 
 def _time_axis(mask: xr.DataArray, horizontal: HorizontalGrid) -> TimeAxis:
-    """The dimension of times, which must be in order."""
-    indexes = {d: i for d, i in pandas_indexes(mask).items() if d not in horizontal.dims}
-    kinds = (pd.DatetimeIndex, pd.TimedeltaIndex, xr.CFTimeIndex)
-    times = {d: i for d, i in indexes.items() if d in mask.dims and isinstance(i, kinds)}
-    dim = "time" if "time" in times else next(iter(times), None)
-    if dim is None or (len(times) > 1 and dim != "time"):
-        raise ValueError(
-            "track() needs one dimension of times, got the dimensions "
-            f"{shortened({d: str(i.dtype) for d, i in indexes.items()})} of {mask.dims}; decode "
-            "numbers with xr.decode_cf, or name the dimension 'time'"
-        )
-    index = times[dim]
-    if index.hasnans or not index.is_monotonic_increasing or not index.is_unique:
-        raise ValueError(
-            f"the times along {dim!r} must follow each other, but they are "
-            f"{'missing in part' if index.hasnans else 'not in order, or repeat'}; call "
-            f".sortby({dim!r}).drop_duplicates({dim!r}) first"
-        )
-    hours = hours_since_first(index)
-    step = float(np.median(np.diff(hours))) if hours.size > 1 else 0.0
-    if step > FAR_APART:
+    """The dimension of times."""
+    axis = TimeAxis.of(mask, "track", horizontal.dims)
+    if axis.step > FAR_APART:
         warn_user(
-            f"the times along {dim!r} are {step / 24:.0f} days apart: regions that share cells "
-            "then are taken for one event all the same; give maps that are hours apart",
+            f"the times along {axis.dim!r} are {axis.step / 24:.0f} days apart: regions that share "
+            "cells then are taken for one event all the same; give maps that are hours apart",
             FarApartWarning,
         )
-    return TimeAxis(dim, hours, step)
+    return axis
 
 
 def _linked(
