@@ -1,6 +1,8 @@
 """Scales of storms and rivers against other software, and loops over series."""
 
 import itertools
+import os
+from pathlib import Path
 
 import dask
 import huracanpy
@@ -35,6 +37,25 @@ def test_bounds_belong_to_the_higher_category():
     assert set(found.values) <= set(found.attrs["flag_values"])
     assert len(found.attrs["flag_meanings"].split()) == len(found.attrs["flag_values"])
     assert "units" not in found.attrs
+
+
+def test_rounding_leaves_a_wind_in_its_category():
+    knots = np.arange(5.0, 165)
+    expected = xsphere.saffir_simpson(wind(knots, "knot"))
+    for dtype in (np.float32, np.float64):
+        metres = wind(knots).copy(data=(knots * KNOT).astype(dtype))
+        assert xsphere.saffir_simpson(metres).equals(expected)
+
+
+@pytest.mark.skipif("XSPHERE_TEST_DATA" not in os.environ, reason="needs the data of the tests")
+def test_categories_are_those_of_ibtracs():
+    path = Path(os.environ["XSPHERE_TEST_DATA"], "labels", "ibtracs_jtwc_1980_2024.csv.gz")
+    table = pd.read_csv(path, usecols=["wind", "sshs_cat"])
+    found = xsphere.saffir_simpson(wind(table.wind, "knot")).values
+    # -2 to -4 say what kind of storm it is
+    known = ~table.sshs_cat.between(-4, -2)
+    assert (found == table.sshs_cat)[known].all()
+    assert set(found) == {-5, *range(-1, 6)}
 
 
 def test_ten_minute_winds_count_for_more():

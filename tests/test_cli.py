@@ -103,9 +103,13 @@ def test_segment_events_and_plot(run, tmp_path: Path, data: Path, model: Path) -
     assert "\nbackground " in text
     expected = xsphere.segment(storm_dataset(), storm_model())
     assert xr.open_zarr(mask)["mask"].equals(expected)
-    code, text, errors = run("events", mask, tmp_path / "e.csv", "--min-area", 1e6)
+    code, text, errors = run(
+        "events", mask, tmp_path / "e.csv", "--min-area", 1e6, "--shape", "--land"
+    )
     assert code == 0, errors
-    assert len(pd.read_csv(tmp_path / "e.csv")) > 0
+    table = pd.read_csv(tmp_path / "e.csv")
+    assert len(table) > 0
+    assert {"perimeter", "land_share"} <= set(table)
     assert "million km2" in text
     picture = tmp_path / "m.png"
     code, _, errors = run("plot", mask, "--out", picture, "--time", "2001-01-01T07")

@@ -1,5 +1,7 @@
 """Places of extremes against a search of all cells, transport against what was drawn."""
 
+import pickle
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,6 +11,8 @@ from tests.test_region_shapes import BANDS, FINE, band
 from tests.test_regions import GLOBAL_GRIDS, cells_within, labelled, mask_on
 from xsphere.conventions import mask_attributes
 from xsphere.grids import lonlat_to_vectors, tangent_vectors
+from xsphere.regions.labelling import labelling
+from xsphere.regions.steps import measuring
 
 
 @pytest.mark.parametrize("grid", GLOBAL_GRIDS.values(), ids=list(GLOBAL_GRIDS))
@@ -99,3 +103,29 @@ def test_transport_needs_components_and_an_axis():
     assert np.isnan(xsphere.events(mask, both, shape=True).transport).all()
     assert "transport" not in xsphere.events(mask, both)
     assert "transport" not in xsphere.events(mask, both[["IVT_u"]], shape=True)
+
+
+def test_chunks_and_copies_measure_the_same():
+    grid = GLOBAL_GRIDS["ring"]
+    rng = np.random.default_rng(1)
+    values = np.zeros((4, grid.n_cells), np.uint8)
+    for step in range(4):
+        values[step, cells_within(grid, 100 + 5 * step, 30, 15)] = 1
+    mask = labelled(values, grid, attrs=mask_attributes(["river"]))
+    ivt = labelled(rng.normal(300, 90, values.shape), grid, attrs={"units": "kg m-1 s-1"})
+    fields = xr.Dataset({"IVT_u": ivt, "IVT_v": ivt})
+    wishes = {"shape": True, "land": True, "places": True}
+    whole = xsphere.track(mask, fields, **wishes)
+    before = fields.copy(deep=True)
+    xr.testing.assert_identical(
+        xsphere.track(mask.chunk(time=1), fields.chunk(time=3), **wishes), whole
+    )
+    xr.testing.assert_identical(fields, before)
+    # what is asked for changes nothing else
+    plain = xsphere.track(mask, fields)
+    same = [name for name in plain.variables if "lifetime" not in name]
+    xr.testing.assert_identical(whole[same], plain[same])
+    horizontal = xsphere.horizontal_grid(mask)
+    find = labelling(mask, None, min_area=0.0, max_hole_area=0.0, merge_distance=0.0, wish="track")
+    finder = measuring(mask, fields, find, horizontal, ["time"], **wishes)[1]
+    assert pickle.loads(pickle.dumps(finder)).measures == finder.measures

@@ -6,6 +6,7 @@ import typer
 
 from xsphere.cli.options import (
     Input,
+    MeasureOptions,
     MinArea,
     MissingChunks,
     ModelName,
@@ -94,6 +95,7 @@ def pyramid(
     print(write_pyramid(ds, place, levels=levels, overwrite=overwrite, progress="regridding"))
 
 
+@with_options(MeasureOptions)
 def events(
     mask: Annotated[str, typer.Argument(metavar="MASK", help="A mask that was written.")],
     out: Annotated[str, typer.Argument(metavar="OUT", help="Table to write (.csv).")],
@@ -101,6 +103,7 @@ def events(
         str | None, typer.Option(help="Dataset on the mask's grid: extremes are listed.")
     ] = None,
     min_area: MinArea = 0.0,
+    **options: Any,
 ) -> None:
     """List the connected regions of a mask."""
     import xsphere
@@ -115,6 +118,7 @@ def events(
         mask_of(open_lazily(mask, missing_chunks="fill")),
         None if fields is None else open_lazily(fields),
         min_area=min_area,
+        **options,
     )
     xsphere.events_to_csv(table, place)
     print(events_text(table))

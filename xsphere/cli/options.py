@@ -74,6 +74,19 @@ class RegridOptions:
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """What `xsphere.events` and `xsphere.track` measure on request."""
+
+    shape: Annotated[
+        bool, typer.Option("--shape", help="Also length, width, direction, outline, transport.")
+    ] = False
+    land: Annotated[bool, typer.Option("--land", help="Also what is over land, landfalls.")] = False
+    places: Annotated[
+        bool, typer.Option("--places", help="Also where the fields have their extremes.")
+    ] = False
+
+
 def with_options(shared: type) -> Callable[[Command], Command]:
     """Decorator that gives a command the fields of a class as options, in its ``**options``."""
     keyword = inspect.Parameter.KEYWORD_ONLY

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xsphere.cli.options import Input, MinArea, Output, Overwrite, with_options
+from xsphere.cli.options import Input, MeasureOptions, MinArea, Output, Overwrite, with_options
 
 Settings = Annotated[
     list[str] | None,
@@ -14,7 +14,7 @@ Settings = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrackOptions:
+class TrackOptions(MeasureOptions):
     """Arguments of `xsphere.track`."""
 
     classes: Annotated[
@@ -33,13 +33,6 @@ class TrackOptions:
     split_merge: Annotated[
         bool, typer.Option(help="Branches are tracks of their own, or all that is linked is one.")
     ] = True
-    shape: Annotated[bool, typer.Option("--shape", help="Also length, width, outline.")] = False
-    land: Annotated[bool, typer.Option("--land", help="Also landfall and shares over land.")] = (
-        False
-    )
-    places: Annotated[
-        bool, typer.Option("--places", help="Also where the fields have their extremes.")
-    ] = False
 
 
 def detect(

@@ -14,6 +14,8 @@ from xsphere.regions.track_tables import TimeAxis
 Averaging = Literal["1min", "10min"]
 # lower ends of the categories from tropical storm (0) to 5, 1-minute winds in knots
 SAFFIR_SIMPSON = (34.0, 64.0, 83.0, 96.0, 113.0, 137.0)
+# a wind that rounding took from a bound still reaches it
+ROUNDING_KNOTS = 1e-3
 # of a 10-minute mean to the 1-minute mean over sea
 TEN_MINUTES = 0.93
 UNKNOWN = -5
@@ -69,7 +71,7 @@ def saffir_simpson(
         raise ValueError(f"averaging must be '1min' or '10min', got {shortened(averaging)}")
     factor = _factor(wind, units, "knot", "the wind")
     one_minute = factor if averaging == "1min" else factor / TEN_MINUTES
-    bounds = np.array(SAFFIR_SIMPSON) / one_minute
+    bounds = (np.array(SAFFIR_SIMPSON) - ROUNDING_KNOTS) / one_minute
     names = ["unknown", "depression", "tropical_storm", *(f"category_{n}" for n in range(1, 6))]
     attrs = {
         "long_name": "category on the Saffir-Simpson scale",

@@ -98,7 +98,8 @@ def smallest_cap(points: Vectors) -> tuple[Vectors, float]:
     centre : array of float64, shape (3,)
         Unit vector. Of several caps of one size, any.
     radius : float
-        Radians; more than pi / 2 where no hemisphere holds the points. Exact to 1e-9.
+        Radians; more than pi / 2 where no hemisphere holds the points. Exact to a metre on the
+        Earth.
 
     Notes
     -----
@@ -132,9 +133,10 @@ def smallest_cap(points: Vectors) -> tuple[Vectors, float]:
         if heights.min() > height - 1e-12 or (corners == farthest).all(-1).any():
             break
         corners = np.concatenate([corners, [farthest]])
-    # from the sine: the cosine of a small angle tells little of it
-    spread = np.linalg.norm(np.cross(corners, nearest), axis=-1).max() / height
-    return nearest / height, float(np.arctan2(spread, height))
+    centre = nearest / height
+    # from the chord: the cosine of a small angle tells little of it
+    chord = np.sqrt(((corners - centre) ** 2).sum(axis=1).max())
+    return centre, float(2 * np.arcsin(min(1.0, chord / 2)))
 
 
 def _nearest_share(corners: Vectors) -> NDArray[np.float64]:
