@@ -41,7 +41,8 @@ def test_land_is_within_the_outlines():
 
 def test_places_that_are_known():
     land = [(10, 50), (-100, 40), (180, 67), (-180, -85), (0, -90), (140, -90), (-87.5, 47.5)]
-    sea = [(-150, 40), (0, 90), (51, 42), (180, 0), (360, 0)]  # with the Caspian Sea
+    # with the Caspian Sea, the Ross ice shelf and Réunion, as the documentation says
+    sea = [(-150, 40), (0, 90), (51, 42), (180, 0), (360, 0), (180, -80), (55.5, -21.1)]
     assert is_land(*np.array(land).T).all()
     assert not is_land(*np.array(sea).T).any()
     assert not is_land([np.nan], [10.0]).any()

@@ -58,9 +58,9 @@ def is_land(lon: ArrayLike, lat: ArrayLike) -> NDArray[np.bool_]:
     Returns
     -------
     array of bool
-        By the land of Natural Earth at 1:110 million: ice shelves and lakes are land, the Caspian
-        Sea is not, and islands smaller than some 10,000 km2 are not in it. False where a
-        coordinate is NaN.
+        By the land of Natural Earth at 1:110 million: lakes are land, the Caspian Sea and the
+        large ice shelves of Antarctica are not, and many islands of less than 3,000 km2, such as
+        Réunion, are not in it. False where a coordinate is NaN.
 
     Examples
     --------

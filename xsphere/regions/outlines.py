@@ -50,8 +50,9 @@ def region_outlines(
     dict of str to array, shape (number,)
         ``perimeter``: sum of the lengths of the edges between a cell of the region and one that is
         not, or nothing, in km (see `xsphere.graph.edges.cell_edges`); NaN where points have no
-        polygons. Edges go round cells: the outline of a round region is longer than a circle, by
-        about a quarter, however small its cells. ``cap_lon``, ``cap_lat``, ``cap_radius``: see
+        polygons. Edges go round cells: the outline of a round region is longer than a circle by
+        25 to 35 percent, on HEALPix around a pole by up to 70, however small its cells.
+        ``cap_lon``, ``cap_lat``, ``cap_radius``: see
         `smallest_cap`.
 
     Examples

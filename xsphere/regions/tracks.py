@@ -101,7 +101,11 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
         ``<name>_lifetime_max`` and ``_min`` with their ``_time``, ``_lon`` and ``_lat``,
         ``genesis_lon``, ``genesis_lat``, ``lysis_lon``, ``lysis_lat``, ``parent`` and ``child``
         (track that it split from, or merged into; 0 for none), ``cut_by_start`` and ``cut_by_end``
-        (whether it is there at a first or last time, or beside a gap of the data).
+        (whether it is there at a first or last time, or beside a gap of the data). With `land`,
+        ``landfall_time``, ``_after`` (h since ``start``), ``_lon`` and ``_lat``: when the centre is
+        first over land after it was not, and where; ``contact_...``: when any cell is, after none
+        was. Missing where that never is. With `places`, extremes of a life are where they are in
+        the region, not at its centre.
 
     Raises
     ------
