@@ -71,6 +71,8 @@ def test_wrong_winds_are_refused():
         xsphere.saffir_simpson(wind([1]).drop_attrs())
     with pytest.raises(ValueError, match="cannot be converted"):
         xsphere.saffir_simpson(wind([1], "hPa"))
+    with pytest.raises(ValueError, match="leave units out"):
+        xsphere.saffir_simpson(wind([1]), units="knot")
     with pytest.raises(ValueError, match="averaging"):
         xsphere.saffir_simpson(wind([1]), averaging="3min")
 

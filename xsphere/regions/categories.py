@@ -53,7 +53,8 @@ def saffir_simpson(
     TypeError
         If `wind` is not a DataArray.
     ValueError
-        If there are no units, they cannot be converted to knots, or `averaging` is unknown.
+        If units are missing, contradict each other or cannot be converted to knots, or `averaging`
+        is unknown.
 
     References
     ----------
@@ -166,8 +167,8 @@ def river_scale(ivt: xr.DataArray, *, units: str | None = None) -> xr.DataArray:
     TypeError
         If `ivt` is not a DataArray.
     ValueError
-        If units are missing or cannot be converted, times are missing, not in order or too few to
-        tell their step, or they are in several chunks.
+        If units are missing, contradict each other or cannot be converted, times are missing, not
+        in order or too few to tell their step, or they are in several chunks.
 
     Notes
     -----
@@ -265,5 +266,10 @@ def _factor(array: xr.DataArray, units: str | None, target: str, what: str) -> f
         raise ValueError(
             f"{what} needs units that convert to {target!r}, but {shortened(array.name)} has none; "
             "give units="
+        )
+    if units not in (None, given):
+        raise ValueError(
+            f"{what} has the units {shortened(given)}, but units={shortened(units)} was given; "
+            "leave units out, or correct the attribute"
         )
     return unit_conversion(str(given), target)[0]
