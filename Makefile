@@ -21,6 +21,8 @@ demo: $(VENV)/.installed
 	$(BIN)/xsphere demo --out demo-output
 
 # the quick tier: each assertion in at least one cheap form
+test test-slow: export PYTHONDONTWRITEBYTECODE :=
+
 test: $(VENV)/.developing
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup -m "not slow"
 

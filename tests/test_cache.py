@@ -95,6 +95,7 @@ def test_many_writers_leave_one_sound_entry(cache_folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
+@pytest.mark.slow
 def test_many_processes_leave_one_sound_entry(cache_folder: Path) -> None:
     code = (
         "import sys; from xsphere.config import set_options; set_options(cache_dir=sys.argv[1]);"

@@ -322,7 +322,7 @@ def test_normalisations_are_asked_again_themselves() -> None:
 
 
 # that the other is compiled as well, test_compiled_checkpointing_counts_once asserts
-@pytest.mark.quick("layout1")
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [LAYOUT, DIRECTIONAL])
 def test_compiled_networks_are_the_networks(layout: UNetLayout) -> None:
     torch.compiler.reset()

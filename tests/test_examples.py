@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("examples")
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("equivariance")
     script = EXAMPLES / "equivariance" / "run.py"

@@ -389,6 +389,7 @@ def test_any_chunking_gives_the_same_bits(chunks, scheduler):
         assert found.values.tobytes() == eager[name].values.tobytes(), name
 
 
+@pytest.mark.slow
 def test_dask_processes_give_the_same_bits(processes):
     eager, lazy = all_of(field()), all_of(chunked(field(), 3, 2))
     with dask.config.set(processes):

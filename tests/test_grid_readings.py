@@ -133,6 +133,7 @@ def test_longitudes_and_latitudes_of_it_are_right(stated):
     np.testing.assert_allclose(made, right, rtol=1e-5)
 
 
+@pytest.mark.quick("easygems")
 def test_events_and_pictures_are_where_the_dataset_says(stated, tmp_path):
     mask = (stated["u"] < 0.3).astype("u1").assign_attrs(mask_attributes(["storm"]))
     ds = stated.drop_vars("v").assign(u=mask)

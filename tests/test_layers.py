@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +38,11 @@ def part_of(path: Path) -> str:
     return first.removesuffix(".py")
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imported(body: list[ast.stmt]) -> Iterator[str]:
     for node in body:
         if isinstance(node, ast.Import):
@@ -48,7 +54,7 @@ def imported(body: list[ast.stmt]) -> Iterator[str]:
 def imports() -> Iterator[tuple[str, str]]:
     """Every import of one part by another."""
     for path in modules():
-        nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.stmt)]
+        nodes = [n for n in ast.walk(tree_of(path)) if isinstance(n, ast.stmt)]
         for name in imported(nodes):
             root, _, rest = name.partition(".")
             target = rest.split(".")[0] if rest else "__init__"
@@ -74,7 +80,7 @@ def test_heavy_libraries_are_imported_only_by_their_owners() -> None:
     misplaced = {
         f"{path.relative_to(PACKAGE)} must not import {name} at the top"
         for path in modules()
-        for name in imported(ast.parse(path.read_text()).body)
+        for name in imported(tree_of(path).body)
         if part_of(path) not in OWNERS.get(name.split(".")[0], {part_of(path)})
         or (name.split(".")[0] == "xarray" and part_of(path) in below)
     }

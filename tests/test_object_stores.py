@@ -149,6 +149,7 @@ def test_commands_write_to_urls(command: str, in_shell: Any, tmp_path: Path) -> 
     assert xr.open_zarr(place, group=group).sizes["cells"] == 48
 
 
+@pytest.mark.quick("memory")
 def test_only_what_is_ours_is_replaced(place: str) -> None:
     storm_dataset(2).to_zarr(place, consolidated=False)
     before = fsspec.get_mapper(place)
@@ -160,6 +161,7 @@ def test_only_what_is_ours_is_replaced(place: str) -> None:
     assert set(fsspec.get_mapper(place)) == names
 
 
+@pytest.mark.quick("memory")
 def test_replaced_stores_are_marked_then_emptied(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

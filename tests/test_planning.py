@@ -299,6 +299,7 @@ print(found.bytes_read, found.bytes_written / found.bytes_result, found.trial, f
 """
 
 
+@pytest.mark.slow
 def test_a_trial_leaves_this_process_as_it_is(model: Model, tmp_path: Path, elsewhere: Any) -> None:
     path = stored(storm_dataset(8), tmp_path / "x.zarr")
     model.save(tmp_path / "model.safetensors")

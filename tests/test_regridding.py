@@ -701,6 +701,7 @@ def test_a_node_travels_without_weights_and_keeps_its_key():
     assert len(pickle.dumps(node)) < 4000
 
 
+@pytest.mark.slow
 def test_dask_processes_give_the_same(processes):
     source = field().chunk(time=4)
     lazy = to_healpix(source, 1)

@@ -140,7 +140,7 @@ def test_pieces_add_up_to_the_conservative_weights(pair: tuple[Grid, Grid]) -> N
     assert np.isin(weights.sources, columns[weights.targets < n_target]).all()
 
 
-@pytest.mark.quick("irregular", "polar", "era5", "seam", "cyclic", "box", "huge", "tiny", "desc")
+@pytest.mark.quick("irregular", "polar", "seam", "box", "huge")
 @pytest.mark.parametrize("name", [*LATLON, *REGIONAL])
 def test_centroids_of_boxes_are_means_of_their_points(name: str) -> None:
     grid = {**LATLON, **REGIONAL}[name]

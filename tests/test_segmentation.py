@@ -96,6 +96,7 @@ def test_same_bits_on_every_scheduler(scheduler: str, tmp_path: Path) -> None:
         check_bits(tmp_path)
 
 
+@pytest.mark.slow
 def test_same_bits_in_another_process(processes: Any, tmp_path: Path) -> None:
     with dask.config.set(processes):
         check_bits(tmp_path)

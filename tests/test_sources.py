@@ -422,7 +422,7 @@ import xsphere
 from xsphere.sources import SourceError
 for path, name in zip(sys.argv[1::2], sys.argv[2::2]):
     file = pathlib.Path(name); whole = file.read_bytes()
-    for length in range(0, len(whole), 31):
+    for length in range(0, len(whole), 61):
         file.write_bytes(whole[:length])
         try:
             xsphere.open(path).t.load()

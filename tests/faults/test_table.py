@@ -2,12 +2,14 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TABLE = (Path(__file__).parent / "README.md").read_text()
 
 
+@cache
 def defined_in(path: Path) -> set[str]:
     return {
         node.name

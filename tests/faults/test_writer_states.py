@@ -195,7 +195,7 @@ def test_whatever_is_done_the_ledger_is_right() -> None:
     run_state_machine_as_test(
         Writer,
         settings=settings(
-            max_examples=200 if LONG else 10,
+            max_examples=200 if LONG else 5,
             stateful_step_count=20 if LONG else 7,
             deadline=None,
             derandomize=not LONG,
