@@ -65,8 +65,9 @@ def track(
     ] = None,
     **options: Any,
 ) -> None:
-    """Follow the regions of a mask through time."""
+    """Follow the regions of a mask through time; resumes after a stop."""
     import xsphere
+    from xsphere.atomic import remove_whole
     from xsphere.outputs import output_path
     from xsphere.regions.track_files import check_ending
     from xsphere.reports import mask_of
@@ -74,12 +75,15 @@ def track(
 
     place = output_path(out, mask, *([] if fields is None else [fields]))
     check_ending(place.name)
+    parts = place.with_name(f"{place.name}.parts")
     tracks = xsphere.track(
         mask_of(open_lazily(mask, missing_chunks="fill")),
         None if fields is None else open_lazily(fields),
+        parts=parts,
         **options,
     )
     print(xsphere.write_tracks(tracks, place))
+    remove_whole(parts)
     print(f"{tracks.sizes['track']} tracks of {tracks.sizes['event']} regions")
 
 

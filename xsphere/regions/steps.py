@@ -1,7 +1,7 @@
 """Masks and the fields that go with them, checked against each other and read block by block."""
 
 import itertools
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,37 +226,50 @@ def measuring(
     return measured, finder
 
 
-def found_regions(
+def searched(
     mask: xr.DataArray,
     measured: Mapping[str, xr.DataArray],
     finder: RegionFinder,
     dims: Sequence[Hashable],
+) -> xr.Dataset:
+    """A mask, without a name, and the fields that are measured in its regions."""
+    parts = {name: array.variable for name, array in measured.items()}
+    parts[""] = mask.transpose(*finder.leading, *dims).variable
+    return xr.Dataset(parts)
+
+
+def found_regions(
+    together: xr.Dataset,
+    find_in: Callable[[xr.Dataset, Sequence[int]], list[StepRegions]],
+    leading: Sequence[Hashable],
+    kept: Callable[[xr.Dataset, Sequence[int]], list[StepRegions] | None] | None = None,
 ) -> Iterator[StepRegions]:
     """Regions of every step in order, with the blocks of a chunked mask side by side on Dask.
 
-    As many blocks are in memory as the scheduler has workers.
+    As many blocks are in memory as the scheduler has workers. Of blocks that are `kept` nothing is
+    computed.
     """
-    parts = {name: array.variable for name, array in measured.items()}
-    parts[""] = mask.transpose(*finder.leading, *dims).variable
-    together = xr.Dataset(parts)
     lazy = any(variable.chunks is not None for variable in together.variables.values())
     blocks = [
         (together.isel(block), tuple(part.start for part in block.values()))
-        for block in _blocks(together, finder.leading)
+        for block in _blocks(together, leading)
     ]
     if not lazy:
         for block, first in blocks:
-            yield from finder(block, first)
+            yield from find_in(block, first)
         return
     from dask.base import compute
     from dask.delayed import delayed
 
-    find = delayed(finder, traverse=False)
+    find = delayed(find_in, traverse=False)
     # what comes of a block is small; the scheduler has as many to choose from as it may need
     for start in range(0, len(blocks), BLOCKS_TOGETHER):
-        group = [find(*block) for block in blocks[start : start + BLOCKS_TOGETHER]]
-        for steps in compute(*group):  # type: ignore[no-untyped-call]
-            yield from steps
+        group = blocks[start : start + BLOCKS_TOGETHER]
+        found = [None if kept is None else kept(*block) for block in group]
+        todo = [find(*block) for block, steps in zip(group, found, strict=True) if steps is None]
+        computed = iter(compute(*todo))  # type: ignore[no-untyped-call]
+        for steps in found:
+            yield from next(computed) if steps is None else steps
 
 
 def _blocks(ds: xr.Dataset, leading: Sequence[Hashable]) -> Iterator[dict[Hashable, slice]]:

@@ -1,6 +1,7 @@
 """Events with a life: regions of a mask followed through time, as a table of events and tracks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -13,7 +14,13 @@ from xsphere.notices import shortened, warn_user
 from xsphere.regions.labelling import is_number, labelling
 from xsphere.regions.linking import Linker, LinkRules, Links, OverlapOf, Step, identities
 from xsphere.regions.masks import check_certain, wanted_classes
-from xsphere.regions.steps import RegionFinder, StepRegions, found_regions, measuring
+from xsphere.regions.parts import resumed_regions
+from xsphere.regions.steps import (
+    RegionFinder,
+    StepRegions,
+    measuring,
+    searched,
+)
 from xsphere.regions.table import coordinates_at, described_columns
 from xsphere.regions.track_tables import (
     FoundRegions,
@@ -52,6 +59,7 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     shape: bool = False,
     land: bool = False,
     places: bool = False,
+    parts: str | Path | None = None,
 ) -> xr.Dataset:
     """Follow the regions of a mask through time: storms and rivers with a life.
 
@@ -87,6 +95,9 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     shape, land, places : bool
         Whether to measure the shape of regions, what of them is over land and where fields have
         their extremes, as `xsphere.events` does.
+    parts : str or Path, optional
+        A folder that keeps what is found in each block of a chunked mask, so that a call that was
+        stopped, however it was, is resumed by the same call. Remove it once the tracks are written.
 
     Returns
     -------
@@ -113,7 +124,10 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
         If `mask` is not a DataArray, or `fields` are not numbers.
     ValueError
         If there is no dimension of times, they are not in order, or repeat, an option is out of
-        range, or as for `xsphere.label` and `xsphere.events`.
+        range, or as for `xsphere.label` and `xsphere.events`; if `parts` is a folder of other
+        things, or of another mask or options.
+    SourceChangedError
+        If `parts` is given, and what is read changed meanwhile.
 
     Notes
     -----
@@ -153,8 +167,9 @@ def track(  # noqa: PLR0913 - each says another thing of what one event is
     leading = [axis.dim, *(d for d in mask.dims if d not in (axis.dim, *horizontal.dims))]
     wishes = {"shape": shape, "land": land, "places": places}
     measured, finder = measuring(mask, fields, find, horizontal, leading, **wishes)
-    table = _linked(mask, measured, finder, axis, horizontal, rules)
-    found = table.sorted()
+    together = searched(mask, measured, finder, horizontal.dims)
+    steps = resumed_regions(together, finder, parts)
+    found = _linked(steps, finder, measured, axis, rules).sorted()
     number = found.position.shape[0]
     identity = identities(number, found.links, split_merge=split_merge)
     chosen = Tracks.of(found, identity, axis, shortest)
@@ -216,11 +231,10 @@ def _time_axis(mask: xr.DataArray, horizontal: HorizontalGrid) -> TimeAxis:
 
 
 def _linked(
-    mask: xr.DataArray,
-    measured: Mapping[str, xr.DataArray],
+    steps: Iterator[StepRegions],
     finder: RegionFinder,
+    measured: Mapping[str, xr.DataArray],
     axis: TimeAxis,
-    horizontal: HorizontalGrid,
     rules: LinkRules,
 ) -> FoundRegions:
     """Regions of all steps, each series linked as its steps come."""
@@ -233,7 +247,7 @@ def _linked(
     links = [Links(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
     linkers: dict[tuple[int, ...], Linker] = {}
     number = 0
-    for step in found_regions(mask, measured, finder, horizontal.dims):
+    for step in steps:
         linker = linkers.setdefault(
             step.position[1:], Linker(finder.labelling.grid, rules, axis.step)
         )
