@@ -12,7 +12,7 @@ import xsphere
 from tests.test_region_shapes import DEGREE, band
 from tests.test_regions import cells_within
 from xsphere.conventions import describe_healpix
-from xsphere.grids import HealpixGrid, LatLonGrid
+from xsphere.grids import HealpixGrid, LatLonGrid, lonlat_to_vectors, tangent_vectors
 
 GRIDS = {
     "healpix": HealpixGrid(5),
@@ -25,7 +25,8 @@ RIVER = "atmospheric_river"
 def on(grid, **fields):
     """Fields of one step as a dataset."""
     units = {"IVT_u": "kg m-1 s-1", "IVT_v": "kg m-1 s-1", "TMQ": "kg m-2", "PSL": "Pa"}
-    units |= {"Z300": "m", "Z500": "m"}
+    units |= {"Z300": "m", "Z500": "m", "Z200": "m", "Z1000": "m", "T200": "K", "T500": "K"}
+    units |= {"U850": "m s-1", "V850": "m s-1"}
     arrays = {
         name: (("time", "cells"), values[None].astype(np.float32), {"units": units[name]})
         for name, values in fields.items()
@@ -86,7 +87,7 @@ def test_guan_waliser_wants_flow_along_and_poleward(grid):
 @on_grids
 def test_the_laplacian_is_that_of_harmonics(grid):
     """The Laplacian of a spherical harmonic of degree n is -n (n + 1) times the harmonic."""
-    from xsphere.detection.rules import _cells_around
+    from xsphere.detection.rivers import _cells_around
 
     x = grid.centres
     field = x[:, 0] ** 2 - x[:, 1] ** 2
@@ -155,6 +156,126 @@ def test_of_lows_near_each_other_the_deepest_counts():
     assert together.lon.values.round(-1).tolist() == [100]
     apart = xsphere.detect(ds, "tropical_cyclone", merge_distance=100.0, **options)
     assert xsphere.events(apart).sizes["event"] == 2
+
+
+def vortex(grid, lon, lat, speed, radius=2.5):
+    """Winds that turn cyclonically around a place, fastest at so many degrees from it."""
+    centre = grid.centres[grid.cells_at(np.array([lon]), np.array([lat]))[0]]
+    away = np.rad2deg(np.arccos(np.clip(grid.centres @ centre, -1, 1)))
+    around = np.cross(centre, grid.centres) * np.sign(lat)
+    size = np.linalg.norm(around, axis=-1, keepdims=True)
+    ways = np.divide(around, size, out=np.zeros_like(around), where=size > 1e-9)
+    profile = speed * away / radius * np.exp((1 - (away / radius) ** 2) / 2)
+    east, north = tangent_vectors(*grid.centre_lonlat)
+    return tuple(profile * (ways * way).sum(-1) for way in (east, north))
+
+
+@on_grids
+@pytest.mark.parametrize("lat", [18, -18])
+def test_gfdl_wants_vorticity_a_low_and_two_warm_cores(grid, lat):
+    low, core = storm(grid, 140, lat, 3000, 120)
+    u, v = vortex(grid, 140, lat, 45)
+    fields = {
+        "U850": u,
+        "V850": v,
+        "PSL": 101000 + low,
+        "T200": 220 + core / 30,
+        "T500": 265 + core / 30,
+        "Z200": 12000 + core,
+        "Z1000": np.full(grid.n_cells, 100.0),
+    }
+    rule = ("tropical_cyclone", "gfdl")
+    events = xsphere.events(xsphere.detect(on(grid, **fields), *rule))
+    assert events.sizes["event"] == 1
+    assert events.lon.item() == pytest.approx(140, abs=2)
+    assert events.lat.item() == pytest.approx(lat, abs=2)
+    lacking = [
+        {"U850": -u, "V850": -v},
+        {"PSL": 101000 + 0.1 * low},
+        {"T200": 220 - core / 30, "T500": 265 - core / 30},
+        {"Z200": 12000 + 0.3 * core},
+    ]
+    for change in lacking:
+        assert not found(on(grid, **fields | change), *rule).any()
+
+
+@on_grids
+def test_blocking_is_a_high_anomaly_or_reversed_gradient(grid):
+    lat = grid.centre_lonlat[1]
+    usual = 5900 - 800 * np.sin(np.deg2rad(lat)) ** 2
+    high, _ = storm(grid, 10, 60, -400, 0, radius=12)
+    tropical, _ = storm(grid, 200, 5, -400, 0, radius=12)
+    ds = on(grid, Z500=usual + high + tropical)
+    climatology = on(grid, Z500=usual).Z500.isel(time=0)
+    anomaly = found(ds, "blocking", climatology=climatology)
+    expected = (high >= 100) & (np.abs(lat) <= 75) & (np.abs(lat) >= 25)
+    assert (anomaly == expected).all()
+    larger = found(ds, "blocking", climatology=climatology, threshold=climatology * 0 + 200)
+    assert (larger == expected & (high >= 200)).all()
+    gradient = found(ds, "blocking", "gradient")
+    assert 0 < (gradient & ~expected).sum() + gradient.sum() < 3 * expected.sum()
+    blocked = np.flatnonzero(gradient)
+    away = np.rad2deg(np.arccos(grid.centres[blocked] @ grid.centres[np.argmax(high)]))
+    assert away.max() < 25
+    assert not found(on(grid, Z500=usual), "blocking", "gradient").any()
+    # a mirror image in the south
+    mirrored, _ = storm(grid, 10, -60, -400, 0, radius=12)
+    south = on(grid, Z500=usual + mirrored)
+    assert found(south, "blocking", "gradient").sum() == pytest.approx(gradient.sum(), rel=0.05)
+
+
+@on_grids
+def test_several_numbers_give_the_share_that_finds_an_event(grid):
+    long, _ = band(grid, 200, 20, 240, 45, 6)
+    strength = 50 + 400.0 * long
+    strength[np.flatnonzero(long)[0]] = np.nan
+    ds = on(grid, IVT_u=strength, IVT_v=0 * strength)
+    several = {"min_transport": (250, 300, 500), "min_length": (1000, 2000)}
+    ensemble = xsphere.detect(ds.chunk(time=1), RIVER, "rutz", **several)
+    assert ensemble.dtype == np.float32
+    assert ensemble["class"].values.tolist() == ["background", RIVER]
+    share = np.zeros(grid.n_cells)
+    for transport in several["min_transport"]:
+        for length in several["min_length"]:
+            mask = found(ds, RIVER, "rutz", min_transport=transport, min_length=length)
+            share += (mask == 1) / 6
+    share[mask == 254] = np.nan
+    np.testing.assert_allclose(ensemble.sel({"class": RIVER}).values.ravel(), share, rtol=1e-6)
+    np.testing.assert_allclose(ensemble.sum("class", skipna=False).values.ravel(), share * 0 + 1)
+
+
+@on_grids
+def test_what_is_near_other_events_is_removed(grid):
+    river, _ = band(grid, 200, 20, 240, 45, 6)
+    values = np.tile(river.astype(np.uint8), (2, 1))
+    values[:, np.flatnonzero(river)[-1]] = 254
+    attrs = xsphere.conventions.mask_attributes([RIVER])
+    ds = xr.concat([on(grid, TMQ=river), on(grid, TMQ=river)], "time")
+    ds["time"] = np.array(["2001-01-01", "2001-01-02"], "M8[ns]")
+    mask = ds.TMQ.copy(data=values.reshape(ds.TMQ.shape)).assign_attrs(attrs).astype("u1")
+    tracks = xr.Dataset(
+        {"lon": ("event", [200.0, 30.0]), "lat": ("event", [20.0, 0.0])},
+        {"time": ("event", mask.time.values[[1, 1]])},
+    )
+    spot = np.argmax(grid.centres @ lonlat_to_vectors(200.0, 20.0))
+    point = np.zeros_like(values)
+    point[1, spot] = 1
+    storms = mask.copy(data=point.reshape(mask.shape))
+    for others, centre in ((tracks, lonlat_to_vectors(200.0, 20.0)), (storms, grid.centres[spot])):
+        left = xsphere.remove_near(mask, others).values.reshape(2, -1)
+        near = np.rad2deg(np.arccos(np.clip(grid.centres @ centre, -1, 1))) <= 8
+        assert (left[0] == values[0]).all()
+        assert (left[1] == np.where(near & (values[1] == 1), 0, values[1])).all()
+        assert (left[1] == 0).sum() > (values[1] == 0).sum()
+        lazy = xsphere.remove_near(mask.chunk(time=1), others)
+        assert lazy.chunks is not None
+        np.testing.assert_array_equal(lazy.values.reshape(2, -1), left)
+    with pytest.raises(ValueError, match="no time of the tracks"):
+        xsphere.remove_near(mask, tracks.assign_coords(time=tracks.time + np.timedelta64(1, "h")))
+    with pytest.raises(TypeError, match="others must be a mask, or tracks"):
+        xsphere.remove_near(mask, tracks.drop_vars("lon"))
+    with pytest.raises(ValueError, match="needs masks with flag_values"):
+        xsphere.remove_near(ds.TMQ, tracks)
 
 
 @on_grids
@@ -279,13 +400,18 @@ class TestTransport:
         (("storm",), {}, "event must be one of"),
         ((RIVER, "mine"), {}, r"the rules for atmospheric_river are \['gershunov'"),
         ((RIVER, "rutz"), {"min_vapour": 3.0}, r"'rutz' has the settings .*, not \['min_vapour'\]"),
-        ((RIVER, "rutz"), {"min_length": "far"}, "min_length must be a number"),
-        ((RIVER, "guan_waliser"), {}, "threshold is the 85th percentile .* it is missing"),
-        ((RIVER, "rutz"), {"threshold": 3.0}, "'rutz' has none"),
+        ((RIVER, "rutz"), {"min_length": "far"}, "min_length must be a number, or several"),
+        ((RIVER, "guan_waliser"), {}, "needs threshold=: the 85th percentile"),
+        (("blocking",), {}, "needs climatology=: the usual height"),
+        (("blocking", "gradient"), {"climatology": 5500.0}, "'gradient' takes no climatology"),
+        ((RIVER, "rutz"), {"min_length": [1e3, "far"]}, "min_length must be a number, or several"),
+        ((RIVER, "rutz"), {"min_length": []}, "min_length must be a number, or several"),
+        ((RIVER, "rutz"), {"threshold": 3.0}, "'rutz' takes no threshold"),
     ],
 )
 def test_rules_that_are_none_are_refused(rule, settings, words):
-    ds = on(GRIDS["latlon"], IVT_u=np.zeros(180 * 91), IVT_v=np.zeros(180 * 91))
+    zeros = np.zeros(180 * 91)
+    ds = on(GRIDS["latlon"], IVT_u=zeros, IVT_v=zeros, Z500=zeros)
     with pytest.raises(ValueError, match=words):
         xsphere.detect(ds, *rule, **settings)
 

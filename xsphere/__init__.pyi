@@ -6,6 +6,7 @@ from .config import set_options as set_options
 from .conventions import horizontal_grid as horizontal_grid
 from .detection import detect as detect
 from .detection import integrated_vapour_transport as integrated_vapour_transport
+from .detection import remove_near as remove_near
 from .equivariance import equivariance_error as equivariance_error
 from .filtering import divergence as divergence
 from .filtering import filter as filter

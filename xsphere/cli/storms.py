@@ -9,7 +9,9 @@ from xsphere.cli.options import Input, MeasureOptions, MinArea, Output, Overwrit
 
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="NAME=NUMBER: another number than the rule's; as often as needed."),
+    typer.Option(
+        "--set", help="NAME=NUMBER: another number than the rule's, or several with commas between."
+    ),
 ]
 
 
@@ -38,7 +40,7 @@ class TrackOptions(MeasureOptions):
 def detect(
     source: Input,
     out: Output,
-    event: Annotated[str, typer.Option(help="tropical_cyclone or atmospheric_river.")],
+    event: Annotated[str, typer.Option(help="tropical_cyclone, atmospheric_river or blocking.")],
     rule: Annotated[str, typer.Option(help="Whose rule: a wrong name lists them.")] = "tempest",
     settings: Settings = None,
     overwrite: Overwrite = False,
@@ -130,13 +132,14 @@ def _reference(path: str) -> Any:
             raise error from None
 
 
-def _numbers(settings: list[str]) -> dict[str, float]:
-    """Settings as NAME=NUMBER."""
-    found = {}
+def _numbers(settings: list[str]) -> dict[str, float | list[float]]:
+    """Settings as NAME=NUMBER, or NAME=NUMBER,NUMBER."""
+    found: dict[str, float | list[float]] = {}
     for text in settings:
         name, _, number = text.partition("=")
         try:
-            found[name.strip()] = float(number)
+            several = [float(part) for part in number.split(",")]
+            found[name.strip()] = several[0] if len(several) == 1 else several
         except ValueError:
             raise ValueError(f"--set needs NAME=NUMBER, got {text!r}") from None
     return found
