@@ -1,6 +1,7 @@
 """Derivatives by direction: exact formulas on the sphere, symmetries, regions, what is refused."""
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import healpy
@@ -10,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from xsphere.cache import cache_dir
 from xsphere.config import set_options
 from xsphere.graph import SphereGraph, gradient_matrices
 from xsphere.graph.directions import directional_matrices
@@ -378,7 +378,7 @@ def test_any_points_have_finite_bounded_rows(seed: int, flatness: float, k: int)
         assert np.sqrt(matrix.power(2).sum(axis=1)).max() < 1000
 
 
-def test_matrices_are_kept_read_only_and_lists_are_not_shared() -> None:
+def test_matrices_are_kept_read_only_and_lists_are_not_shared(cache_folder: Path) -> None:
     grid = HealpixGrid(1)
     first = directional_matrices(grid, 6)
     kept = first[0].toarray()
@@ -387,11 +387,9 @@ def test_matrices_are_kept_read_only_and_lists_are_not_shared() -> None:
     np.testing.assert_array_equal(second[0].toarray(), kept)
     for part in (second[3].data, second[3].indices, second[3].indptr):
         assert not part.flags.writeable
-    folder = cache_dir()
-    assert folder is not None
-    entries = list((folder / "v1" / "directions").glob("*/*"))
-    directional_matrices(grid, 7)
-    assert len(list((folder / "v1" / "directions").glob("*/*"))) == len(entries) + 1
+    entries = list((cache_folder / "v1" / "directions").glob("*/*"))
+    directional_matrices(grid, 11)
+    assert len(list((cache_folder / "v1" / "directions").glob("*/*"))) == len(entries) + 1
 
 
 @pytest.mark.parametrize(

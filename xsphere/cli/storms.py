@@ -132,9 +132,9 @@ def _reference(path: str) -> Any:
             raise error from None
 
 
-def _numbers(settings: list[str]) -> dict[str, float | list[float]]:
+def _numbers(settings: list[str]) -> dict[str, Any]:
     """Settings as NAME=NUMBER, or NAME=NUMBER,NUMBER."""
-    found: dict[str, float | list[float]] = {}
+    found: dict[str, Any] = {}
     for text in settings:
         name, _, number = text.partition("=")
         try:
