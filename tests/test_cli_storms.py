@@ -47,6 +47,15 @@ def test_rules_write_masks(tmp_path, in_shell):
     assert "is there already" in in_shell(*command, "--rule", "ralph").stderr
 
 
+def test_frequencies_are_written(mask, tmp_path, in_shell):
+    done = in_shell("frequency", mask, tmp_path / "f.nc", "--by", "season", "--class", "storm")
+    assert done.returncode == 0, done.stderr
+    expected = xsphere.frequency(xsphere.open_mask(mask), "season", classes="storm")
+    with xr.open_dataset(tmp_path / "f.nc") as written:
+        assert written.sizes["season"] == 1
+        np.testing.assert_array_equal(written.frequency, expected.frequency)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

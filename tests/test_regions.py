@@ -471,7 +471,7 @@ def test_table_reads_back(tmp_path):
     events_to_csv(found, tmp_path / "events.csv")
     table = pd.read_csv(tmp_path / "events.csv")
     assert list(table)[:8] == [
-        "event",
+        "track_id",
         "time",
         "class",
         "area_km2",
@@ -482,7 +482,7 @@ def test_table_reads_back(tmp_path):
     ]
     assert table.time[0] == "2011-10-11T00:00:00"
     frame = found.to_dataframe().reset_index()
-    renamed = frame.rename(columns={"class_name": "class", "area": "area_km2"})
+    renamed = frame.rename(columns={"event": "track_id", "class_name": "class", "area": "area_km2"})
     assert set(table) == set(renamed) - {"event_class"}
     assert (pd.to_datetime(table.time) == frame.time).all()
     assert (table["class"] == frame.class_name).all()

@@ -71,6 +71,20 @@ def test_huracanpy_reads_them_as_they_are(tracks, tmp_path, ending):
     assert (same == (tracks.track_id.values[:, None] == tracks.track_id.values)).all()
 
 
+@pytest.mark.xdist_group("huracanpy")
+def test_huracanpy_reads_events_as_tracks_of_one_time(tmp_path):
+    import huracanpy
+
+    mask = series([[(1, 20, 0, 12)], [(1, 20, 0, 12), (2, 100, 40, 9)]])
+    found = xsphere.events(mask)
+    xsphere.events_to_csv(found, tmp_path / "events.csv")
+    loaded = huracanpy.load(str(tmp_path / "events.csv"))
+    assert loaded.track_id.values.tolist() == [0, 1, 2]
+    assert (loaded.time.values == found.time.values).all()
+    np.testing.assert_allclose(loaded.lon, found.lon, atol=1e-3)
+    assert xsphere.read_tracks(tmp_path / "events.csv").n_events.values.tolist() == [1, 1, 1]
+
+
 def test_node_files_are_read_back(tracks, tmp_path):
     read = xsphere.read_tracks(xsphere.write_tracks(tracks, tmp_path / "t.txt"))
     np.testing.assert_allclose(read.lon, tracks.lon, rtol=1e-5)

@@ -30,6 +30,7 @@ from .plotting import plot as plot
 from .pyramids import write_pyramid as write_pyramid
 from .regions import events as events
 from .regions import events_to_csv as events_to_csv
+from .regions import frequency as frequency
 from .regions import label as label
 from .regions import read_ibtracs as read_ibtracs
 from .regions import read_tracks as read_tracks
@@ -37,6 +38,7 @@ from .regions import river_rank as river_rank
 from .regions import river_scale as river_scale
 from .regions import saffir_simpson as saffir_simpson
 from .regions import score_tracks as score_tracks
+from .regions import to_artmip as to_artmip
 from .regions import track as track
 from .regions import track_mask as track_mask
 from .regions import write_tracks as write_tracks

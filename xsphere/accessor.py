@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xsphere.grids import Grid
     from xsphere.model import Model
     from xsphere.planning import Plan
+    from xsphere.regions.frequency import By
 
 Labelled = TypeVar("Labelled", xr.Dataset, xr.DataArray)
 
@@ -196,6 +197,10 @@ class SphereDataArray(_Accessor[xr.DataArray]):
     def events(self, fields: xr.Dataset | xr.DataArray | None = None, **options: Any) -> xr.Dataset:
         """Connected regions of a mask as a table, see `xsphere.events`."""
         return xsphere.events(self._obj, fields, **options)
+
+    def frequency(self, by: "By | None" = None, **options: Any) -> xr.Dataset:
+        """Share of valid times in each class, see `xsphere.frequency`."""
+        return xsphere.frequency(self._obj, by, **options)
 
     def label(self, **options: Any) -> xr.DataArray:
         """Connected regions of a mask, numbered step by step, see `xsphere.label`."""

@@ -29,6 +29,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     storms.detect,
     fields.events,
     storms.track,
+    storms.frequency,
     storms.score,
     fields.plot,
     fields.equivariance,

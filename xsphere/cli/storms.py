@@ -89,6 +89,32 @@ def track(
     print(f"{tracks.sizes['track']} tracks of {tracks.sizes['event']} regions")
 
 
+def frequency(
+    mask: Annotated[str, typer.Argument(metavar="MASK", help="A mask that was written.")],
+    out: Output,
+    by: Annotated[str | None, typer.Option(help="For each season, month or basin.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="Class to count; all if not given.")
+    ] = None,
+    over: Annotated[
+        str | None, typer.Option(help="Dimension of other estimates, such as member: mean, spread.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write how often each cell is in each class of a mask."""
+    import xsphere
+    from xsphere.outputs import store_or_file
+    from xsphere.reports import mask_of
+    from xsphere.store import open_lazily, write_whole
+
+    place = store_or_file(out, mask)
+    chosen: Any = by
+    shares = xsphere.frequency(
+        mask_of(open_lazily(mask, missing_chunks="fill")), chosen, classes=classes, over=over
+    )
+    print(write_whole(shares, place, overwrite=overwrite, progress="counting"))
+
+
 def score(
     tracks: Annotated[str, typer.Argument(metavar="TRACKS", help="Tracks that were written.")],
     reference: Annotated[

