@@ -47,6 +47,14 @@ def test_rules_write_masks(tmp_path, in_shell):
     assert "is there already" in in_shell(*command, "--rule", "ralph").stderr
 
 
+def test_outlines_are_written(mask, tmp_path, in_shell):
+    done = in_shell("events", mask, tmp_path / "o.geojson")
+    assert done.returncode == 0, done.stderr
+    expected = xsphere.write_outlines(xsphere.open_mask(mask), tmp_path / "e.geojson")
+    assert (tmp_path / "o.geojson").read_bytes() == expected.read_bytes()
+    assert "leave them out" in in_shell("events", mask, tmp_path / "p.geojson", "--shape").stderr
+
+
 def test_frequencies_are_written(mask, tmp_path, in_shell):
     done = in_shell("frequency", mask, tmp_path / "f.nc", "--by", "season", "--class", "storm")
     assert done.returncode == 0, done.stderr

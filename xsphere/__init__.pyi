@@ -41,6 +41,7 @@ from .regions import score_tracks as score_tracks
 from .regions import to_artmip as to_artmip
 from .regions import track as track
 from .regions import track_mask as track_mask
+from .regions import write_outlines as write_outlines
 from .regions import write_tracks as write_tracks
 from .regridded import cache_regridded as cache_regridded
 from .regridding import coarsen as coarsen

@@ -98,7 +98,7 @@ def pyramid(
 @with_options(MeasureOptions)
 def events(
     mask: Annotated[str, typer.Argument(metavar="MASK", help="A mask that was written.")],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="Table to write (.csv).")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Table (.csv) or outlines (.geojson).")],
     fields: Annotated[
         str | None, typer.Option(help="Dataset on the mask's grid: extremes are listed.")
     ] = None,
@@ -112,8 +112,14 @@ def events(
     from xsphere.store import open_lazily
 
     place = output_path(out, mask, *([] if fields is None else [fields]))
+    if place.suffix == ".geojson":
+        if fields is not None or any(options.values()):
+            raise ValueError("outlines have no fields or measures; leave them out, or write .csv")
+        regions = mask_of(open_lazily(mask, missing_chunks="fill"))
+        print(xsphere.write_outlines(regions, place, min_area=min_area))
+        return
     if ".csv" not in place.suffixes[-2:]:
-        raise ValueError(f"the table must end in '.csv', got {out!r}")
+        raise ValueError(f"the table must end in '.csv' or '.geojson', got {out!r}")
     table = xsphere.events(
         mask_of(open_lazily(mask, missing_chunks="fill")),
         None if fields is None else open_lazily(fields),

@@ -3,6 +3,7 @@
 from xsphere.regions.artmip import to_artmip
 from xsphere.regions.categories import river_rank, river_scale, saffir_simpson
 from xsphere.regions.frequency import frequency
+from xsphere.regions.geojson import write_outlines
 from xsphere.regions.ibtracs import read_ibtracs
 from xsphere.regions.labelling import label
 from xsphere.regions.scores import score_tracks
@@ -25,5 +26,6 @@ __all__ = [
     "to_artmip",
     "track",
     "track_mask",
+    "write_outlines",
     "write_tracks",
 ]

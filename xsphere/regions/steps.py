@@ -252,7 +252,7 @@ def found_regions(
     lazy = any(variable.chunks is not None for variable in together.variables.values())
     blocks = [
         (together.isel(block), tuple(part.start for part in block.values()))
-        for block in _blocks(together, leading)
+        for block in time_blocks(together, leading)
     ]
     if not lazy:
         for block, first in blocks:
@@ -272,7 +272,7 @@ def found_regions(
             yield from next(computed) if steps is None else steps
 
 
-def _blocks(ds: xr.Dataset, leading: Sequence[Hashable]) -> Iterator[dict[Hashable, slice]]:
+def time_blocks(ds: xr.Dataset, leading: Sequence[Hashable]) -> Iterator[dict[Hashable, slice]]:
     """The largest chunks along the leading dimensions; single steps where there are none."""
     edges = []
     for dim in leading:
