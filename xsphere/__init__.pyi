@@ -26,7 +26,11 @@ from .model import Variable as Variable
 from .model import bundled_models as bundled_models
 from .planning import Plan as Plan
 from .planning import plan as plan
+from .plotting import animate as animate
 from .plotting import plot as plot
+from .plotting import plot_genealogy as plot_genealogy
+from .plotting import plot_life as plot_life
+from .plotting import plot_tracks as plot_tracks
 from .pyramids import write_pyramid as write_pyramid
 from .regions import events as events
 from .regions import events_to_csv as events_to_csv

@@ -234,6 +234,38 @@ def write_picture(
     return path
 
 
+def write_film(ds: xr.Dataset, out: str | Path, *, variable: str | None = None) -> Path:
+    """All times of a variable as a film.
+
+    Parameters
+    ----------
+    ds, variable
+        As for `write_picture`.
+    out : str or Path
+        As for `xsphere.animate`.
+
+    Returns
+    -------
+    Path
+        Where it is.
+
+    Raises
+    ------
+    ValueError
+        If there is no such variable, or as for `xsphere.animate`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xsphere
+    >>> write_film(xsphere.sample_dataset()[["PSL"]], tempfile.mkdtemp() + "/film.gif").name
+    'film.gif'
+    """
+    from xsphere.plotting import animate
+
+    return animate(_variable(ds, variable), out)
+
+
 def _variable(ds: xr.Dataset, variable: str | None) -> xr.DataArray:
     if variable is not None:
         if variable not in ds:

@@ -140,13 +140,27 @@ def plot(
     time: Annotated[
         str | None, typer.Option(help="Time to draw, the nearest is taken; else the first.")
     ] = None,
+    film: Annotated[
+        bool, typer.Option("--animate", help="All times as a film: OUT is .gif, .mp4 or a folder.")
+    ] = False,
 ) -> None:
-    """Draw one time of a field or mask on a map."""
+    """Draw one time of a field or mask on a map, or all as a film."""
     from xsphere.outputs import output_path
     from xsphere.plotting.pictures import picture_path
-    from xsphere.reports import write_picture
+    from xsphere.reports import write_film, write_picture
     from xsphere.store import open_lazily
 
+    if film:
+        if time is not None:
+            raise ValueError("--animate draws all times; leave --time out")
+        print(
+            write_film(
+                open_lazily(source, missing_chunks="fill"),
+                output_path(out, source),
+                variable=variable,
+            )
+        )
+        return
     place = picture_path(output_path(out, source))
     print(
         write_picture(

@@ -1,5 +1,7 @@
-"""Maps of fields and masks on any grid and any cartopy projection."""
+"""Maps of fields, masks and tracks on any cartopy projection."""
 
+from xsphere.plotting.animation import animate
 from xsphere.plotting.maps import plot
+from xsphere.plotting.tracks import plot_genealogy, plot_life, plot_tracks
 
-__all__ = ["plot"]
+__all__ = ["animate", "plot", "plot_genealogy", "plot_life", "plot_tracks"]

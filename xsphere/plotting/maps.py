@@ -123,7 +123,7 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
     _check_options(da, ax=ax, projection=projection, contours=contours, col=col)
     horizontal = horizontal_grid(da)
     panels = _panels("da", da, horizontal, col)
-    axes = [ax] if ax is not None else _new_axes(len(panels), horizontal.grid, projection, col_wrap)
+    axes = [ax] if ax is not None else new_axes(len(panels), horizontal.grid, projection, col_wrap)
     if axes[0].get_autoscale_on():
         frame_axes(axes, horizontal.grid)
     screen = screen_of(axes[0], pixels)
@@ -139,7 +139,7 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
         options |= field_colours(rasters, cmap, vmin, vmax, options.get("norm"))
         image = draw_field(axes, rasters, screen, options)
         if add_colorbar:
-            draw_colorbar(image, axes, rasters, _field_label(da))
+            draw_colorbar(image, axes, rasters, axis_label(da))
     if contours is not None:
         outlined = _rasters_of_contours(contours, panels, col, screen)
         handles += draw_contours(axes, outlined, screen, class_styles(contours, None))
@@ -299,7 +299,8 @@ def _at_labels(contours: xr.DataArray, col: Hashable, labels: list[Any]) -> xr.D
     return contours.sel({col: labels})
 
 
-def _new_axes(n: int, grid: Grid, projection: Any, col_wrap: int | None) -> list[Any]:
+def new_axes(n: int, grid: Grid, projection: Any, col_wrap: int | None) -> list[Any]:
+    """Axes of so many maps of a grid, in a new figure."""
     import matplotlib.pyplot as plt
 
     projection = projection or default_projection(grid)
@@ -315,7 +316,8 @@ def _new_axes(n: int, grid: Grid, projection: Any, col_wrap: int | None) -> list
     return [figure.add_subplot(n_rows, n_columns, i + 1, projection=projection) for i in range(n)]
 
 
-def _field_label(da: xr.DataArray) -> str:
+def axis_label(da: xr.DataArray) -> str:
+    """Name and units of what is drawn."""
     # attributes may be anything, and of any length
     long_name, standard_name, text = (
         cut_text(str(da.attrs.get(key, "")), 100) for key in ("long_name", "standard_name", "units")
