@@ -32,6 +32,7 @@ from .plotting import plot_genealogy as plot_genealogy
 from .plotting import plot_life as plot_life
 from .plotting import plot_tracks as plot_tracks
 from .pyramids import write_pyramid as write_pyramid
+from .regions import count_tracks as count_tracks
 from .regions import events as events
 from .regions import events_to_csv as events_to_csv
 from .regions import frequency as frequency

@@ -2,6 +2,7 @@
 
 from xsphere.regions.artmip import to_artmip
 from xsphere.regions.categories import river_rank, river_scale, saffir_simpson
+from xsphere.regions.counts import count_tracks
 from xsphere.regions.frequency import frequency
 from xsphere.regions.geojson import write_outlines
 from xsphere.regions.ibtracs import read_ibtracs
@@ -13,6 +14,7 @@ from xsphere.regions.track_masks import track_mask
 from xsphere.regions.tracks import track
 
 __all__ = [
+    "count_tracks",
     "events",
     "events_to_csv",
     "frequency",
