@@ -1,0 +1,121 @@
+"""Published rules and a model on real maps: agreement with CGNet's vote, storms of IBTrACS found.
+
+``python benchmarks/detection.py DATA`` prints two Markdown tables. DATA holds ``fields`` (one map a
+file), ``labels/cgnet_pseudo_<file>`` with the ``vote`` of four networks, and IBTrACS. The vote is a
+teacher's opinion, not truth: a score against it is agreement with CGNet.
+"""
+
+import argparse
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+import xsphere
+from xsphere.conventions import mask_attributes
+from xsphere.regions.linking import great_circle
+
+CYCLONE, RIVER = "tropical_cyclone", "atmospheric_river"
+RULES = {
+    CYCLONE: {"tempest": {}, "gfdl": {}, "gfdl at half its numbers": "half"},
+    RIVER: {
+        "tempest": {},
+        "rutz": {},
+        "gershunov": {},
+        "ralph": {},
+        "guan_waliser, threshold 250": {"threshold": 250.0},
+    },
+}
+HALF = {"min_vorticity": 0.8e-4, "min_pressure_rise": 200.0, "min_thickness_fall": 25.0}
+# of the centre of a mask's region to that of IBTrACS, on grids of up to 2.5 degrees
+NEAR_KM = 400.0
+
+
+def masks_of(ds: xr.Dataset, event: str) -> Iterator[tuple[str, xr.DataArray | None]]:
+    """What each rule and the bundled model find; None where inputs are missing."""
+    for label, settings in RULES[event].items():
+        chosen = dict(HALF) if settings == "half" else dict(settings)
+        rule = label.split(",")[0].split(" ")[0]
+        yield label, _or_none(lambda r=rule, c=chosen: xsphere.detect(ds, event, r, **c))
+    yield "model tc-ar", _or_none(lambda: _of_model(ds, event))
+
+
+def _or_none(make: Callable[[], xr.DataArray]) -> xr.DataArray | None:
+    try:
+        return make().squeeze(drop=True).compute()
+    except ValueError:
+        return None
+
+
+def _of_model(ds: xr.Dataset, event: str) -> xr.DataArray:
+    mask = xsphere.segment(ds, "tc-ar", grid="source")
+    wanted = 1 if event == CYCLONE else 2
+    found = xr.where(mask >= 254, mask, (mask == wanted).astype("u1")).astype("u1")
+    return found.assign_attrs(mask_attributes([event]))
+
+
+def agreement(mask: xr.DataArray, vote: xr.DataArray) -> float:
+    """Intersection over union by area, where both are known."""
+    weight = np.cos(np.deg2rad(mask.lat)) * (mask < 254)
+    one, other = mask == 1, vote == 1
+    union = float((weight * (one | other)).sum())
+    return float((weight * (one & other)).sum()) / union if union else np.nan
+
+
+def storms_found(mask: xr.DataArray, now: xr.Dataset) -> tuple[int, int, list[str]]:
+    """Storms that an event is near, events near no cyclone of any strength, and who is missed."""
+    events = xsphere.events(mask)
+    # of tropical-storm strength, 34 knots, or more
+    strong = xsphere.saffir_simpson(now.wind).values >= 0
+    hits, near_any = [], np.zeros(events.sizes["event"], bool)
+    for lon, lat in zip(now.lon.values, now.lat.values, strict=True):
+        apart = great_circle(events.lon.values, events.lat.values, *np.full((2, 1), [[lon], [lat]]))
+        hits.append(bool((apart < NEAR_KM).any()))
+        near_any |= apart < NEAR_KM
+    found = np.array(hits, bool)
+    names = now["name"].values if "name" in now else now.track_id.values
+    missed = [str(name) for name in names[strong & ~found]]
+    return int((found & strong).sum()), int((~near_any).sum()), missed
+
+
+def rows(data: Path) -> Iterator[list[str]]:
+    """A row for each map, class and rule."""
+    storms = xsphere.read_ibtracs(data / "labels" / "ibtracs_jtwc_1980_2024.csv.gz")
+    for labels in sorted((data / "labels").glob("cgnet_pseudo_*.nc")):
+        name = labels.name.removeprefix("cgnet_pseudo_")
+        with xr.open_dataset(data / "fields" / name) as ds, xr.open_dataset(labels) as votes:
+            ds.load()
+            now = storms.isel(event=storms.time.values == ds.time.values[0])
+            for number, event in enumerate((CYCLONE, RIVER), 1):
+                vote = (votes["vote"] == number).astype("u1").assign_attrs(mask_attributes([event]))
+                like = next(a for a in ds.data_vars.values() if {"lat", "lon"} <= set(a.dims))
+                vote = xsphere.to_latlon(vote.rename("vote"), like=like, method="mode")
+                for rule, mask in masks_of(ds, event):
+                    if mask is None:
+                        yield [name[:-3], event, rule, "inputs missing", "", "", ""]
+                        continue
+                    cells = [f"{agreement(mask, vote):.2f}", f"{float((mask == 1).mean()):.3f}"]
+                    if event == CYCLONE:
+                        hits, alarms, missed = storms_found(mask, now)
+                        n_storms = hits + len(missed)
+                        cells += [f"{hits} of {n_storms}", f"{alarms}; missed {missed}"]
+                    else:
+                        cells += ["", ""]
+                    yield [name[:-3], event, rule, *cells]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    warnings.simplefilter("ignore")
+    head = ["map", "class", "rule", "IoU with the vote", "share", "storms found", "false alarms"]
+    print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
+    for row in rows(parser.parse_args().data):
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
