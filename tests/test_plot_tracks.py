@@ -63,6 +63,21 @@ def test_classes_have_a_legend_and_a_split_a_dashed_line(tracks):
     assert len(dashed.get_segments()) == int((tracks.parent.values > 0).sum()) == 1
 
 
+def test_numbers_are_written_on_maps_of_their_time(tracks):
+    maps = split()
+    # the grid mapping is an attribute
+    fields = maps.astype(float).copy()
+    fields.attrs = {"grid_mapping": "crs"}
+    axes = xsphere.plot(fields, contours=maps, tracks=tracks, col="time", pixels=80)
+    for ax, time in zip(axes, maps.time.values, strict=True):
+        here = tracks.track_id.values[tracks.time.values == time]
+        assert sorted(text.get_text() for text in ax.texts) == sorted(map(str, here))
+    with pytest.raises(ValueError, match="tracks must have track_id"):
+        xsphere.plot(maps.isel(time=0), tracks=tracks[["area"]])
+    with pytest.raises(ValueError, match="da has no coordinate time"):
+        xsphere.plot(maps.isel(time=0, drop=True), tracks=tracks)
+
+
 def test_tracks_of_other_sources_are_drawn(tmp_path, tracks):
     xsphere.write_tracks(tracks, tmp_path / "tracks.csv")
     ax = xsphere.plot_tracks(xsphere.read_tracks(tmp_path / "tracks.csv"))

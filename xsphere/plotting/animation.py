@@ -14,7 +14,6 @@ from xsphere.conventions import horizontal_grid
 from xsphere.notices import shortened
 from xsphere.paths import local_path
 from xsphere.plotting.maps import plot
-from xsphere.plotting.tracks import draw_numbers
 
 
 def animate(
@@ -23,7 +22,6 @@ def animate(
     *,
     fps: float = 4.0,
     contours: xr.DataArray | None = None,
-    tracks: xr.Dataset | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> Path:
@@ -39,12 +37,11 @@ def animate(
         Frames a second.
     contours : DataArray, optional
         A mask with the same times, or without, whose classes are outlined.
-    tracks : Dataset, optional
-        Tracks whose numbers are written at the places of their events.
     overwrite : bool
         Whether to replace what is there.
     **options
-        Of `xsphere.plot`. The limits of the colours are those of the first frame if not given.
+        Of `xsphere.plot`, such as `tracks`. The limits of the colours are those of the first frame
+        if not given.
 
     Returns
     -------
@@ -79,17 +76,14 @@ def animate(
         raise ValueError(f"the film must end in .gif, .mp4 or nothing, got {str(path)!r}")
     if path.suffix == ".mp4":
         _check_ffmpeg()
-    frames = _frames(da, contours, tracks, options)
+    frames = _frames(da, contours, options)
     with built_beside(path, folder=not path.suffix, replace=overwrite) as beside:
         writers[path.suffix](frames, beside, float(fps))
     return path
 
 
 def _frames(
-    da: xr.DataArray,
-    contours: xr.DataArray | None,
-    tracks: xr.Dataset | None,
-    options: dict[str, Any],
+    da: xr.DataArray, contours: xr.DataArray | None, options: dict[str, Any]
 ) -> Iterator[Any]:
     """A picture of each time, all of one size and with the same colours."""
     import matplotlib.pyplot as plt
@@ -105,8 +99,6 @@ def _frames(
         if "flag_meanings" not in da.attrs and not {"vmin", "vmax", "norm"} & set(options):
             low, high = ax.images[0].get_clim()
             options = options | {"vmin": low, "vmax": high}
-        if tracks is not None:
-            draw_numbers(ax, tracks.isel(event=tracks["time"].values == now["time"].values))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=100)
         plt.close(figure)

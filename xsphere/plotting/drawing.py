@@ -103,6 +103,32 @@ def draw_field(
     return images[0]
 
 
+def draw_numbers(ax: Any, events: xr.Dataset) -> None:
+    """Write the numbers of tracks at the places of some of their events."""
+    import cartopy.crs as ccrs
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    named = zip(
+        events["track_id"].values.tolist(),
+        events["lon"].values.tolist(),
+        events["lat"].values.tolist(),
+        strict=True,
+    )
+    for number, lon, lat in named:
+        ax.annotate(
+            str(number),
+            (lon, lat),
+            xycoords=ccrs.PlateCarree(),
+            xytext=(3, 3),
+            textcoords="offset points",
+            fontsize=8,
+            path_effects=halo,
+            annotation_clip=True,
+            zorder=5.0,
+        )
+
+
 def is_wide(extent: Extent) -> bool:
     """Whether a colour bar stands better below a map than beside it."""
     west, east, south, north = extent
@@ -172,9 +198,8 @@ def _draw_land(ax: Any) -> None:
     ax.add_feature(land, facecolor=LAND_COLOUR, edgecolor="none", zorder=0.5)
 
 
-def decorate(ax: Any, title: str, *, coastlines: bool) -> None:
-    """Title, coastlines and, on a plain map, degrees of longitude and latitude."""
-    ax.set_title(title)
+def decorate(ax: Any, *, coastlines: bool) -> None:
+    """Coastlines and, on a plain map, degrees of longitude and latitude."""
     if coastlines:
         _draw_coastlines(ax)
     if _is_plain(ax):

@@ -27,6 +27,7 @@ from xsphere.plotting.drawing import (
     draw_field,
     draw_legend,
     draw_mask,
+    draw_numbers,
     field_colours,
     is_wide,
     readable,
@@ -50,6 +51,7 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
     vmin: float | None = None,
     vmax: float | None = None,
     contours: xr.DataArray | None = None,
+    tracks: xr.Dataset | None = None,
     coastlines: bool = True,
     add_colorbar: bool = True,
     add_legend: bool = True,
@@ -82,6 +84,9 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
         Limits of the colours. By default the 2nd and 98th percentile, shared by all facets.
     contours : DataArray, optional
         A mask, on any grid, whose classes are outlined over the field, or booleans.
+    tracks : Dataset, optional
+        Tracks, as from `xsphere.track`: their numbers are written where they are at the time of
+        each map.
     coastlines : bool, default True
         Whether to draw coastlines.
     add_colorbar, add_legend : bool, default True
@@ -143,13 +148,28 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
     if contours is not None:
         outlined = _rasters_of_contours(contours, panels, col, screen)
         handles += draw_contours(axes, outlined, screen, class_styles(contours, None))
-    for axis, words in zip(axes, _titles(panels, title, col), strict=True):
-        decorate(axis, words, coastlines=coastlines)
-    if col is not None and title:
-        axes[0].get_figure().suptitle(title)
+    if tracks is not None:
+        _number(axes, panels, tracks)
+    _entitle(axes, panels, title, col)
+    for axis in axes:
+        decorate(axis, coastlines=coastlines)
     if add_legend and handles:
         draw_legend(axes, handles, facets=col is not None)
     return axes[0] if col is None else np.array(axes, object)
+
+
+def _number(axes: Sequence[Any], panels: Sequence[xr.DataArray], tracks: Any) -> None:
+    """Write the numbers of tracks where they are at the time of each map."""
+    needed = {"track_id", "time", "lon", "lat"}
+    if not isinstance(tracks, xr.Dataset) or not needed <= set(tracks.variables):
+        raise ValueError(
+            "tracks must have track_id, time, lon and lat, as from xsphere.track, got "
+            f"{shortened(tracks)}"
+        )
+    if "time" not in panels[0].coords or panels[0]["time"].ndim:
+        raise ValueError("tracks are drawn at the time of a map, but da has no coordinate time")
+    for axis, panel in zip(axes, panels, strict=True):
+        draw_numbers(axis, tracks.isel(event=tracks["time"].values == panel["time"].values))
 
 
 def _check_options(da: Any, *, ax: Any, projection: Any, contours: Any, col: Any) -> None:
@@ -326,6 +346,16 @@ def axis_label(da: xr.DataArray) -> str:
     # m s-1 and m s**-1 as they are printed
     units = re.sub(r"(?<!\d)([A-Za-z])\*{0,2}(-?\d+)", r"\1$^{\2}$", text)
     return f"{name} [{units}]" if units else name
+
+
+def _entitle(
+    axes: Sequence[Any], panels: Sequence[xr.DataArray], title: str | None, col: Hashable | None
+) -> None:
+    """Titles of the maps, and of all of them."""
+    for axis, words in zip(axes, _titles(panels, title, col), strict=True):
+        axis.set_title(words)
+    if col is not None and title:
+        axes[0].get_figure().suptitle(title)
 
 
 def _titles(panels: Sequence[xr.DataArray], title: str | None, col: Hashable | None) -> list[str]:

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from xsphere.grids import HealpixGrid
 from xsphere.notices import shortened
-from xsphere.plotting.drawing import CLASS_COLOURS, decorate, draw_legend, readable
+from xsphere.plotting.drawing import (
+    CLASS_COLOURS,
+    decorate,
+    draw_legend,
+    draw_numbers,
+    readable,
+)
 from xsphere.plotting.maps import axis_label, new_axes
 
 NEEDED = ("track_id", "time", "lon", "lat")
@@ -99,7 +105,8 @@ def plot_tracks(
     _draw_kin(ax, ordered, places, first)
     if numbers:
         draw_numbers(ax, ordered.isel(event=first))
-    decorate(ax, title, coastlines=coastlines)
+    ax.set_title(title)
+    decorate(ax, coastlines=coastlines)
     if by is not None:
         label = axis_label(ordered[by])
         ax.get_figure().colorbar(
@@ -137,32 +144,6 @@ def _draw_ends(ax: Any, places: NDArray[np.float64], first: NDArray[np.int64]) -
     common = {"transform": ccrs.Geodetic(), "linestyle": "none", "color": "#262626", "zorder": 4.0}
     for events, style in ((first, {"marker": "o", "fillstyle": "none"}), (last, {"marker": "x"})):
         ax.plot(*places[events].T, markersize=3.5, **style, **common)
-
-
-def draw_numbers(ax: Any, events: xr.Dataset) -> None:
-    """Write the numbers of tracks at the places of some of their events."""
-    import cartopy.crs as ccrs
-    from matplotlib.patheffects import withStroke
-
-    halo = [withStroke(linewidth=2.5, foreground="white")]
-    named = zip(
-        events["track_id"].values.tolist(),
-        events["lon"].values.tolist(),
-        events["lat"].values.tolist(),
-        strict=True,
-    )
-    for number, lon, lat in named:
-        ax.annotate(
-            str(number),
-            (lon, lat),
-            xycoords=ccrs.PlateCarree(),
-            xytext=(3, 3),
-            textcoords="offset points",
-            fontsize=8,
-            path_effects=halo,
-            annotation_clip=True,
-            zorder=5.0,
-        )
 
 
 def plot_genealogy(tracks: xr.Dataset, *, ax: Any = None, title: str = "") -> Any:
