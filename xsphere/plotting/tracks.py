@@ -28,7 +28,7 @@ def plot_tracks(
     *,
     ax: Any = None,
     projection: Any = None,
-    cmap: Any = "viridis",
+    cmap: Any = "plasma_r",
     vmin: float | None = None,
     vmax: float | None = None,
     numbers: bool = False,
@@ -52,7 +52,7 @@ def plot_tracks(
     projection : cartopy.crs.Projection, optional
         Of new axes, as for `xsphere.plot`.
     cmap : str or Colormap
-        Colours of `by`.
+        Colours of `by`; by default darker where it is larger.
     vmin, vmax : float, optional
         Limits of the colours; all values if not given.
     numbers : bool
