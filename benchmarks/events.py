@@ -108,6 +108,14 @@ def tracked(path: Path, workers: int) -> dict[str, Any]:
     return {"objects": tracks.sizes["event"], "tracks": tracks.sizes["track"]}
 
 
+def tracked_rivers(path: Path, workers: int) -> dict[str, Any]:
+    """Tracks of the class that the peers have."""
+    mask = xsphere.open(path, chunks={}, missing_chunks="fill")["mask"]
+    with dask.config.set(scheduler="threads", num_workers=workers):
+        tracks = xsphere.track(mask, classes="river", max_speed=100.0)
+    return {"objects": tracks.sizes["event"], "tracks": tracks.sizes["track"]}
+
+
 def labelled(path: Path, workers: int) -> dict[str, Any]:
     """Regions of the rivers, step by step."""
     mask = xsphere.open(path, chunks={}, missing_chunks="fill")["mask"]
@@ -173,6 +181,7 @@ def marex_tracks(path: Path, _: int) -> dict[str, Any]:
 
 RUNS: dict[str, tuple[Callable[[Path, int], dict[str, Any]], str | None]] = {
     "xsphere.track": (tracked, None),
+    "xsphere.track, rivers": (tracked_rivers, None),
     "xsphere.label": (labelled, None),
     "scipy.ndimage.label": (scipy_labels, None),
     "tobac": (tobac_tracks, "tobac"),

@@ -411,7 +411,7 @@ def test_tracking_is_measured_beside_scipy() -> None:
     text = output_of("events.py", "--years", "0.02", "--level", "2", "--resolution", "10")
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")][1:]
     names = [row[1].split(",")[0] for row in rows]
-    ours = ["xsphere.track", "xsphere.track", "xsphere.label"]
+    ours = ["xsphere.track"] * 3 + ["xsphere.label"]
     assert names == [*ours, *ours, "scipy.ndimage.label", "tobac", "ConTrack", "marEx"]
     counted = {row[1]: int(row[5]) for row in rows if len(row) > 6 and row[5].isdigit()}
     assert counted["xsphere.label, 1 worker(s)"] <= counted["scipy.ndimage.label, 1 worker(s)"]
