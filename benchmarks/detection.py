@@ -19,7 +19,7 @@ from xsphere.regions.linking import great_circle
 
 CYCLONE, RIVER = "tropical_cyclone", "atmospheric_river"
 RULES = {
-    CYCLONE: {"tempest": {}, "gfdl": {}, "gfdl at half its numbers": "half"},
+    CYCLONE: {"tempest": {}, "gfdl": {}, "gfdl, three numbers halved": "half"},
     RIVER: {
         "tempest": {},
         "rutz": {},

@@ -170,20 +170,82 @@ def vortex(grid, lon, lat, speed, radius=2.5):
     return tuple(profile * (ways * way).sum(-1) for way in (east, north))
 
 
-@on_grids
-@pytest.mark.parametrize("lat", [18, -18])
-def test_gfdl_wants_vorticity_a_low_and_two_warm_cores(grid, lat):
-    low, core = storm(grid, 140, lat, 3000, 120)
+def cyclone_fields(grid, lat=18, depth=3000, radius=3.0):
+    """A cyclone that both rules find."""
+    low, core = storm(grid, 140, lat, depth, 120, radius)
     u, v = vortex(grid, 140, lat, 45)
-    fields = {
+    return {
         "U850": u,
         "V850": v,
         "PSL": 101000 + low,
         "T200": 220 + core / 30,
         "T500": 265 + core / 30,
         "Z200": 12000 + core,
+        "Z300": 9600 + core,
+        "Z500": np.full(grid.n_cells, 5800.0),
         "Z1000": np.full(grid.n_cells, 100.0),
     }
+
+
+@on_grids
+@pytest.mark.parametrize("rule", ["tempest", "gfdl"])
+def test_a_hole_beside_a_storm_does_not_hide_it(grid, rule):
+    fields = cyclone_fields(grid)
+    rank = np.argsort(fields["PSL"])
+    for nth in (3, 6, 12):
+        holed = fields["PSL"].copy()
+        holed[rank[nth]] = np.nan
+        mask = found(on(grid, **fields | {"PSL": holed}), "tropical_cyclone", rule)
+        assert mask[rank[nth]] == 254
+        assert (mask == 1).sum() >= 1
+        near = np.rad2deg(np.arccos(grid.centres[mask == 1] @ grid.centres[rank[0]]))
+        assert near.max() < 8
+
+
+@pytest.mark.parametrize("rule", ["tempest", "gfdl"])
+def test_a_contour_is_not_closed_at_the_edge_of_a_region(rule):
+    grid = GRIDS["latlon"]
+    ds = on(grid, **cyclone_fields(grid, depth=1000, radius=5.0))
+    for east, there in ((140, False), (142, False), (170, True)):
+        part = ds.sel(lon=slice(100, east), lat=slice(-10, 50))
+        assert (xsphere.detect(part, "tropical_cyclone", rule) == 1).any() == there
+    # nor at a hole as large as that
+    holed = ds.where((ds.lon < 142) | (ds.lon > 200))
+    assert not (xsphere.detect(holed, "tropical_cyclone", rule) == 1).any()
+
+
+@on_grids
+def test_what_a_stencil_needs_is_never_made_up(grid):
+    lat = grid.centre_lonlat[1]
+    usual = 5900 - 800 * np.sin(np.deg2rad(lat)) ** 2
+    usual[(lat > 20) & (lat < 40)] = np.nan
+    assert not (found(on(grid, Z500=usual), "blocking", "gradient") == 1).any()
+    river, _ = band(grid, 200, 25, 240, 45, 6)
+    flow = np.where(river, 800.0, 300.0)
+    flow[(lat > 50) & (lat < 70)] = np.nan
+    mask = found(on(grid, IVT_u=flow, IVT_v=0 * flow), RIVER, "tempest")
+    assert not (mask == 1)[~river].sum() > 0.1 * river.sum()
+
+
+def test_a_region_has_the_blocks_of_the_globe_or_none():
+    grid = GRIDS["latlon"]
+    high, _ = storm(grid, 10, 60, -400, 0, radius=12)
+    usual = 5900 - 800 * np.sin(np.deg2rad(grid.centre_lonlat[1])) ** 2
+    ds = on(grid, Z500=usual + high)
+    whole = xsphere.detect(ds, "blocking", "gradient") == 1
+    part = xsphere.detect(ds.sel(lat=slice(50, 80)), "blocking", "gradient") == 1
+    assert not (part & ~whole.sel(lat=slice(50, 80))).any()
+    larger = xsphere.detect(ds.sel(lat=slice(20, 90)), "blocking", "gradient") == 1
+    inner = {"lat": slice(36, 74)}
+    np.testing.assert_array_equal(larger.sel(inner), whole.sel(inner))
+
+
+@on_grids
+@pytest.mark.parametrize("lat", [18, -18])
+def test_gfdl_wants_vorticity_a_low_and_two_warm_cores(grid, lat):
+    fields = cyclone_fields(grid, lat)
+    low, core = fields["PSL"] - 101000, fields["Z200"] - 12000
+    u, v = fields["U850"], fields["V850"]
     rule = ("tropical_cyclone", "gfdl")
     events = xsphere.events(xsphere.detect(on(grid, **fields), *rule))
     assert events.sizes["event"] == 1

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.detection.contours import tree_of
+from xsphere.detection.contours import nearest_cells, values_at
 from xsphere.grids import EARTH_RADIUS_KM, Grid, lonlat_to_vectors
 from xsphere.regions.labelling import Labelling
 
@@ -24,7 +24,8 @@ def tempest_blocking(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDAr
 def gradient_blocking(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[np.bool_]:
     """Regions where the height rises towards the pole, and falls beyond: reversed westerlies."""
     height = fields["Z500"].astype(float)
-    poleward, equatorward = (height[cells] for cells in _along_meridians(grid, s["distance"]))
+    ways = _along_meridians(grid, s["distance"])
+    poleward, equatorward = (values_at(height, cells) for cells in ways)
     degrees = np.rad2deg(s["distance"] / EARTH_RADIUS_KM)
     reversed_flow = (height - equatorward) / degrees > s["min_equatorward_gradient"]
     westerlies = (poleward - height) / degrees < s["max_poleward_gradient"]
@@ -47,8 +48,8 @@ def _along_meridians(grid: Grid, distance: float) -> tuple[NDArray[np.int64], ND
     """Nearest cells at a distance from each cell towards its pole, and towards the equator."""
     lon, lat = grid.centre_lonlat
     step = np.rad2deg(distance / EARTH_RADIUS_KM) * np.where(lat < 0, -1, 1)
-    found = [
-        np.asarray(tree_of(grid).query(lonlat_to_vectors(lon, np.clip(moved, -90, 90)))[1])
+    poleward, equatorward = (
+        nearest_cells(grid, lonlat_to_vectors(lon, np.clip(moved, -90, 90)))
         for moved in (lat + step, lat - step)
-    ]
-    return found[0], found[1]
+    )
+    return poleward, equatorward

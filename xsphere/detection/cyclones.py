@@ -15,8 +15,8 @@ Fields = Mapping[str, NDArray[Any]]
 
 def tempest_cyclone(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[np.bool_]:
     """Closed lows with a warm core, by the thickness of the upper troposphere."""
-    pressure = fields["PSL"].astype(float)
-    thickness = fields["Z300"].astype(float) - fields["Z500"].astype(float)
+    pressure = _known(fields["PSL"], np.inf)
+    thickness = _known(fields["Z300"].astype(float) - fields["Z500"], -np.inf)
     touching = regions_of(grid).adjacency
     rows = np.repeat(np.arange(grid.n_cells), np.diff(touching.indptr))
     lower = np.full(grid.n_cells, np.inf)
@@ -24,14 +24,14 @@ def tempest_cyclone(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArr
     found: list[tuple[float, int, NDArray[np.int64]]] = []
     for cell in np.flatnonzero(pressure < lower).tolist():
         contour = closed_contour(
-            pressure, cell, grid, touching, s["pressure_distance"], s["min_pressure_rise"]
+            pressure, cell, grid, s["pressure_distance"], s["min_pressure_rise"]
         )
         if contour is None:
             continue
         near = cells_within(grid, cell, s["core_distance"])
         core = int(near[np.argmax(thickness[near])])
         falls = closed_contour(
-            -thickness, core, grid, touching, s["thickness_distance"], s["min_thickness_fall"]
+            -thickness, core, grid, s["thickness_distance"], s["min_thickness_fall"]
         )
         if falls is not None:
             found.append((float(pressure[cell]), cell, contour))
@@ -49,10 +49,9 @@ def tempest_cyclone(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArr
 def gfdl_cyclone(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[np.bool_]:
     """Closed lows beside a maximum of vorticity, with two measures of a warm core."""
     vorticity = cyclonic_vorticity(fields["U850"], fields["V850"], grid)
-    pressure = fields["PSL"].astype(float)
-    warmth = (fields["T500"].astype(float) + fields["T200"].astype(float)) / 2
-    thickness = fields["Z200"].astype(float) - fields["Z1000"].astype(float)
-    touching = regions_of(grid).adjacency
+    pressure = _known(fields["PSL"], np.inf)
+    warmth = _known((fields["T500"].astype(float) + fields["T200"]) / 2, -np.inf)
+    thickness = _known(fields["Z200"].astype(float) - fields["Z1000"], -np.inf)
     inside = np.zeros(grid.n_cells, bool)
     for cell in np.flatnonzero(vorticity >= s["min_vorticity"]).tolist():
         around = cells_within(grid, cell, s["vorticity_window"] / 2)
@@ -62,7 +61,7 @@ def gfdl_cyclone(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray[
         near = cells_within(grid, cell, s["low_distance"])
         low = int(near[np.argmin(pressure[near])])
         contour = closed_contour(
-            pressure, low, grid, touching, s["pressure_distance"], s["min_pressure_rise"]
+            pressure, low, grid, s["pressure_distance"], s["min_pressure_rise"]
         )
         cores = (
             (warmth, s["core_distance"], s["warmth_distance"], s["min_warmth_fall"]),
@@ -79,8 +78,13 @@ def _is_core(
     """Whether values fall all around from their maximum near a cell."""
     near = cells_within(grid, cell, offset)
     top = int(near[np.argmax(values[near])])
-    touching = regions_of(grid).adjacency
-    return closed_contour(-values, top, grid, touching, distance, fall) is not None
+    return closed_contour(-values, top, grid, distance, fall) is not None
+
+
+def _known(values: NDArray[Any], unknown: float) -> NDArray[np.float64]:
+    """Values with an infinite one where nothing is known, so that it is never the extreme."""
+    found: NDArray[np.float64] = np.where(np.isnan(values), unknown, values.astype(float))
+    return found
 
 
 def cyclonic_vorticity(u: NDArray[Any], v: NDArray[Any], grid: Grid) -> NDArray[np.float64]:

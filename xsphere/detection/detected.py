@@ -23,7 +23,7 @@ from xsphere.regions.labelling import is_number
 
 Settings = tuple[tuple[str, float], ...]
 # Part of every task's key: raise it when a rule finds other cells.
-VERSION = 2
+VERSION = 3
 
 
 def detect(
@@ -106,8 +106,10 @@ def detect(
     Notes
     -----
     The transport of vapour is integrated from levels where it is not in the dataset, see
-    `xsphere.integrated_vapour_transport`. Cells that are not known count as outside of every event,
-    and within a Laplacian as 0.
+    `xsphere.integrated_vapour_transport`. Cells that are not known are in no event. A contour may
+    run along a hole that lies within its distance, but neither along a larger one nor along the
+    edge of a region: it is not closed there. Where a Laplacian or gradient needs a place that is
+    not known, or outside of the region, there is no event.
 
     References
     ----------
@@ -298,8 +300,9 @@ class Detection(Travelling):
         for step in range(len(result)):
             values = dict(zip(self.names, (f[step] for f in flat), strict=True))
             known = np.logical_and.reduce([np.isfinite(v) for v in values.values()])
-            whole = {name: np.where(known, v, 0.0) for name, v in values.items()}
-            versions = [find(whole, self.grid, dict(numbers)) for numbers in self.settings]
+            # rules see what is missing: it is no value
+            bare = {name: np.where(known, v, np.nan) for name, v in values.items()}
+            versions = [find(bare, self.grid, dict(numbers)) for numbers in self.settings]
             share = np.mean(versions, axis=0)
             parts = [share] if single else [1 - share, share]
             result[step] = np.where(known, parts, INVALID if single else np.nan)

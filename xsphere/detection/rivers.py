@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xsphere.detection.contours import regions_of, tree_of
+from xsphere.detection.contours import nearest_cells, regions_of, values_at
 from xsphere.grids import EARTH_RADIUS_KM, Grid, lonlat_to_vectors, tangent_vectors
 from xsphere.regions.labelling import Labelling
 from xsphere.regions.shapes import region_shapes
@@ -62,7 +62,7 @@ def tempest_river(fields: Fields, grid: Grid, s: Mapping[str, float]) -> NDArray
     """Ridges of the transport, away from the equator."""
     transport = _transport(fields).astype(float)
     radius = s["laplacian_distance"] / EARTH_RADIUS_KM
-    around = transport[_cells_around(grid, s["laplacian_distance"])].mean(axis=1)
+    around = values_at(transport, _cells_around(grid, s["laplacian_distance"])).mean(axis=1)
     laplacian = 4 * (around - transport) / radius**2
     inside = laplacian <= s["max_laplacian"]
     inside &= np.abs(grid.centre_lonlat[1]) >= s["min_latitude"]
@@ -82,7 +82,7 @@ def _cells_around(grid: Grid, distance: float) -> NDArray[np.int64]:
     for turn in np.arange(8) * np.pi / 4:
         way = np.sin(turn) * east + np.cos(turn) * north
         points = np.cos(angle) * centres + np.sin(angle) * way
-        found.append(tree_of(grid).query(points)[1])
+        found.append(nearest_cells(grid, points))
     return np.stack(found, axis=1)
 
 
