@@ -1,6 +1,7 @@
 """Layers and networks of convolutions: their formulas, and what torch does with modules."""
 
 import copy
+import gc
 import pickle
 import sys
 from collections.abc import Iterator
@@ -416,6 +417,9 @@ def test_data_parallel_training_has_the_same_gradients(
         loss.backward()
         found = [loss.detach(), *(parameter.grad for parameter in wrapped.parameters())]
     finally:
+        # as the last owner of the group, it would wait for its threads, and they for this one
+        wrapped = loss = None
+        gc.collect()
         distributed.destroy_process_group()
     assert_equal_bits(found, expected)
 
