@@ -108,6 +108,22 @@ def test_parts_of_something_else_are_refused(stored, tmp_path):
         xsphere.track(opened(stored), parts=parts)
 
 
+def test_workers_of_other_folders_keep_parts_where_the_user_is(stored, tmp_path, monkeypatch):
+    elsewhere, call = tmp_path / "elsewhere", RegionFinder.__call__
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def moved(self, block, first):
+        os.chdir(elsewhere)
+        return call(self, block, first)
+
+    monkeypatch.setattr(RegionFinder, "__call__", moved)
+    with dask.config.set(scheduler="sync"):
+        xsphere.track(opened(stored), parts="parts")
+    assert len(list((tmp_path / "parts").glob("*.npz"))) == 4
+    assert not list(elsewhere.iterdir())
+
+
 def test_memory_is_kept_by_its_values(tmp_path):
     mask, fields = weather()
     expected = xsphere.track(mask, fields)

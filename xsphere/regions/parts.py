@@ -80,7 +80,8 @@ def resumed_regions(
 
 
 def _kept_finder(finder: RegionFinder, together: xr.Dataset, folder: str | Path) -> KeptFinder:
-    place = local_path(folder, "parts")
+    # workers may have been started in another folder
+    place = local_path(folder, "parts").absolute()
     run = {"schema": SCHEMA, "finder": _token(finder), "data": _told(together)}
     text = json.dumps(run, sort_keys=True)
     file = place / RUN
