@@ -147,7 +147,7 @@ def film(n=3):
 
 
 def test_films_have_a_frame_a_time_and_one_size(tmp_path):
-    da = film().chunk(time=1)
+    da, open_before = film().chunk(time=1), plt.get_fignums()
     path = xsphere.animate(da, tmp_path / "film.gif", pixels=120, fps=5)
     with Image.open(path) as read:
         assert read.n_frames == 3
@@ -160,7 +160,7 @@ def test_films_have_a_frame_a_time_and_one_size(tmp_path):
     # the same colours mean the same in all: what rises everywhere is drawn in others
     first, last = frames[0], frames[-1]
     assert (np.abs(first - last).max(axis=-1) > 0.08).mean() > 0.01
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == open_before
     with pytest.raises(FileExistsError):
         xsphere.animate(da, path)
 
