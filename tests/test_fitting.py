@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.tiers import examples
 from tests.toys import storm_dataset
+from xsphere.augmentation import CutMix, InsertCyclones, Noise, Turn, Zoom
 from xsphere.fitting import fit
-from xsphere.grids import HealpixGrid
 from xsphere.model import Channel, Model
-from xsphere.nn.augment import Augmentation, augmented, zoomed_points
 from xsphere.nn.training import TrainingOptions
 
 SPEED = Channel(name="speed", kind="wind_speed", sources=("U850", "V850"))
@@ -86,7 +82,7 @@ def test_resumed_training_ends_with_the_same_weights(
 ) -> None:
     ds = storm_dataset(n_times=8)
     labels = windy_labels(ds)
-    options = {"training": {"epochs": 4}, "augmentation": Augmentation(zoom=(0.8, 1.2))}
+    options = {"training": {"epochs": 4}, "augment": [Turn(), Zoom(), CutMix()]}
     expected = trained(ds, labels, **options)
 
     from xsphere.nn import training
@@ -225,6 +221,10 @@ def test_labels_that_are_not_declared_teach_nothing() -> None:
         ({"validation": 1.5}, "share from 0 to 1"),
         ({"class_weights": "many"}, "class_weights must be one of"),
         ({"class_weights": (1.0,)}, "class_weights must be 2"),
+        (
+            {"augment": [InsertCyclones(), InsertCyclones(class_name="wind")]},
+            r"no class 'tropical_cyclone' but \['gale'\].*no class 'wind'",
+        ),
         ({"architecture": {"features": (0,), "depths": (0,)}}, "features must be"),
         ({"architecture": {"features": (4,) * 5, "depths": range(5)}}, "needs level 4 or finer"),
     ],
@@ -253,6 +253,29 @@ def test_record_says_what_was_done() -> None:
     speed = model.spec.channels[-1]
     assert speed.mean == pytest.approx(11.0, rel=0.6)
     assert speed.std > 0
+
+
+def test_augmentations_are_drawn_by_the_seed_and_recorded(tmp_path: Path) -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    plain, first, second, other = (
+        trained(ds, labels, augment=augment)
+        for augment in ([], [Turn(), Noise()], [Turn(), Noise()], [Noise(), Turn()])
+    )
+    assert first == second
+    assert first != other
+    assert not any(np.array_equal(first.tensors[k], plain.tensors[k]) for k in plain.tensors)
+    assert plain.spec.training["augmentation"] is None
+    recorded = [{"name": "Turn", "angle": 180.0}, {"name": "Noise", "share": [0.0, 0.1]}]
+    assert first.spec.training["augmentation"] == recorded
+    assert Model.load(first.save(tmp_path / "m.safetensors")) == first
+
+
+def test_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    ds = storm_dataset(n_times=8)
+    trained(ds, windy_labels(ds), checkpoint=tmp_path / "c", augment=[Turn()])
+    with pytest.raises(ValueError, match="belongs to a training with other data or options"):
+        trained(ds, windy_labels(ds), checkpoint=tmp_path / "c", augment=[Turn(angle=90.0)])
 
 
 def test_dataset_and_labels_are_not_changed() -> None:
@@ -299,6 +322,13 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
         trained(ds, windy_labels(ds), **options)
 
 
+@pytest.mark.parametrize("augment", [Turn(), None, [Turn], [Turn(), "noise"]])
+def test_what_is_no_augmentation_is_refused(augment: Any) -> None:
+    ds = storm_dataset(n_times=8)
+    with pytest.raises(TypeError, match=r"augment must (be a list|hold augmentations)"):
+        trained(ds, windy_labels(ds), augment=augment)
+
+
 def test_bad_training_options_are_refused() -> None:
     with pytest.raises(ValueError, match="below their least values"):
         TrainingOptions(epochs=0, learning_rate=-1)
@@ -314,83 +344,6 @@ def test_probabilities_beyond_one_are_refused() -> None:
     )
     with pytest.raises(ValueError, match="probabilities must be from 0 to 1"):
         trained(ds, soft)
-
-
-unit_vectors = st.integers(0, 10**6).map(
-    lambda seed: (v := np.random.default_rng(seed).normal(size=3)) / np.linalg.norm(v)
-)
-
-
-@examples(30)
-@given(unit_vectors, st.floats(0.3, 3.0))
-def test_zoom_is_undone_by_its_inverse(centre: np.ndarray, factor: float) -> None:
-    points = HealpixGrid(1).centres
-    there = zoomed_points(points, centre, factor)
-    np.testing.assert_allclose(np.linalg.norm(there, axis=1), 1.0)
-    np.testing.assert_allclose(zoomed_points(there, centre, 1 / factor), points, atol=1e-9)
-
-
-def wind_of_rotation(grid: HealpixGrid, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eastward and northward wind of a solid rotation about an axis."""
-    lon = np.deg2rad(grid.centre_lonlat[0])
-    flow = np.cross(axis, grid.centres)
-    east = np.stack([-np.sin(lon), np.cos(lon), 0 * lon], -1)
-    north = np.cross(grid.centres, east)
-    return (flow * east).sum(-1), (flow * north).sum(-1)
-
-
-def test_winds_turn_with_the_map() -> None:
-    """A rotation about the zoom's own centre is still one after the zoom, faster or slower."""
-    grid = HealpixGrid(5)
-    rng = np.random.default_rng(7)
-    u, v = wind_of_rotation(grid, np.array([0.0, 0.0, 1.0]))
-    fields = np.stack([u, v], -1).astype(np.float32)
-    target = np.zeros((grid.n_cells, 1), np.float32)
-    options = Augmentation(rotate=False, reflect=False, zoom=(0.6, 0.6))
-    result, _ = augmented(grid, fields, target, winds=[(0, 1)], options=options, rng=rng)
-    # the flow stays along circles: its speed is that of the place it came from
-    rng = np.random.default_rng(7)
-    rng.uniform(), rng.uniform()
-    centre = rng.normal(size=3)
-    centre /= np.linalg.norm(centre)
-    sources = zoomed_points(grid.centres, centre, 0.6)
-    expected = np.sqrt(1 - sources[:, 2] ** 2)
-    np.testing.assert_allclose(np.hypot(*result.T), expected, atol=0.02)
-
-
-def test_reflection_keeps_cyclones_cyclones() -> None:
-    from xsphere.model import derived_field
-
-    grid = HealpixGrid(3)
-    lon, lat = np.deg2rad(grid.centre_lonlat)
-    u, v = np.cos(lat) * np.sin(2 * lat), 0.3 * np.cos(lat) * np.sin(3 * lon)
-    before = derived_field("cyclonic_vorticity", grid, u[None], v[None])[0]
-    fields = np.stack([u, v], -1).astype(np.float32)
-    options = Augmentation(rotate=False)
-    north_to_south = grid.cells_at(np.rad2deg(lon), -np.rad2deg(lat))
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        after, _ = augmented(
-            grid, fields, np.zeros((768, 1), np.float32), winds=[(0, 1)], options=options, rng=rng
-        )
-        if not np.allclose(after, fields, atol=1e-3):
-            vorticity = derived_field("cyclonic_vorticity", grid, *after.T[:, None])[0]
-            away = np.abs(lat) > 0.2
-            difference = (vorticity - before[north_to_south])[away]
-            assert np.abs(difference).max() < 0.05 * np.abs(before).max()
-            return
-    raise AssertionError("no draw was a reflection")
-
-
-def test_augmentation_leaves_its_sample_alone() -> None:
-    grid = HealpixGrid(2)
-    rng = np.random.default_rng(0)
-    fields, target = rng.normal(size=(2, 192, 2)).astype(np.float32)
-    before = fields.copy(), target.copy()
-    options = Augmentation(zoom=(0.5, 2.0), amplitude=(0.5, 2.0))
-    augmented(grid, fields, target, winds=[(0, 1)], options=options, rng=rng)
-    assert np.array_equal(fields, before[0])
-    assert np.array_equal(target, before[1])
 
 
 def test_scores_of_classes_that_are_nowhere_are_none(tmp_path: Path) -> None:

@@ -257,16 +257,19 @@ def _check_probabilities(values: NDArray[np.float64]) -> None:
         )
 
 
-def validation_times(times: NDArray[Any], validation: float | slice) -> NDArray[np.bool_]:
-    """Which times are kept for validation: the last share, or a slice."""
-    if isinstance(validation, slice):
-        index = xr.DataArray(np.arange(len(times)), {"time": times}, "time")
-        chosen = np.zeros(len(times), bool)
-        chosen[index.sel(time=validation).values] = True
-    else:
+def validation_times(
+    times: NDArray[Any], validation: float | slice | Sequence[slice]
+) -> NDArray[np.bool_]:
+    """Which times are kept for validation: the last share, or those of slices."""
+    if isinstance(validation, int | float):
         if not 0 <= validation < 1:
             raise ValueError(f"validation must be a share from 0 to 1, got {shortened(validation)}")
         chosen = np.arange(len(times)) >= round(len(times) * (1 - validation))
+    else:
+        index = xr.DataArray(np.arange(len(times)), {"time": times}, "time")
+        chosen = np.zeros(len(times), bool)
+        for block in [validation] if isinstance(validation, slice) else validation:
+            chosen[index.sel(time=block).values] = True
     if chosen.all():
         raise ValueError(
             f"validation={shortened(validation)} leaves none of {len(times)} times to train on"

@@ -11,6 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from xsphere.augmentation import Augmentation, augmented
+from xsphere.augmentation.base import checked
 from xsphere.cache import content_key
 from xsphere.fitting.samples import (
     Samples,
@@ -36,7 +38,6 @@ from xsphere.paths import local_path
 from xsphere.sources import unchanged
 
 if TYPE_CHECKING:
-    from xsphere.nn.augment import Augmentation
     from xsphere.nn.training import TrainingOptions
 
 # power of the inverse frequency of a class
@@ -52,10 +53,10 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     graph: GraphSpec | None = None,
     variables: Sequence[str | Variable] | None = None,
     derived: Sequence[Channel] = (),
-    validation: float | slice = 0.2,
+    validation: float | slice | Sequence[slice] = 0.2,
     class_weights: str | Sequence[float] = "sqrt",
     valid_ranges: Literal["auto"] | Mapping[str, tuple[float, float] | None] | None = "auto",
-    augmentation: "Augmentation | None" = None,
+    augment: Sequence[Augmentation] = (),
     options: "TrainingOptions | None" = None,
     checkpoint: str | Path | None = None,
     progress: bool = True,
@@ -87,9 +88,9 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         Further inputs derived from the variables, such as
         ``Channel(name="speed", kind="wind_speed", sources=("U850", "V850"))``. Means and standard
         deviations are measured, whatever is given.
-    validation : float or slice
-        Share of the times at the end, or a slice of times: one block, so that validation maps have
-        no neighbours in time among the training maps but at its edges.
+    validation : float, slice or sequence of slice
+        Share of the times at the end, or slices of times: blocks, so that validation maps have no
+        neighbours in time among the training maps but at their edges.
     class_weights : {"sqrt", "balanced", "none"} or sequence of float
         Weights in the cross-entropy, background first: the inverse frequency of a class, its square
         root, or 1.
@@ -99,8 +100,10 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         used. ``"auto"`` takes those of well-known standard names
         (`xsphere.model.bounds.VALID_RANGES`), and none for other variables; a dict changes them by
         name, with None for no bounds. None means no bounds at all.
-    augmentation : Augmentation, optional
-        Random changes of the samples.
+    augment : sequence of Augmentation
+        Random changes of the training samples, see `xsphere.augmentation`, applied in this order to
+        every batch, by numbers from the seed; kept in the record of the model. Statistics of the
+        channels are those of the samples as they came.
     options : TrainingOptions, optional
         Epochs, batch size, rate, seed and the like.
     checkpoint : str or Path, optional
@@ -119,8 +122,8 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     Raises
     ------
     ValueError
-        If inputs cannot be read, labels name no classes, no time is in both, or the checkpoint
-        belongs to another training.
+        If inputs cannot be read, labels name no classes, no time is in both, the model cannot have
+        an augmentation, or the checkpoint belongs to another training.
 
     References
     ----------
@@ -162,6 +165,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     # whatever can be wrong is found before any field is regridded
     spec = resolve_graph(spec)
     _check_class_weights(class_weights, len(classes) + 1)
+    augment = checked(augment, spec)
     times = common_times(ds, labels)
     is_validation = validation_times(times, validation)
     names = dict.fromkeys(match.array.name for match in matched_variables(ds, spec))
@@ -169,7 +173,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         samples = gathered_samples(ds, labels, times, spec, progress=progress)
     spec = _with_statistics(spec, samples.fields[~is_validation])
     data = _training_data(
-        spec, samples, is_validation, class_weights=class_weights, augmentation=augmentation
+        spec, samples, is_validation, class_weights=class_weights, augment=augment
     )
     network = build_network(spec, options.seed)
     network.checkpointing = options.checkpointing
@@ -180,7 +184,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         checkpoint=place,
         progress=progress,
     )
-    record = _record(samples, is_validation, data, options, augmentation, history)
+    record = _record(samples, is_validation, data, options, augment, history)
     return Model.from_network(replace(spec, training=record), network)
 
 
@@ -209,32 +213,29 @@ def _training_data(
     is_validation: NDArray[np.bool_],
     *,
     class_weights: str | Sequence[float],
-    augmentation: "Augmentation | None",
+    augment: Sequence[Augmentation],
 ) -> Any:
-    from xsphere.nn.augment import augmented
     from xsphere.nn.training import TrainingData
 
     # normalisation and derived inputs are those of the finished model, not a second version
     model = Model.untrained(spec)
     train, held = np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
-    winds = _wind_pairs(spec)
 
     def prepared(fields: NDArray[np.float32], target: NDArray[np.float32]) -> Any:
         channels, valid = model.channels(*fields.T[:, None])
         return channels[0], np.where(valid[0][:, None], target, np.float32(0))
 
-    def sample(index: int, rng: np.random.Generator) -> Any:
-        fields, target = samples.fields[train[index]], samples.targets[train[index]]
-        if augmentation is not None:
-            fields, target = augmented(
-                model.grid, fields, target, winds=winds, options=augmentation, rng=rng
-            )
-        return prepared(fields, target)
+    def batch(indices: NDArray[np.int64], rng: np.random.Generator) -> Any:
+        chosen = train[indices]
+        fields, targets = samples.fields[chosen], samples.targets[chosen]
+        fields, targets = augmented(augment, fields, targets, rng, spec)
+        parts = [prepared(*pair) for pair in zip(fields, targets, strict=True)]
+        return tuple(np.stack(part) for part in zip(*parts, strict=True))
 
     return TrainingData(
         n_samples=len(train),
         n_validation=len(held),
-        sample=sample,
+        batch=batch,
         validation=lambda index: prepared(
             samples.fields[held[index]], samples.targets[held[index]]
         ),
@@ -242,7 +243,7 @@ def _training_data(
         class_weights=_class_weights(class_weights, samples.targets[train]),
         fingerprint=content_key(
             spec.to_dict(),
-            augmentation.to_dict() if augmentation else None,
+            _recipe(augment),
             [_digest(samples.fields), _digest(samples.targets), _digest(is_validation)],
             [str(time) for time in samples.times],
         ),
@@ -253,14 +254,9 @@ def _digest(values: NDArray[Any]) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).data).hexdigest()
 
 
-def _wind_pairs(spec: ModelSpec) -> list[tuple[int, int]]:
-    """Positions of eastward and northward components at one surface."""
-    position = {(v.standard_name, v.pressure): i for i, v in enumerate(spec.variables)}
-    return [
-        (index, position["northward_wind", pressure])
-        for (standard_name, pressure), index in position.items()
-        if standard_name == "eastward_wind" and ("northward_wind", pressure) in position
-    ]
+def _recipe(augment: Sequence[Augmentation]) -> list[dict[str, Any]] | None:
+    """What was done to the samples; None for nothing."""
+    return [entry.to_dict() for entry in augment] or None
 
 
 def _check_class_weights(wanted: str | Sequence[float], n_classes: int) -> None:
@@ -298,7 +294,7 @@ def _record(
     is_validation: NDArray[np.bool_],
     data: Any,
     options: "TrainingOptions",
-    augmentation: "Augmentation | None",
+    augment: Sequence[Augmentation],
     history: list[dict[str, Any]],
 ) -> dict[str, Any]:
     times = {
@@ -312,7 +308,7 @@ def _record(
     return {
         "times": times,
         "options": asdict(options),
-        "augmentation": augmentation.to_dict() if augmentation else None,
+        "augmentation": _recipe(augment),
         "class_weights": list(data.class_weights),
         "history": [_without_nan(epoch) for epoch in history],
         "versions": {package: version(package) for package in ("xsphere", "torch", "numpy")},

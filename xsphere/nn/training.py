@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from xsphere.atomic import write_file
 from xsphere.metrics import Confusion
@@ -78,11 +78,11 @@ class TrainingData:
     ----------
     n_samples, n_validation : int
         Number of samples to learn from, and to score.
-    sample : callable
-        Gives channels (cells, channels) and target (cells, classes) of a training sample, changed
-        at random by the generator.
+    batch : callable
+        Gives channels (batch, cells, channels) and targets (batch, cells, classes) of some training
+        samples, changed at random by the generator.
     validation : callable
-        Gives the same of a validation sample, unchanged.
+        Gives channels and target of one validation sample, unchanged.
     classes : tuple of str
         Names, the background first.
     class_weights : tuple of float
@@ -92,9 +92,10 @@ class TrainingData:
 
     Examples
     --------
-    >>> sample = lambda index, rng=None: (np.zeros((2, 1)), np.eye(2))
     >>> data = TrainingData(
-    ...     n_samples=1, n_validation=1, sample=sample, validation=sample,
+    ...     n_samples=1, n_validation=1,
+    ...     batch=lambda indices, rng: (np.zeros((1, 2, 1)), np.eye(2)[None]),
+    ...     validation=lambda index: (np.zeros((2, 1)), np.eye(2)),
     ...     classes=("a", "b"), class_weights=(1.0, 1.0),
     ... )
     >>> data.fingerprint
@@ -103,7 +104,7 @@ class TrainingData:
 
     n_samples: int
     n_validation: int
-    sample: Callable[[int, np.random.Generator], Batch]
+    batch: Callable[[NDArray[np.int64], np.random.Generator], Batch]
     validation: Callable[[int], Batch]
     classes: tuple[str, ...]
     class_weights: tuple[float, ...]
@@ -148,11 +149,12 @@ def train(
     Examples
     --------
     >>> network = nn.Linear(1, 2)
-    >>> def sample(index, rng=None):
-    ...     x = np.array([[-1.0], [1.0]], np.float32)
-    ...     return x, np.eye(2, dtype=np.float32)
+    >>> x = np.array([[[-1.0], [1.0]]], np.float32)
+    >>> target = np.eye(2, dtype=np.float32)[None]
     >>> data = TrainingData(
-    ...     n_samples=8, n_validation=1, sample=sample, validation=sample,
+    ...     n_samples=8, n_validation=1,
+    ...     batch=lambda indices, rng: (x[[0] * len(indices)], target[[0] * len(indices)]),
+    ...     validation=lambda index: (x[0], target[0]),
     ...     classes=("a", "b"), class_weights=(1.0, 1.0),
     ... )
     >>> options = TrainingOptions(epochs=20, learning_rate=0.1)
@@ -211,7 +213,7 @@ def _epoch(
     total = 0.0
     for step, indices in enumerate(np.array_split(rng.permutation(data.n_samples), n_steps)):
         _set_rate(optimizer, options, epoch * n_steps + step, options.epochs * n_steps)
-        x, target = _stacked([data.sample(int(index), rng) for index in indices])
+        x, target = (torch.from_numpy(part) for part in data.batch(indices, rng))
         logits = network(x)
         parts = [w * LOSSES[name](logits, target, weights) for name, w in options.losses.items()]
         loss = torch.stack(parts).sum()
@@ -236,11 +238,6 @@ def _set_rate(
         share = 0.5 * (1 + np.cos(np.pi * (step - warm_up) / max(1, n_steps - warm_up)))
     for group in optimizer.param_groups:
         group["lr"] = options.learning_rate * share
-
-
-def _stacked(samples: list[Batch]) -> tuple[Tensor, Tensor]:
-    channels, targets = zip(*samples, strict=True)
-    return torch.from_numpy(np.stack(channels)), torch.from_numpy(np.stack(targets))
 
 
 def _scores(network: nn.Module, data: TrainingData) -> dict[str, Any]:
