@@ -20,6 +20,7 @@ PACKAGES = (
     "model",
     "conventions",
     "regridding",
+    "evaluation",
     "filtering",
     "blocks",
     "sources",

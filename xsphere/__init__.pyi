@@ -8,6 +8,9 @@ from .detection import detect as detect
 from .detection import integrated_vapour_transport as integrated_vapour_transport
 from .detection import remove_near as remove_near
 from .equivariance import equivariance_error as equivariance_error
+from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluate as evaluate
+from .evaluation import split_times as split_times
 from .filtering import divergence as divergence
 from .filtering import filter as filter
 from .filtering import gradient as gradient

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xsphere.blocks import WriteReport
     from xsphere.conventions import HorizontalGrid
     from xsphere.detection.rules import Event
+    from xsphere.evaluation import Evaluation
     from xsphere.grids import Grid
     from xsphere.model import Model
     from xsphere.planning import Plan
@@ -166,6 +167,12 @@ class SphereDataset(_Accessor[xr.Dataset]):
         """Regridded onto HEALPix and kept in a store, see `xsphere.cache_regridded`."""
         return xsphere.cache_regridded(self._obj, level, path, **options)
 
+    def evaluate(
+        self, model: "str | Path | Model", labels: xr.DataArray, **options: Any
+    ) -> "Evaluation":
+        """Scores of a model on this dataset, see `xsphere.evaluate`."""
+        return xsphere.evaluate(model, labels, self._obj, **options)
+
     def fit(self, labels: xr.DataArray, **options: Any) -> "Model":
         """Model trained on this dataset and labels, see `xsphere.fit`."""
         return xsphere.fit(self._obj, labels, **options)
@@ -197,6 +204,10 @@ class SphereDataArray(_Accessor[xr.DataArray]):
     def events(self, fields: xr.Dataset | xr.DataArray | None = None, **options: Any) -> xr.Dataset:
         """Connected regions of a mask as a table, see `xsphere.events`."""
         return xsphere.events(self._obj, fields, **options)
+
+    def evaluate(self, labels: xr.DataArray, **options: Any) -> "Evaluation":
+        """Scores of a mask or of probabilities, see `xsphere.evaluate`."""
+        return xsphere.evaluate(self._obj, labels, **options)
 
     def frequency(self, by: "By | None" = None, **options: Any) -> xr.Dataset:
         """Share of valid times in each class, see `xsphere.frequency`."""

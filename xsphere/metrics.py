@@ -65,24 +65,48 @@ class Confusion:
 
     def iou(self) -> dict[str, np.float64]:
         """Intersection over union of every class; NaN for one that is nowhere."""
-        hits = np.diag(self.counts)
-        union = self.counts.sum(0) + self.counts.sum(1) - hits
-        return self._ratio(hits, union)
+        return self._named("iou")
 
     def recall(self) -> dict[str, np.float64]:
         """Found share of every class; NaN for one that is nowhere."""
-        return self._ratio(np.diag(self.counts), self.counts.sum(1))
+        return self._named("recall")
 
     def precision(self) -> dict[str, np.float64]:
         """Share of every predicted class that is right; NaN for one never predicted."""
-        return self._ratio(np.diag(self.counts), self.counts.sum(0))
+        return self._named("precision")
 
-    def _ratio(
-        self, part: NDArray[np.float64], whole: NDArray[np.float64]
-    ) -> dict[str, np.float64]:
-        # intentionally NaN where the whole is 0: there is nothing to score
-        with np.errstate(invalid="ignore"):
-            return dict(zip(self.classes, part / whole, strict=True))
+    def _named(self, score: str) -> dict[str, np.float64]:
+        return dict(zip(self.classes, class_scores(self.counts)[score], strict=True))
+
+
+def class_scores(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Intersection over union, recall, precision and F1 of every class.
+
+    Parameters
+    ----------
+    counts : array of float, shape (..., classes, classes)
+        Cells (or their weights) by (true, predicted) class.
+
+    Returns
+    -------
+    dict of array of float, shape (..., classes)
+        ``iou``, ``recall``, ``precision`` and ``f1``; NaN where there is nothing to score.
+
+    Examples
+    --------
+    >>> class_scores(np.array([[5.0, 1.0], [1.0, 2.0]]))["iou"]
+    array([0.71428571, 0.5       ])
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    true, predicted = counts.sum(-1), counts.sum(-2)
+    # intentionally NaN where the whole is 0
+    with np.errstate(invalid="ignore"):
+        return {
+            "iou": hits / (true + predicted - hits),
+            "recall": hits / true,
+            "precision": hits / predicted,
+            "f1": 2 * hits / (true + predicted),
+        }
 
 
 def average_precision(true: NDArray[np.bool_], score: NDArray[np.floating]) -> float:
@@ -118,3 +142,42 @@ def average_precision(true: NDArray[np.bool_], score: NDArray[np.floating]) -> f
     hits = hits[last_of_ties]
     precision = hits / (last_of_ties + 1)
     return float(np.sum(np.diff(hits, prepend=0) * precision) / hits[-1])
+
+
+def binned_average_precision(
+    hits: NDArray[np.float64], whole: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Area under the precision-recall curve of a histogram of scores, and how far off it may be.
+
+    Parameters
+    ----------
+    hits, whole : arrays of float, shape (..., bins)
+        Cells (or their weights) of the class, and all, by score in ascending bins.
+
+    Returns
+    -------
+    value : array of float, shape (...)
+        As `average_precision`, with one threshold a bin; NaN if no cell is of the class.
+    error : array of float, shape (...)
+        The value of the scores themselves lies at most so far away: in each bin cells of the class
+        may come before all others, or after them.
+
+    Examples
+    --------
+    >>> value, error = binned_average_precision(np.array([0.0, 1, 1]), np.array([1.0, 2, 1]))
+    >>> value.round(3), error.round(3)
+    (np.float64(0.833), np.float64(0.167))
+    """
+    hits, whole = hits[..., ::-1], whole[..., ::-1]
+    above, of = np.cumsum(hits, -1), np.cumsum(whole, -1)
+    first, last = above - hits, of - hits  # hits so far; all but the hits of the bin
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = hits / above[..., -1:]
+        highest = above / (of - whole + hits)
+        # the mean of (first + k) / (last + k) over k from 0 to the hits of the bin
+        lowest = 1 - (last - first) / hits * np.log1p(hits / last)
+        value, high, low = (
+            np.where(hits > 0, shares * part, 0.0 * above[..., -1:] / above[..., -1:]).sum(-1)
+            for part in (above / of, highest, np.where(last > first, lowest, 1.0))
+        )
+    return value, np.maximum(high - value, value - low)

@@ -193,32 +193,6 @@ def reading_of(variable: xr.DataArray) -> Reading:
     )
 
 
-def as_read(variable: xr.DataArray) -> xr.DataArray:
-    """A variable with NaN where it is missing, lazily if it is a dask array.
-
-    Parameters
-    ----------
-    variable : DataArray
-        Not changed.
-
-    Returns
-    -------
-    DataArray
-        With the same labels.
-
-    Examples
-    --------
-    >>> as_read(xr.DataArray([1.0, -9.0], attrs={"_FillValue": -9.0})).values
-    array([ 1., nan])
-    """
-    reading = reading_of(variable)
-    dtype = reading(np.empty(0, variable.dtype)).dtype
-    result: xr.DataArray = xr.apply_ufunc(
-        reading, variable, dask="parallelized", output_dtypes=[dtype], keep_attrs=True
-    )
-    return result
-
-
 def declared_fills(variable: xr.DataArray) -> tuple[float, ...]:
     """Values that the attributes of a variable say are missing, without NaN."""
     found = [

@@ -8,12 +8,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.conventions import event_classes_of, horizontal_grid
+from xsphere.conventions import horizontal_grid
 from xsphere.conventions.angles import check_no_angles
 from xsphere.conventions.base import pandas_indexes
 from xsphere.conventions.horizontal import common_grid
-from xsphere.conventions.masks import BACKGROUND
-from xsphere.conventions.values import as_read
+from xsphere.evaluation.shares import ClassShares
 from xsphere.grids import Grid, HealpixGrid
 from xsphere.model import ModelSpec, Variable
 from xsphere.model.bounds import Bounds, usual_bounds
@@ -22,14 +21,10 @@ from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.model.vector_names import component_pairs
 from xsphere.notices import shortened, warn_user
 from xsphere.regridding import LoneComponentWarning
-from xsphere.regridding.labelled import regridded
-from xsphere.regridding.node import Rules
-from xsphere.regridding.places import place_on
 from xsphere.segmentation import Inference, ModelHandle, SegmentNode
 from xsphere.segmentation.labelled import readings_of
 from xsphere.sources.opening import warn_of_unchecked
 
-CLASS_DIMS = ("class", "event", "classes", "events", "label")
 MAX_SAMPLES_IN_MEMORY = 8 * 2**30
 
 
@@ -40,35 +35,6 @@ class Samples:
     times: NDArray[Any]
     fields: NDArray[np.float32]  # (time, cells, variables)
     targets: NDArray[np.float32]  # (time, cells, classes)
-
-
-def class_names(labels: xr.DataArray) -> tuple[str, ...]:
-    """Names of the classes 1, 2, ... of some labels."""
-    dim = _class_dim(labels)
-    if dim is not None:
-        if dim not in labels.coords:
-            raise ValueError(
-                f"labels have the dimension {shortened(dim)} but no names along it; assign them "
-                f"with .assign_coords({dim}=[...])"
-            )
-        names = [str(value) for value in labels[dim].values]
-        return tuple(name for name in names if name != "background")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            f"labels must be integer classes, or probabilities along one of {CLASS_DIMS}, got "
-            f"dtype {labels.dtype} and dimensions {labels.dims}; of booleans make integers that "
-            "name their class: labels.astype('uint8').assign_attrs(mask_attributes(['storm']))"
-        )
-    found = tuple(event_classes_of(labels).values())
-    if not found:
-        raise ValueError(
-            "labels do not name their classes; set the attributes flag_values and flag_meanings"
-        )
-    return found
-
-
-def _class_dim(labels: xr.DataArray) -> str | None:
-    return next((dim for dim in CLASS_DIMS if dim in labels.dims), None)
 
 
 def input_variables(
@@ -155,6 +121,7 @@ def gathered_samples(
     targets = np.empty((*shape, len(spec.classes) + 1), np.float32)
     node = _node(spec, matches, horizontal.grid)
     found = node.beyond(spec)
+    shares = ClassShares.of(labels, spec.classes, grid)
     blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
     for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
 
@@ -163,7 +130,7 @@ def gathered_samples(
             return field.values.reshape(len(field), -1)
 
         fields[block] = np.stack(node.on_model_grid(spec, read, found), axis=-1)
-        targets[block] = _targets(labels.sel(time=times[block]), grid, spec.classes)
+        targets[block] = _targets(shares, labels.sel(time=times[block]))
     found.tell()
     return Samples(times, fields, targets)
 
@@ -221,40 +188,11 @@ def common_times(ds: xr.Dataset, labels: xr.DataArray) -> NDArray[Any]:
     return values
 
 
-def _targets(
-    labels: xr.DataArray, grid: HealpixGrid, classes: tuple[str, ...]
-) -> NDArray[np.float32]:
+def _targets(shares: ClassShares, labels: xr.DataArray) -> NDArray[np.float32]:
     """Probabilities (time, cells, classes), background first; all zero where nothing is known."""
-    dim = _class_dim(labels)
-    if dim is not None:
-        read = as_read(labels.sel({dim: list(classes)}))
-        probability = read.astype(np.float64).rename({dim: "class"})
-    else:
-        declared = list(event_classes_of(labels))
-        ids = xr.DataArray(declared, dims="class")
-        # invalid, not computed and whatever is not declared: nothing is known there
-        known = labels.isin([BACKGROUND, *declared])
-        probability = (labels == ids).astype(np.float64).where(known)
-    # attributes of flags say nothing about probabilities
-    plain, rules = probability.drop_attrs(deep=False), Rules(method="conservative")
-    events = regridded(plain, horizontal_grid(labels), place_on(grid), rules)
-    values = events.transpose("time", "cells", "class").values
-    _check_probabilities(values)
-    total = values.sum(-1, keepdims=True)
-    # a teacher's classes may overlap: shares of one, never more
-    values = values / np.maximum(total, 1.0)
-    with_background = np.concatenate([1.0 - values.sum(-1, keepdims=True), values], -1)
-    targets: NDArray[np.float32] = np.nan_to_num(with_background, nan=0.0).astype(np.float32)
-    return targets
-
-
-def _check_probabilities(values: NDArray[np.float64]) -> None:
-    finite = values[np.isfinite(values)]
-    if finite.size and (finite.min() < -1e-6 or finite.max() > 1 + 1e-6):
-        raise ValueError(
-            f"probabilities must be from 0 to 1, got {finite.min():g} to {finite.max():g}; divide "
-            "scaled integers first"
-        )
+    values = shares(shares.arranged(labels).values)
+    targets: NDArray[np.float32] = np.nan_to_num(values, nan=0.0).astype(np.float32)
+    return np.moveaxis(targets, 1, -1)
 
 
 def validation_times(

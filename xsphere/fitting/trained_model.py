@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from xsphere.augmentation import Augmentation, augmented
 from xsphere.augmentation.base import checked
 from xsphere.cache import content_key
+from xsphere.evaluation.result import without_nan
+from xsphere.evaluation.shares import class_names
 from xsphere.fitting.samples import (
     Samples,
-    class_names,
     common_times,
     gathered_samples,
     input_variables,
@@ -282,13 +283,6 @@ def _class_weights(
     return tuple(float(f"{weight:.4g}") for weight in weights / weights[0])
 
 
-def _without_nan(value: Any) -> Any:
-    """The same with None for scores of classes that are nowhere, which JSON cannot hold."""
-    if isinstance(value, dict):
-        return {name: _without_nan(inner) for name, inner in value.items()}
-    return None if isinstance(value, float) and np.isnan(value) else value
-
-
 def _record(
     samples: Samples,
     is_validation: NDArray[np.bool_],
@@ -310,6 +304,6 @@ def _record(
         "options": asdict(options),
         "augmentation": _recipe(augment),
         "class_weights": list(data.class_weights),
-        "history": [_without_nan(epoch) for epoch in history],
+        "history": [without_nan(epoch) for epoch in history],
         "versions": {package: version(package) for package in ("xsphere", "torch", "numpy")},
     }

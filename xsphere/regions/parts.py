@@ -16,7 +16,7 @@ import xarray as xr
 from xsphere.atomic import write_file
 from xsphere.compat import is_unread
 from xsphere.paths import local_path
-from xsphere.regions.steps import RegionFinder, StepRegions, found_regions
+from xsphere.regions.steps import RegionFinder, StepRegions, found_in_blocks
 from xsphere.sources import contents_read, unchanged
 
 # of the files: raise it when what they hold changes
@@ -72,11 +72,11 @@ def resumed_regions(
         If what is read changed meanwhile.
     """
     if folder is None:
-        yield from found_regions(together, finder, finder.leading)
+        yield from found_in_blocks(together, finder, finder.leading)
         return
     kept = _kept_finder(finder, together, folder)
     with unchanged(together):
-        yield from found_regions(together, kept, finder.leading, kept.kept)
+        yield from found_in_blocks(together, kept, finder.leading, kept.kept)
 
 
 def _kept_finder(finder: RegionFinder, together: xr.Dataset, folder: str | Path) -> KeptFinder:

@@ -298,11 +298,24 @@ def _scores(sums: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.flo
             "hits": hits,
             "misses": misses,
             "false_alarms": alarms,
-            "pod": hits / (hits + misses),
-            "far": alarms / sums["tracks"],
-            "csi": hits / (hits + misses + alarms),
+            **detection_scores(hits, misses, alarms, sums["tracks"]),
             "distance": sums["distance"] / hits,
             "lead": sums["lead"] / hits,
+        }
+
+
+def detection_scores(
+    hits: NDArray[np.float64],
+    misses: NDArray[np.float64],
+    false_alarms: NDArray[np.float64],
+    found: NDArray[np.float64],
+) -> dict[str, NDArray[np.float64]]:
+    """Scores of objects, of which so many were found; NaN where there is nothing to score."""
+    with np.errstate(invalid="ignore"):
+        return {
+            "pod": hits / (hits + misses),
+            "far": false_alarms / found,
+            "csi": hits / (hits + misses + false_alarms),
         }
 
 

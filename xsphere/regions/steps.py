@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,7 @@ from xsphere.regions.labelling import Labelling
 from xsphere.regions.measures import Measures
 from xsphere.regions.regions import Columns, measured_regions, no_regions
 
+Found = TypeVar("Found")
 # blocks that are given to Dask at a time
 BLOCKS_TOGETHER = 64
 
@@ -238,13 +239,13 @@ def searched(
     return xr.Dataset(parts)
 
 
-def found_regions(
+def found_in_blocks(
     together: xr.Dataset,
-    find_in: Callable[[xr.Dataset, Sequence[int]], list[StepRegions]],
+    find_in: Callable[[xr.Dataset, Sequence[int]], list[Found]],
     leading: Sequence[Hashable],
-    kept: Callable[[xr.Dataset, Sequence[int]], list[StepRegions] | None] | None = None,
-) -> Iterator[StepRegions]:
-    """Regions of every step in order, with the blocks of a chunked mask side by side on Dask.
+    kept: Callable[[xr.Dataset, Sequence[int]], list[Found] | None] | None = None,
+) -> Iterator[Found]:
+    """What is found in blocks, such as regions of steps, in order; chunks side by side on Dask.
 
     As many blocks are in memory as the scheduler has workers. Of blocks that are `kept` nothing is
     computed.

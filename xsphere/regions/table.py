@@ -23,7 +23,7 @@ from xsphere.regions.labelling import labelling
 from xsphere.regions.masks import no_classes, wanted_classes
 from xsphere.regions.measures import Measures
 from xsphere.regions.regions import STATISTICS, Columns
-from xsphere.regions.steps import found_regions, measuring, searched
+from xsphere.regions.steps import found_in_blocks, measuring, searched
 
 COMPRESSIONS: dict[str, Any] = {
     ".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd", ".zip": "zip"
@@ -118,7 +118,7 @@ def events(
     tables, steps = [finder.no_regions(measured)], [np.empty((0, len(leading)), np.int64)]
     # floats that are nothing but 0 and 1 may as well be shares
     certain = mask.dtype.kind != "f" or holds_classes(mask)
-    for step in found_regions(searched(mask, measured, finder, horizontal.dims), finder, leading):
+    for step in found_in_blocks(searched(mask, measured, finder, horizontal.dims), finder, leading):
         certain = certain or not step.uncertain
         tables.append({name: step.columns[name] for name in tables[0]})
         number = step.columns["area"].size
