@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -19,6 +20,7 @@ import xsphere
 from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
 from xsphere.conventions import describe_healpix, mask_attributes
+from xsphere.fitting.samples import validation_times
 from xsphere.grids import HealpixGrid
 from xsphere.metrics import average_precision, binned_average_precision
 
@@ -420,6 +422,13 @@ def test_splits_keep_blocks_together(seed: int, block: str, gap: int) -> None:
     xr.testing.assert_identical(ds.sel(time=parts["test"]).time, parts["test"])
 
 
+def test_splits_are_what_training_takes() -> None:
+    times = pd.date_range("2001-01-01", periods=80, freq="12h").to_numpy()
+    parts = xsphere.split_times(xr.Dataset(coords={"time": times}), block="4D")
+    chosen = validation_times(times, parts["validation"])
+    assert times[chosen].tolist() == parts["validation"].values.tolist()
+
+
 def test_single_times_are_drawn_by_name_with_a_warning() -> None:
     ds = xr.Dataset(coords={"time": pd.date_range("2001-01-01", periods=200, freq="3h")})
     with pytest.warns(UserWarning, match=r"9\d % of the times|9\d% of the times"):
@@ -441,3 +450,45 @@ def test_bad_splits_are_refused(options: dict[str, Any], message: str) -> None:
     ds = xr.Dataset(coords={"time": pd.date_range("2001-01-01", periods=20, freq="3h")})
     with pytest.raises(ValueError, match=message):
         xsphere.split_times(ds, **options)
+
+
+def test_published_scores_are_of_their_own_definitions() -> None:
+    labels = random_mask(18)
+    probability = random_probability(19, labels)
+    found = xsphere.evaluate(probability, labels, weighting="cells")
+    true, shares, _ = known_cells(labels, probability)
+    published = found.published
+    hard = shares.argmax(-1)
+    assert published["accuracy"] == pytest.approx(sk.balanced_accuracy_score(true, hard))
+    exact = np.mean([sk.average_precision_score(true == n, shares[:, n]) for n in (1, 2)])
+    assert published["mAP"] == pytest.approx(exact, abs=0.01)
+    assert published["events_mean_iou"] == pytest.approx(
+        sk.jaccard_score(true, hard, labels=[1, 2], average="macro")
+    )
+    assert "accuracy" in found.to_markdown()
+
+
+def test_the_command_writes_what_the_function_gives(tmp_path: Path, in_shell: Any) -> None:
+    ds = storm_dataset(n_times=6)
+    ds.to_zarr(
+        tmp_path / "in.zarr",
+        consolidated=False,
+        encoding={name: {"chunks": (2, 19, 36)} for name in ds},
+    )
+    storm_model().save(tmp_path / "m.safetensors")
+    labels = xsphere.segment(ds, storm_model(seed=1), grid="source").isel(time=[4, 1])
+    labels.to_netcdf(tmp_path / "labels.nc")
+    probability = xsphere.segment(ds, storm_model(), output="probability")
+    xsphere.write_blocks(probability, tmp_path / "p.zarr")
+    expected = xsphere.evaluate(probability, labels, block="1D", weighting="cells", n_samples=9)
+    options = ["--block", "1D", "--weighting", "cells", "--n-samples", "9"]
+    model = [tmp_path / "m.safetensors", tmp_path / "labels.nc", "--of", tmp_path / "in.zarr"]
+    for sides in ([tmp_path / "p.zarr", tmp_path / "labels.nc"], model):
+        out = tmp_path / "report"
+        done = in_shell("evaluate", *sides, *options, "--out", out, "--overwrite")
+        assert done.returncode == 0, done.stderr
+        assert expected.to_markdown() in done.stdout
+        assert json.loads((out / "scores.json").read_text()) == expected.to_dict()
+    assert "is there already" in in_shell("evaluate", *sides, "--out", out).stderr
+    done = in_shell("evaluate", tmp_path / "p.zarr", tmp_path / "in.zarr")
+    assert "one variable with flag_meanings" in done.stderr

@@ -43,3 +43,12 @@ def test_numbers_are_those_of_the_model() -> None:
         iou, (low, high) = scores[name]["iou"], scores[name]["iou_95"]
         shown = [f"{value:.2f}".removeprefix("0") for value in (iou, low, high)]
         assert f"{shown[0]} ({shown[1]} to {shown[2]})" in TEXT
+
+
+def test_the_page_on_scores_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "evaluation.md").read_text()
+    names: dict[str, object] = {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(code, "evaluation.md", "exec"), names)
+    assert (tmp_path / "report" / "scores.md").exists()

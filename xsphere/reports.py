@@ -48,6 +48,40 @@ def mask_of(ds: xr.Dataset) -> xr.DataArray:
     return selected(ds, names[0])
 
 
+def segmentation_of(ds: xr.Dataset, variable: str | None = None) -> xr.DataArray:
+    """The one mask of a dataset, or the one variable of probabilities of classes.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Any dataset.
+    variable : str, optional
+        Which it is; needed where several may be meant.
+
+    Returns
+    -------
+    DataArray
+        Probabilities along the dimension of classes, if there are any, else as `mask_of`.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or several.
+
+    Examples
+    --------
+    >>> shares = xr.DataArray([0.2, 0.8], {"class": ["background", "river"]}, name="probability")
+    >>> segmentation_of(shares.to_dataset()).name
+    'probability'
+    """
+    from xsphere.evaluation.shares import class_dim
+
+    if variable is not None:
+        return _variable(ds, variable)
+    names = [name for name, array in ds.data_vars.items() if class_dim(array) is not None]
+    return selected(ds, names[0]) if len(names) == 1 else mask_of(ds)
+
+
 def place(lon: float, lat: float) -> str:
     """Place in words that fit a table.
 

@@ -29,6 +29,14 @@ TITLES = {
     "share": "labels",
     "predicted_share": "predicted",
 }
+PUBLISHED = {
+    "accuracy": ("recall", "mean_of_all"),
+    "mAP": ("average_precision", "mean_of_events"),
+    "mean_iou": ("iou", "mean_of_all"),
+    "events_mean_iou": ("iou", "mean_of_events"),
+}
+# of which a bootstrap says little
+FEW_BLOCKS = 10
 PICTURED = (*TABLES["Cells"], "pod", "far", "csi")
 COUNTS = ("hits", "misses", "false_alarms")
 
@@ -72,6 +80,35 @@ class Evaluation:
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
 
+    @property
+    def published(self) -> dict[str, float]:
+        """Scores by the definitions of the literature, where each cell counts as one.
+
+        ``accuracy`` is the mean recall of all classes, background included, and ``mAP`` the mean
+        average precision of the events, over all cells of the test [1]_ [2]_ [3]_; ``mean_iou`` and
+        ``events_mean_iou`` are the mean IoU with and without background [4]_. Comparable with
+        published numbers if found with ``weighting="cells"`` on the grid of the labels.
+
+        References
+        ----------
+        .. [1] Mudigonda et al. (2017), Segmenting and tracking extreme climate events
+        .. [2] Jiang et al. (2019), https://arxiv.org/abs/1901.02039
+        .. [3] Defferrard et al. (2020), https://arxiv.org/abs/2012.15000
+        .. [4] Prabhat et al. (2021), https://doi.org/10.5194/gmd-14-107-2021
+
+        Examples
+        --------
+        >>> import xsphere
+        >>> mask = xsphere.segment(xsphere.sample_dataset(), "tc-ar")
+        >>> xsphere.evaluate(mask, mask, weighting="cells").published["accuracy"]
+        1.0
+        """
+        return {
+            name: float(self.scores[score].sel(group=group))
+            for name, (score, group) in PUBLISHED.items()
+            if score in self.scores
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, None for NaN; precision and recall at 100 thresholds."""
         scores: dict[str, Any] = {}
@@ -95,6 +132,7 @@ class Evaluation:
                 "settings": dict(self.settings),
                 "cells": dict(self.cells),
                 "scores": scores,
+                "published": self.published,
                 "classes": [str(name) for name in self.confusion["true"].values],
                 "confusion": self.confusion.values.tolist(),
                 "curves": {
@@ -118,7 +156,9 @@ class Evaluation:
             [name, *(f"{share:.3f}" for share in row)]
             for name, row in zip(classes, shares, strict=True)
         ]
-        return "\n\n".join([*parts, "## Confusion", _markdown_table(rows)]) + "\n"
+        parts += ["## Confusion", _markdown_table(rows), "## As the literature defines scores"]
+        named = {_readable(name): f"{value:.3f}" for name, value in self.published.items()}
+        return "\n\n".join([*parts, _markdown_table([list(named), list(named.values())])]) + "\n"
 
     def write(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write a report: ``scores.md``, ``scores.json`` and pictures.
@@ -188,6 +228,7 @@ class Evaluation:
         enough = told["n_blocks"] > 1 and told["n_samples"]
         intervals = (
             f"95 % intervals of a bootstrap over {told['n_blocks']} blocks of {told['block']}"
+            f"{', too few to trust' if told['n_blocks'] < FEW_BLOCKS else ''}"
             if enough
             else "no intervals: all times are in one block"
         )

@@ -196,9 +196,9 @@ def _targets(shares: ClassShares, labels: xr.DataArray) -> NDArray[np.float32]:
 
 
 def validation_times(
-    times: NDArray[Any], validation: float | slice | Sequence[slice]
+    times: NDArray[Any], validation: float | slice | xr.DataArray | Sequence[slice]
 ) -> NDArray[np.bool_]:
-    """Which times are kept for validation: the last share, or those of slices."""
+    """Which times are kept for validation: the last share, or those of slices or given."""
     if isinstance(validation, int | float):
         if not 0 <= validation < 1:
             raise ValueError(f"validation must be a share from 0 to 1, got {shortened(validation)}")
@@ -206,7 +206,7 @@ def validation_times(
     else:
         index = xr.DataArray(np.arange(len(times)), {"time": times}, "time")
         chosen = np.zeros(len(times), bool)
-        for block in [validation] if isinstance(validation, slice) else validation:
+        for block in [validation] if isinstance(validation, slice | xr.DataArray) else validation:
             chosen[index.sel(time=block).values] = True
     if chosen.all():
         raise ValueError(

@@ -54,7 +54,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     graph: GraphSpec | None = None,
     variables: Sequence[str | Variable] | None = None,
     derived: Sequence[Channel] = (),
-    validation: float | slice | Sequence[slice] = 0.2,
+    validation: float | slice | xr.DataArray | Sequence[slice] = 0.2,
     class_weights: str | Sequence[float] = "sqrt",
     valid_ranges: Literal["auto"] | Mapping[str, tuple[float, float] | None] | None = "auto",
     augment: Sequence[Augmentation] = (),
@@ -89,9 +89,10 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         Further inputs derived from the variables, such as
         ``Channel(name="speed", kind="wind_speed", sources=("U850", "V850"))``. Means and standard
         deviations are measured, whatever is given.
-    validation : float, slice or sequence of slice
-        Share of the times at the end, or slices of times: blocks, so that validation maps have no
-        neighbours in time among the training maps but at their edges.
+    validation : float, slice, DataArray or sequence of slice
+        Share of the times at the end, times as from `xsphere.split_times`, or slices of times:
+        blocks, so that validation maps have no neighbours in time among the training maps but at
+        their edges.
     class_weights : {"sqrt", "balanced", "none"} or sequence of float
         Weights in the cross-entropy, background first: the inverse frequency of a class, its square
         root, or 1.
