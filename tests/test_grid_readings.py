@@ -21,7 +21,7 @@ from xsphere.conventions import (
 from xsphere.conventions.horizontal import common_grid, selected
 from xsphere.fitting.samples import gathered_samples
 from xsphere.grids import HealpixGrid, LatLonGrid, PointGrid
-from xsphere.reports import write_picture
+from xsphere.plotting.pictures import write_picture
 
 LEVEL = 2
 NAMES = ("u", "v", "PSL")

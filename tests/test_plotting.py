@@ -535,7 +535,7 @@ def test_errors_say_what_to_do(number):
 
 def test_contours_that_do_not_match_the_facets():
     field, mask = on_healpix(np.ones((2, 768))), mask_of(np.zeros((2, 768)))
-    with pytest.raises(ValueError, match="contours lacks time 2011-10-11T00:30"):
+    with pytest.raises(ValueError, match="contours lacks time 2011-10-11 00:30"):
         plot(field, col="time", contours=mask.isel(time=[0]), pixels=10)
     with pytest.raises(ValueError, match="must have the 2 entries of da along 'time', got 1"):
         plot(field.drop_vars("time"), col="time", contours=mask.isel(time=[0]), pixels=10)

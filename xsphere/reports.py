@@ -1,6 +1,4 @@
-"""What the command shows: tables as text, pictures as files."""
-
-from pathlib import Path
+"""What the command shows as text, and which variables it means."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +7,6 @@ import xarray as xr
 from xsphere.conventions.horizontal import selected
 from xsphere.notices import shortened
 from xsphere.plotting.drawing import readable
-from xsphere.plotting.pictures import picture_path, write_figure
 
 
 def mask_of(ds: xr.Dataset) -> xr.DataArray:
@@ -77,7 +74,7 @@ def segmentation_of(ds: xr.Dataset, variable: str | None = None) -> xr.DataArray
     from xsphere.evaluation.shares import class_dim
 
     if variable is not None:
-        return _variable(ds, variable)
+        return selected(ds, variable)
     names = [name for name, array in ds.data_vars.items() if class_dim(array) is not None]
     return selected(ds, names[0]) if len(names) == 1 else mask_of(ds)
 
@@ -222,99 +219,6 @@ def shares_text(shares: dict[str, float]) -> str:
     return ", ".join(f"{readable(name)} {share:.2%}" for name, share in shares.items()).replace(
         "%", " %"
     )
-
-
-def write_picture(
-    ds: xr.Dataset, out: str | Path, *, variable: str | None = None, time: str | None = None
-) -> Path:
-    """Map of one time of a variable, as a file.
-
-    Parameters
-    ----------
-    ds : Dataset
-        Any dataset on a horizontal grid.
-    out : str or Path
-        Ends in a format that matplotlib writes, such as ``.png``.
-    variable : str, optional
-        The mask, or else the first variable, if not given.
-    time : str, optional
-        The nearest time is taken; the first if not given.
-
-    Returns
-    -------
-    Path
-        Where it is.
-
-    Raises
-    ------
-    ValueError
-        If there is no such variable, or the ending is unknown.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import xsphere
-    >>> write_picture(xsphere.sample_dataset(), tempfile.mkdtemp() + "/map.png").name
-    'map.png'
-    """
-    from xsphere.plotting import plot
-
-    path = picture_path(out)
-    array = _variable(ds, variable)
-    if "time" in array.dims:
-        array = array.isel(time=0) if time is None else array.sel(time=time, method="nearest")
-    axes = plot(array)
-    write_figure(np.atleast_1d(axes)[0].figure, path, bbox_inches="tight")
-    return path
-
-
-def write_film(ds: xr.Dataset, out: str | Path, *, variable: str | None = None) -> Path:
-    """All times of a variable as a film.
-
-    Parameters
-    ----------
-    ds, variable
-        As for `write_picture`.
-    out : str or Path
-        As for `xsphere.animate`.
-
-    Returns
-    -------
-    Path
-        Where it is.
-
-    Raises
-    ------
-    ValueError
-        If there is no such variable, or as for `xsphere.animate`.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> import xsphere
-    >>> write_film(xsphere.sample_dataset()[["PSL"]], tempfile.mkdtemp() + "/film.gif").name
-    'film.gif'
-    """
-    from xsphere.plotting import animate
-
-    return animate(_variable(ds, variable), out)
-
-
-def _variable(ds: xr.Dataset, variable: str | None) -> xr.DataArray:
-    if variable is not None:
-        if variable not in ds:
-            raise ValueError(
-                f"there is no variable {shortened(variable)}; there are "
-                f"{shortened(list(ds.data_vars))}"
-            )
-        return selected(ds, variable)
-    from xsphere.conventions.masks import holds_classes
-
-    masks = [name for name, array in ds.data_vars.items() if holds_classes(array)]
-    names = masks or list(ds.data_vars)
-    if not names:
-        raise ValueError("the dataset has no variables to draw")
-    return selected(ds, names[0])
 
 
 def scores_text(scores: xr.Dataset) -> str:

@@ -143,30 +143,34 @@ def plot(
     film: Annotated[
         bool, typer.Option("--animate", help="All times as a film: OUT is .gif, .mp4 or a folder.")
     ] = False,
+    times: Annotated[
+        str | None, typer.Option(help="Of a film: the first and last time, FIRST/LAST; else all.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Of a film: frames a second; else 4.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a film that is there, as pictures are.")
+    ] = False,
 ) -> None:
     """Draw one time of a field or mask on a map, or all as a film."""
     from xsphere.outputs import output_path
-    from xsphere.plotting.pictures import picture_path
-    from xsphere.reports import write_film, write_picture
+    from xsphere.plotting.pictures import picture_path, write_film, write_picture
     from xsphere.store import open_lazily
 
+    of_films = {"--times": times, "--fps": fps, "--overwrite": overwrite or None}
+    given = [name for name, value in of_films.items() if value is not None]
+    if film and time is not None:
+        raise ValueError("--animate draws all times; leave --time out, or give --times FIRST/LAST")
+    if given and not film:
+        raise ValueError(f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} for --animate")
+    place = output_path(out, source)
+    if not film:
+        picture_path(place)
+    ds = open_lazily(source, missing_chunks="fill")
     if film:
-        if time is not None:
-            raise ValueError("--animate draws all times; leave --time out")
-        print(
-            write_film(
-                open_lazily(source, missing_chunks="fill"),
-                output_path(out, source),
-                variable=variable,
-            )
-        )
-        return
-    place = picture_path(output_path(out, source))
-    print(
-        write_picture(
-            open_lazily(source, missing_chunks="fill"), place, variable=variable, time=time
-        )
-    )
+        options: dict[str, Any] = {"overwrite": overwrite} | ({} if fps is None else {"fps": fps})
+        print(write_film(ds, place, variable=variable, times=times, **options))
+    else:
+        print(write_picture(ds, place, variable=variable, time=time))
 
 
 def equivariance(

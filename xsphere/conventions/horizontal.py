@@ -185,6 +185,10 @@ def on_its_own(array: xr.DataArray, ds: xr.Dataset, found: HorizontalGrid) -> xr
 
 def selected(ds: xr.Dataset, name: Hashable) -> xr.DataArray:
     """A variable of a Dataset that tells its grid without the Dataset, where it is on one."""
+    if name not in ds:
+        raise ValueError(
+            f"there is no variable {shortened(name)}; there are {shortened(list(ds.data_vars))}"
+        )
     array = ds[name]
     try:
         return on_its_own(array, ds, horizontal_grid(ds, [name]))

@@ -1,8 +1,10 @@
 """Maps of many times, one after the other, as a film."""
 
-import io
 import itertools
+import struct
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,19 @@ import xarray as xr
 
 from xsphere.atomic import built_beside
 from xsphere.conventions import horizontal_grid
+from xsphere.conventions.masks import FLAG_ATTRIBUTES
 from xsphere.notices import shortened
 from xsphere.paths import local_path
-from xsphere.plotting.maps import plot
+from xsphere.plotting.maps import (
+    check_contours,
+    matched_contours,
+    new_axes,
+    plot,
+    shows_classes,
+)
+
+# plays without end
+LOOP = b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"
 
 
 def animate(
@@ -25,7 +37,7 @@ def animate(
     overwrite: bool = False,
     **options: Any,
 ) -> Path:
-    """Write a film of a field or mask, one frame a time, of which one is in memory at a time.
+    """Write a film of a field or mask, frame by frame: one time is in memory at a time.
 
     Parameters
     ----------
@@ -34,14 +46,14 @@ def animate(
     out : str or Path
         Ends in ``.gif``, in ``.mp4`` (where there is ffmpeg), or in nothing: a folder of pictures.
     fps : float
-        Frames a second.
+        Frames a second. In a ``.gif`` frames last whole hundredths of a second, at least two.
     contours : DataArray, optional
-        A mask with the same times, or without, whose classes are outlined.
+        A mask with these times among its own, or without times, whose classes are outlined.
     overwrite : bool
         Whether to replace what is there.
     **options
         Of `xsphere.plot`, such as `tracks`. The limits of the colours are those of the first frame
-        if not given.
+        that shows a number, if not given.
 
     Returns
     -------
@@ -51,8 +63,8 @@ def animate(
     Raises
     ------
     ValueError
-        If there are no times, other dimensions are left, the ending is unknown, or there is no
-        ffmpeg for an ``.mp4``.
+        If there are no times, other dimensions are left, `contours` lacks times, an option makes
+        no sense, the ending is unknown, or there is no ffmpeg for an ``.mp4``.
     FileExistsError
         If something is there and `overwrite` is not set.
 
@@ -69,46 +81,81 @@ def animate(
         raise ValueError(
             f"animate() needs the dimension 'time' and those of the grid alone, got {da.dims}"
         )
-    if not 0 < fps < np.inf:
-        raise ValueError(f"fps must be a number above 0, got {shortened(fps)}")
     writers = {".gif": _write_gif, ".mp4": _write_mp4, "": _write_folder}
     if path.suffix not in writers:
         raise ValueError(f"the film must end in .gif, .mp4 or nothing, got {str(path)!r}")
-    if path.suffix == ".mp4":
-        _check_ffmpeg()
-    frames = _frames(da, contours, options)
+    _check_options(path, fps, options)
+    if contours is not None:
+        check_contours(contours)
+        contours = matched_contours(contours, da, "time")
+    frames = _frames(_of_one_kind(da), contours, options)
     with built_beside(path, folder=not path.suffix, replace=overwrite) as beside:
         writers[path.suffix](frames, beside, float(fps))
     return path
+
+
+def _check_options(path: Path, fps: float, options: dict[str, Any]) -> None:
+    if not 0 < fps < np.inf:
+        raise ValueError(f"fps must be a number above 0, got {shortened(fps)}")
+    if path.suffix == ".gif" and not 0.01 <= fps <= 50:
+        raise ValueError(f"fps of a .gif must lie between 0.01 and 50, got {fps}")
+    of_one_map = sorted({"ax", "col", "col_wrap"} & set(options))
+    if of_one_map:
+        raise ValueError(f"animate() makes a map of each time; leave {', '.join(of_one_map)} out")
+    if path.suffix == ".mp4":
+        _check_ffmpeg()
+
+
+def _of_one_kind(da: xr.DataArray) -> xr.DataArray:
+    """Shares that have the flags of a mask without them: else times of 0 and 1 alone are masks."""
+    if da.dtype.kind != "f" or "flag_meanings" not in da.attrs:
+        return da
+    steps = (da.isel(time=step) for step in range(da.sizes["time"]))
+    if all(shows_classes(step, [np.ma.asarray(step.values)], {}) for step in steps):
+        return da
+    others = {key: value for key, value in da.attrs.items() if key not in FLAG_ATTRIBUTES}
+    return da.drop_attrs(deep=False).assign_attrs(others)
 
 
 def _frames(
     da: xr.DataArray, contours: xr.DataArray | None, options: dict[str, Any]
 ) -> Iterator[Any]:
     """A picture of each time, all of one size and with the same colours."""
-    import matplotlib.pyplot as plt
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.figure import Figure
     from PIL import Image
 
+    options = dict(options)
+    projection = options.pop("projection", None)
+    grid = horizontal_grid(da).grid
     for step in range(da.sizes["time"]):
-        now = da.isel(time=step)
+        # no figure of pyplot: nothing is left open or made the current one
+        (ax,) = new_axes(1, grid, projection, new_figure=partial(Figure, dpi=100))
         around = contours
         if contours is not None and "time" in contours.dims:
-            around = contours.sel(time=now["time"])
-        ax = plot(now, contours=around, **options)
-        figure = ax.get_figure()
-        if "flag_meanings" not in da.attrs and not {"vmin", "vmax", "norm"} & set(options):
-            low, high = ax.images[0].get_clim()
-            options = options | {"vmin": low, "vmax": high}
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100)
-        plt.close(figure)
-        yield Image.open(buffer).convert("RGB")
+            around = contours.isel(time=step)
+        plot(da.isel(time=step), ax=ax, contours=around, **options)
+        image = ax.images[0]
+        is_mask = isinstance(image.norm, BoundaryNorm)
+        if image.get_array().count() and not is_mask and "norm" not in options:
+            options["vmin"], options["vmax"] = image.get_clim()
+        canvas: Any = FigureCanvasAgg(ax.get_figure())
+        canvas.draw()
+        yield Image.fromarray(np.array(canvas.buffer_rgba())).convert("RGB")
 
 
 def _write_gif(frames: Iterator[Any], path: Path, fps: float) -> None:
-    first = next(frames)
-    # frames are drawn while the file is written
-    first.save(path, format="GIF", save_all=True, append_images=frames, duration=1000 / fps, loop=0)
+    """Each frame as it is drawn: Pillow's own way keeps all, and drops those without change."""
+    from PIL.GifImagePlugin import getdata
+
+    with path.open("wb") as file:
+        for number, frame in enumerate(frames):
+            if not number:
+                file.write(b"GIF89a" + struct.pack("<HHBBB", *frame.size, 0, 0, 0) + LOOP)
+            indexed = frame.quantize()
+            file.writelines(getdata(indexed, duration=1000 / fps, include_color_table=True))
+        file.write(b";")
 
 
 def _write_folder(frames: Iterator[Any], path: Path, fps: float) -> None:  # noqa: ARG001
@@ -137,8 +184,9 @@ def _write_mp4(frames: Iterator[Any], path: Path, fps: float) -> None:
     ]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin
-        for frame in itertools.chain([first], frames):
-            process.stdin.write(frame.crop((0, 0, width, height)).tobytes())
-        process.stdin.close()
+        # if it gives up early, its status says so
+        with suppress(BrokenPipeError), process.stdin:
+            for frame in itertools.chain([first], frames):
+                process.stdin.write(frame.crop((0, 0, width, height)).tobytes())
         if process.wait():
-            raise OSError(f"ffmpeg could not write {path} (status {process.returncode})")
+            raise OSError(f"ffmpeg failed with status {process.returncode}: its words are above")

@@ -4,6 +4,7 @@ Coastlines and land come with the package: nothing is downloaded, and no setting
 matplotlib is changed.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.conventions import INVALID, NOT_COMPUTED, event_classes_of
-from xsphere.notices import shortened
+from xsphere.notices import cut_text, shortened
 from xsphere.plotting.screen import Extent, Screen
 from xsphere.regions.land import natural_earth
 
@@ -129,6 +130,27 @@ def draw_numbers(ax: Any, events: xr.Dataset) -> None:
         )
 
 
+def number_tracks(axes: Sequence[Any], panels: Sequence[xr.DataArray], tracks: Any) -> None:
+    """Write the numbers of tracks where they are at the time of each map."""
+    needed = {"track_id", "time", "lon", "lat"}
+    if not isinstance(tracks, xr.Dataset) or not needed <= set(tracks.variables):
+        raise ValueError(
+            "tracks must have track_id, time, lon and lat, as from xsphere.track, got "
+            f"{shortened(tracks)}"
+        )
+    if "time" not in panels[0].coords or panels[0]["time"].ndim:
+        raise ValueError("tracks are drawn at the time of a map, but da has no coordinate time")
+    for axis, panel in zip(axes, panels, strict=True):
+        # of several members, those of the member drawn
+        shared = [
+            str(name)
+            for name, scalar in panel.coords.items()
+            if not scalar.ndim and name in tracks.variables and tracks[name].dims == ("event",)
+        ]
+        here = [tracks[name].values == panel[name].values for name in shared]
+        draw_numbers(axis, tracks.isel(event=np.logical_and.reduce(here)))
+
+
 def is_wide(extent: Extent) -> bool:
     """Whether a colour bar stands better below a map than beside it."""
     west, east, south, north = extent
@@ -141,7 +163,8 @@ def draw_colorbar(image: Any, axes: Sequence[Any], rasters: Sequence[Raster], la
     under = any(raster.count() and raster.min() < low for raster in rasters)
     over = any(raster.count() and raster.max() > high for raster in rasters)
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
-    wide = is_wide(image.get_extent())
+    (west, east), (south, north) = sorted(axes[0].get_xlim()), sorted(axes[0].get_ylim())
+    wide = is_wide((west, east, south, north))
     axes[0].get_figure().colorbar(
         image,
         ax=list(axes),
@@ -198,24 +221,29 @@ def _draw_land(ax: Any) -> None:
     ax.add_feature(land, facecolor=LAND_COLOUR, edgecolor="none", zorder=0.5)
 
 
-def decorate(ax: Any, *, coastlines: bool) -> None:
-    """Coastlines and, on a plain map, degrees of longitude and latitude."""
-    if coastlines:
-        _draw_coastlines(ax)
-    if _is_plain(ax):
-        lines = {"linewidth": 0.4, "color": "#000000", "alpha": 0.25, "zorder": 2.0}
-        ax.gridlines(draw_labels={"left": "y", "bottom": "x"}, **lines)
+def decorate(axes: Sequence[Any], *, coastlines: bool) -> None:
+    """Coastlines and, on plain maps, degrees of longitude and latitude."""
+    for ax in axes:
+        if coastlines:
+            _draw_coastlines(ax)
+        if _is_plain(ax):
+            lines = {"linewidth": 0.4, "color": "#000000", "alpha": 0.25, "zorder": 2.0}
+            ax.gridlines(draw_labels={"left": "y", "bottom": "x"}, **lines)
 
 
 def _is_plain(ax: Any) -> bool:
+    """Whether numbers stand along the sides."""
     import cartopy.crs as ccrs
 
-    return isinstance(ax.projection, ccrs.PlateCarree)
+    return not hasattr(ax, "projection") or isinstance(ax.projection, ccrs.PlateCarree)
 
 
-def draw_legend(axes: Sequence[Any], handles: Sequence[Any], *, facets: bool) -> None:
-    """Below one map, or below all of them."""
-    options = {"handles": handles, "ncols": min(len(handles), 5), "frameon": False}
+def draw_legend(
+    axes: Sequence[Any], handles: Sequence[Any], *, facets: bool, title: str | None = None
+) -> None:
+    """Below one picture, or below all maps."""
+    columns = min(len(handles), 5)
+    options = {"handles": handles, "ncols": columns, "frameon": False, "title": title}
     if facets:
         axes[0].get_figure().legend(loc="outside lower center", **options)
     else:
@@ -228,3 +256,15 @@ def draw_legend(axes: Sequence[Any], handles: Sequence[Any], *, facets: bool) ->
 def readable(name: str) -> str:
     """A name of CF in plain words."""
     return name.replace("_", " ")
+
+
+def axis_label(da: xr.DataArray) -> str:
+    """Name and units of what is drawn."""
+    # attributes may be anything, and of any length
+    long_name, standard_name, text = (
+        cut_text(str(da.attrs.get(key, "")), 100) for key in ("long_name", "standard_name", "units")
+    )
+    name = long_name or readable(standard_name) or ("" if da.name is None else str(da.name))
+    # m s-1 and m s**-1 as they are printed
+    units = re.sub(r"(?<!\d)([A-Za-z])\*{0,2}(-?\d+)", r"\1$^{\2}$", text)
+    return f"{name} [{units}]" if units else name

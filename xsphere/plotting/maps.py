@@ -4,8 +4,7 @@ Which cell every pixel shows is found in `xsphere.plotting.screen`; colours and 
 `xsphere.plotting.drawing`.
 """
 
-import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +16,10 @@ from xsphere.conventions import INVALID, HorizontalGrid, classes_of, horizontal_
 from xsphere.conventions.masks import check_flags, flag_values, holds_classes
 from xsphere.conventions.values import check_unpacked, reading_of
 from xsphere.grids import Grid
-from xsphere.notices import cut_text, shortened
+from xsphere.notices import shortened
 from xsphere.plotting.drawing import (
     Raster,
+    axis_label,
     class_styles,
     decorate,
     draw_colorbar,
@@ -27,10 +27,9 @@ from xsphere.plotting.drawing import (
     draw_field,
     draw_legend,
     draw_mask,
-    draw_numbers,
     field_colours,
     is_wide,
-    readable,
+    number_tracks,
 )
 from xsphere.plotting.screen import (
     Screen,
@@ -85,8 +84,8 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
     contours : DataArray, optional
         A mask, on any grid, whose classes are outlined over the field, or booleans.
     tracks : Dataset, optional
-        Tracks, as from `xsphere.track`: their numbers are written where they are at the time of
-        each map.
+        Tracks, as from `xsphere.track`: their numbers are written where they are at the time, and
+        in the member, of each map.
     coastlines : bool, default True
         Whether to draw coastlines.
     add_colorbar, add_legend : bool, default True
@@ -133,12 +132,13 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
         frame_axes(axes, horizontal.grid)
     screen = screen_of(axes[0], pixels)
     rasters = _rasters(panels, horizontal, screen)
-    is_mask = _shows_classes(da, rasters)
+    of_fields = {"vmin": vmin, "vmax": vmax, "norm": imshow_kwargs.get("norm")}
+    is_mask = shows_classes(da, rasters, of_fields)
     rasters = [_visible(raster, nan_as=INVALID if is_mask else None) for raster in rasters]
     options = {"interpolation": "nearest", "zorder": 1.0, **imshow_kwargs}
     handles = []
     if is_mask:
-        _check_mask_options(vmin=vmin, vmax=vmax, norm=options.get("norm"))
+        _check_mask_options(**of_fields)
         handles += draw_mask(axes, rasters, screen, class_styles(da, cmap), options)
     else:
         options |= field_colours(rasters, cmap, vmin, vmax, options.get("norm"))
@@ -146,30 +146,19 @@ def plot(  # noqa: PLR0913 - the options of a picture, all by keyword
         if add_colorbar:
             draw_colorbar(image, axes, rasters, axis_label(da))
     if contours is not None:
-        outlined = _rasters_of_contours(contours, panels, col, screen)
-        handles += draw_contours(axes, outlined, screen, class_styles(contours, None))
+        handles += draw_contours(
+            axes,
+            _rasters_of_contours(contours, da, col, screen),
+            screen,
+            class_styles(contours, None),
+        )
     if tracks is not None:
-        _number(axes, panels, tracks)
+        number_tracks(axes, panels, tracks)
     _entitle(axes, panels, title, col)
-    for axis in axes:
-        decorate(axis, coastlines=coastlines)
+    decorate(axes, coastlines=coastlines)
     if add_legend and handles:
         draw_legend(axes, handles, facets=col is not None)
     return axes[0] if col is None else np.array(axes, object)
-
-
-def _number(axes: Sequence[Any], panels: Sequence[xr.DataArray], tracks: Any) -> None:
-    """Write the numbers of tracks where they are at the time of each map."""
-    needed = {"track_id", "time", "lon", "lat"}
-    if not isinstance(tracks, xr.Dataset) or not needed <= set(tracks.variables):
-        raise ValueError(
-            "tracks must have track_id, time, lon and lat, as from xsphere.track, got "
-            f"{shortened(tracks)}"
-        )
-    if "time" not in panels[0].coords or panels[0]["time"].ndim:
-        raise ValueError("tracks are drawn at the time of a map, but da has no coordinate time")
-    for axis, panel in zip(axes, panels, strict=True):
-        draw_numbers(axis, tracks.isel(event=tracks["time"].values == panel["time"].values))
 
 
 def _check_options(da: Any, *, ax: Any, projection: Any, contours: Any, col: Any) -> None:
@@ -179,22 +168,32 @@ def _check_options(da: Any, *, ax: Any, projection: Any, contours: Any, col: Any
                 f"plot() needs a DataArray for {name}, got {type(value).__name__}; choose one "
                 "variable, such as ds['TMQ']"
             )
-    if ax is not None and not hasattr(ax, "projection"):
-        raise TypeError(
-            f"ax must be a cartopy GeoAxes, got {type(ax).__name__}; make it with "
-            "plt.axes(projection=cartopy.crs.Robinson())"
-        )
-    given = {"projection": projection, "col": col}
-    clashing = [name for name, value in given.items() if value is not None]
-    if ax is not None and clashing:
-        raise ValueError(f"plot() got ax together with {', '.join(clashing)}; leave one side out")
+    check_axes(ax, "plot()", projection=projection, col=col)
     check_unpacked({da.name: da})
-    if contours is not None and not _may_show_classes(contours):
+    if contours is not None:
+        check_contours(contours)
+
+
+def check_contours(contours: xr.DataArray) -> None:
+    """Refuse what cannot be outlined."""
+    if not _may_show_classes(contours):
         raise ValueError(
             "contours must be a mask, booleans or integers with flag_values of their type and "
             f"flag_meanings in their attributes, got {contours.dtype} with only "
             f"{shortened(sorted(map(str, contours.attrs)))}"
         )
+
+
+def check_axes(ax: Any, caller: str, **of_new_axes: Any) -> None:
+    """Refuse axes that are no map, or that come with options of new axes."""
+    if ax is not None and not hasattr(ax, "projection"):
+        raise TypeError(
+            f"ax must be a cartopy GeoAxes, got {type(ax).__name__}; make it with "
+            "plt.axes(projection=cartopy.crs.Robinson())"
+        )
+    clashing = [name for name, value in of_new_axes.items() if value is not None]
+    if ax is not None and clashing:
+        raise ValueError(f"{caller} got ax together with {', '.join(clashing)}; leave one side out")
 
 
 def _may_show_classes(da: xr.DataArray) -> bool:
@@ -204,8 +203,12 @@ def _may_show_classes(da: xr.DataArray) -> bool:
     return "flag_meanings" in da.attrs and (da.dtype.kind == "f" or holds_classes(da))
 
 
-def _shows_classes(da: xr.DataArray, rasters: Sequence[Raster]) -> bool:
+def shows_classes(
+    da: xr.DataArray, rasters: Sequence[Raster], of_fields: Mapping[str, Any]
+) -> bool:
     """Whether maps are of classes: floats are where they hold nothing but flags."""
+    if da.dtype.kind == "f" and any(value is not None for value in of_fields.values()):
+        return False
     if not _may_show_classes(da) or da.dtype.kind == "b":
         return False
     if holds_classes(da):
@@ -274,32 +277,32 @@ def _visible(raster: Raster, nan_as: int | None = None) -> Raster:
 
 
 def _rasters_of_contours(
-    contours: xr.DataArray, panels: Sequence[xr.DataArray], col: Hashable | None, screen: Screen
+    contours: xr.DataArray, da: xr.DataArray, col: Hashable | None, screen: Screen
 ) -> list[Raster]:
-    """Classes to outline on every map."""
-    rasters = [_visible(r) for r in _matched_rasters(contours, panels, col, screen)]
+    """Classes to outline on every map: matched by the labels of `col`, or one mask for all."""
+    horizontal = horizontal_grid(contours)
+    shared = col if col in contours.dims else None
+    panels = _panels("contours", matched_contours(contours, da, col), horizontal, shared)
+    rasters = [_visible(raster) for raster in _rasters(panels, horizontal, screen)]
     for raster in rasters:
         check_flags(raster.compressed(), classes_of(contours), contours.name)
-    return rasters
+    return rasters if col is None or shared is not None else rasters * da.sizes[col]
 
 
-def _matched_rasters(
-    contours: xr.DataArray, panels: Sequence[xr.DataArray], col: Hashable | None, screen: Screen
-) -> list[Raster]:
-    """The mask of every map: matched by the labels of `col`, or one mask for all."""
-    horizontal = horizontal_grid(contours)
-    if col is None or col not in contours.dims:
-        return _rasters(_panels("contours", contours, horizontal, None), horizontal, screen) * len(
-            panels
-        )
-    if col in contours.coords and col in panels[0].coords:
-        contours = _at_labels(contours, col, [panel[col].values[()] for panel in panels])
-    if contours.sizes[col] != len(panels):
+def matched_contours(
+    contours: xr.DataArray, da: xr.DataArray, col: Hashable | None
+) -> xr.DataArray:
+    """The mask with the entries of `da` along `col`, in their order, if it has that dimension."""
+    if col not in contours.dims:
+        return contours
+    if col in contours.coords and col in da.coords:
+        contours = _at_labels(contours, col, list(da[col].to_index()))
+    if contours.sizes[col] != da.sizes[col]:
         raise ValueError(
-            f"contours must have the {len(panels)} entries of da along {shortened(col)}, got "
+            f"contours must have the {da.sizes[col]} entries of da along {shortened(col)}, got "
             f"{contours.sizes[col]}"
         )
-    return _rasters(_panels("contours", contours, horizontal, col), horizontal, screen)
+    return contours
 
 
 def _at_labels(contours: xr.DataArray, col: Hashable, labels: list[Any]) -> xr.DataArray:
@@ -319,10 +322,18 @@ def _at_labels(contours: xr.DataArray, col: Hashable, labels: list[Any]) -> xr.D
     return contours.sel({col: labels})
 
 
-def new_axes(n: int, grid: Grid, projection: Any, col_wrap: int | None) -> list[Any]:
-    """Axes of so many maps of a grid, in a new figure."""
-    import matplotlib.pyplot as plt
+def new_axes(
+    n: int,
+    grid: Grid,
+    projection: Any,
+    col_wrap: int | None = None,
+    new_figure: Callable[..., Any] | None = None,
+) -> list[Any]:
+    """Axes of so many maps of a grid, in a new figure; by default one that pyplot shows."""
+    if new_figure is None:
+        import matplotlib.pyplot as plt
 
+        new_figure = plt.figure
     projection = projection or default_projection(grid)
     extent = frame_of(projection, grid)[0]
     tallness = (extent[3] - extent[2]) / (extent[1] - extent[0])
@@ -332,20 +343,8 @@ def new_axes(n: int, grid: Grid, projection: Any, col_wrap: int | None) -> list[
     # room for titles, and for a colour bar and a legend
     beside, below = (0.0, 0.9) if is_wide(extent) else (1.2, 0.4)
     size = (n_columns * width + beside, n_rows * (width * tallness + 0.3) + below)
-    figure = plt.figure(figsize=size, layout="compressed")
+    figure = new_figure(figsize=size, layout="compressed")
     return [figure.add_subplot(n_rows, n_columns, i + 1, projection=projection) for i in range(n)]
-
-
-def axis_label(da: xr.DataArray) -> str:
-    """Name and units of what is drawn."""
-    # attributes may be anything, and of any length
-    long_name, standard_name, text = (
-        cut_text(str(da.attrs.get(key, "")), 100) for key in ("long_name", "standard_name", "units")
-    )
-    name = long_name or readable(standard_name) or ("" if da.name is None else str(da.name))
-    # m s-1 and m s**-1 as they are printed
-    units = re.sub(r"(?<!\d)([A-Za-z])\*{0,2}(-?\d+)", r"\1$^{\2}$", text)
-    return f"{name} [{units}]" if units else name
 
 
 def _entitle(
