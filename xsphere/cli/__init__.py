@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
-from xsphere.cli import fields, runs, scores, storms, upkeep
+from xsphere.cli import fields, models, runs, scores, storms, upkeep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +31,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     storms.track,
     storms.frequency,
     storms.score,
+    models.train,
     scores.evaluate,
     fields.plot,
     fields.equivariance,

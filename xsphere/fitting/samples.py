@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from xsphere.segmentation.labelled import readings_of
 from xsphere.sources.opening import warn_of_unchecked
 
 MAX_SAMPLES_IN_MEMORY = 8 * 2**30
+BLOCK = 32  # times in memory at once
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,10 @@ def gathered_samples(
     times: NDArray[Any],
     spec: ModelSpec,
     *,
+    scratch: Path | None = None,
     progress: bool,
 ) -> Samples:
-    """Inputs and targets of some times, regridded block by block."""
+    """Inputs and targets of some times, regridded block by block; in files of a folder, if any."""
     from tqdm.auto import tqdm
 
     grid = HealpixGrid(spec.level)
@@ -116,13 +119,19 @@ def gathered_samples(
     if horizontal.grid != grid:
         _warn_of_scalars([match.array for match in matches], spec)
     shape = (len(times), grid.n_cells)
-    _check_memory(shape, len(spec.variables) + len(spec.classes) + 1)
-    fields = np.empty((*shape, len(spec.variables)), np.float32)
-    targets = np.empty((*shape, len(spec.classes) + 1), np.float32)
+    sizes = {"fields": len(spec.variables), "targets": len(spec.classes) + 1}
+    if scratch is None:
+        _check_memory(shape, sum(sizes.values()))
+        fields, targets = (np.empty((*shape, n), np.float32) for n in sizes.values())
+    else:
+        fields, targets = (
+            np.memmap(scratch / name, np.float32, "w+", shape=(*shape, n))
+            for name, n in sizes.items()
+        )
     node = _node(spec, matches, horizontal.grid)
     found = node.beyond(spec)
     shares = ClassShares.of(labels, spec.classes, grid)
-    blocks = [slice(start, start + 32) for start in range(0, len(times), 32)]
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(times), BLOCK)]
     for block in tqdm(blocks, desc="regridding", unit="block", disable=not progress):
 
         def read(index: int, block: slice = block) -> NDArray[Any]:
@@ -162,7 +171,8 @@ def _check_memory(shape: tuple[int, int], n_values: int) -> None:
     if n_bytes > MAX_SAMPLES_IN_MEMORY:
         raise ValueError(
             f"the regridded samples would take {n_bytes / 2**30:.0f} GiB, more than "
-            f"{MAX_SAMPLES_IN_MEMORY / 2**30:.0f}; train on fewer times or a coarser level"
+            f"{MAX_SAMPLES_IN_MEMORY / 2**30:.0f}; name a folder that holds them, scratch=..., or "
+            "train on fewer times or a coarser level"
         )
 
 

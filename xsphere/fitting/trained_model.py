@@ -1,7 +1,9 @@
 """`fit`: samples gathered, statistics measured, network trained, model made."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +18,7 @@ from xsphere.augmentation.base import checked
 from xsphere.cache import content_key
 from xsphere.evaluation.result import without_nan
 from xsphere.evaluation.shares import class_names
+from xsphere.fitting.logs import log_path, write_log
 from xsphere.fitting.samples import (
     Samples,
     common_times,
@@ -24,7 +27,7 @@ from xsphere.fitting.samples import (
     validation_times,
     with_ranges,
 )
-from xsphere.grids import HealpixGrid
+from xsphere.fitting.statistics import check_class_weights, weights_of_classes, with_statistics
 from xsphere.model import (
     Channel,
     GraphSpec,
@@ -40,9 +43,6 @@ from xsphere.sources import unchanged
 
 if TYPE_CHECKING:
     from xsphere.nn.training import TrainingOptions
-
-# power of the inverse frequency of a class
-WEIGHTINGS = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}
 
 
 def fit(  # noqa: PLR0913  (every one is a keyword)
@@ -60,6 +60,9 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     augment: Sequence[Augmentation] = (),
     options: "TrainingOptions | None" = None,
     checkpoint: str | Path | None = None,
+    scratch: str | Path | None = None,
+    log: str | Path | None = None,
+    report: Callable[[dict[str, Any]], object] | None = None,
     progress: bool = True,
     name: str = "model",
     description: str = "",
@@ -111,6 +114,15 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     checkpoint : str or Path, optional
         File written after each epoch. If it exists, the training goes on from there, and ends with
         the same weights as if it had never stopped.
+    scratch : str or Path, optional
+        Folder for samples that memory does not hold: they lie in a file of their own there while
+        the network is trained, and are read as they are needed.
+    log : str or Path, optional
+        A ``.csv`` or ``.jsonl`` (JSON lines) of losses and scores, one row an epoch, rewritten
+        after each.
+    report : callable, optional
+        Called with the record of each epoch when it has ended: for loggers of any kind, such as
+        ``lambda record: writer.add_scalar("loss", record["loss"], record["epoch"])``.
     progress : bool
         Whether to show a progress bar.
     name, description : str
@@ -125,7 +137,15 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     ------
     ValueError
         If inputs cannot be read, labels name no classes, no time is in both, the model cannot have
-        an augmentation, or the checkpoint belongs to another training.
+        an augmentation, memory does not hold the samples and there is no `scratch`, or the
+        checkpoint belongs to another training.
+
+    Notes
+    -----
+    Where ``torch.distributed`` has a group of processes, each trains on its part of every batch,
+    and the weights are those of one process with the whole batch, to rounding (where nothing is
+    augmented: each process draws its own changes). `xsphere train` makes the group by itself under
+    ``torchrun``.
 
     References
     ----------
@@ -145,14 +165,11 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     >>> model.classes
     ('deep_low',)
     """
-    from xsphere.nn import normalize_layout
     from xsphere.nn.training import TrainingOptions, train
 
     options = options or TrainingOptions()
     place = None if checkpoint is None else local_path(checkpoint, "the checkpoint")
-    layout = normalize_layout(architecture) if isinstance(architecture, str) else architecture
-    sizes = layout if isinstance(layout, dict) else layout.to_dict()
-    classes = class_names(labels)
+    log = log_path(log)
     inputs = with_ranges(input_variables(ds, variables), valid_ranges)
     spec = ModelSpec(
         name=name,
@@ -160,61 +177,75 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         level=level,
         variables=inputs,
         channels=(*(Channel(name=v.name, sources=(v.name,)) for v in inputs), *derived),
-        classes=classes,
-        network={"architecture": "unet", **sizes},
+        classes=class_names(labels),
+        network={"architecture": "unet", **_sizes(architecture)},
         graph=graph or GraphSpec(),
     )
     # whatever can be wrong is found before any field is regridded
     spec = resolve_graph(spec)
-    _check_class_weights(class_weights, len(classes) + 1)
+    check_class_weights(class_weights, len(spec.classes) + 1)
     augment = checked(augment, spec)
     times = common_times(ds, labels)
     is_validation = validation_times(times, validation)
     names = dict.fromkeys(match.array.name for match in matched_variables(ds, spec))
-    with unchanged(ds[list(names)], labels):
-        samples = gathered_samples(ds, labels, times, spec, progress=progress)
-    spec = _with_statistics(spec, samples.fields[~is_validation])
-    data = _training_data(
-        spec, samples, is_validation, class_weights=class_weights, augment=augment
-    )
-    network = build_network(spec, options.seed)
-    network.checkpointing = options.checkpointing
-    history = train(
-        network,
-        data,
-        options=options,
-        checkpoint=place,
-        progress=progress,
-    )
+    with _folder(scratch) as folder:
+        with unchanged(ds[list(names)], labels):
+            samples = gathered_samples(ds, labels, times, spec, scratch=folder, progress=progress)
+        train_times = np.flatnonzero(~is_validation)
+        spec = with_statistics(spec, samples, train_times)
+        weights = weights_of_classes(class_weights, samples, train_times)
+        data = _training_data(spec, samples, is_validation, weights, augment)
+        network = build_network(spec, options.seed)
+        network.checkpointing = options.checkpointing
+        history = train(
+            network,
+            data,
+            options=options,
+            checkpoint=place,
+            progress=progress,
+            report=_told(log, report),
+        )
     record = _record(samples, is_validation, data, options, augment, history)
     return Model.from_network(replace(spec, training=record), network)
 
 
-def _with_statistics(spec: ModelSpec, fields: NDArray[np.float32]) -> ModelSpec:
-    """Channels normalised by the mean and standard deviation of the training samples."""
-    grid = HealpixGrid(spec.level)
-    by_name = {variable.name: fields[..., i] for i, variable in enumerate(spec.variables)}
-    channels = []
-    for channel in spec.channels:
-        values = channel.values(grid, by_name)
-        if not np.isfinite(values).any():
-            raise ValueError(
-                f"channel {channel.name!r} has no valid value in the training data; where "
-                "values lie beyond valid ranges, choose others: valid_ranges={name: (low, high)}"
-            )
-        mean, std = (float(f(values, dtype=np.float64)) for f in (np.nanmean, np.nanstd))
-        # six digits are more than the data have, and make the record readable
-        mean, std = float(f"{mean:.6g}"), float(f"{std:.6g}")
-        channels.append(replace(channel, mean=mean, std=std or 1.0))
-    return replace(spec, channels=tuple(channels))
+def _sizes(architecture: str | dict[str, Any]) -> dict[str, Any]:
+    from xsphere.nn import normalize_layout
+
+    layout = normalize_layout(architecture) if isinstance(architecture, str) else architecture
+    return layout if isinstance(layout, dict) else layout.to_dict()
+
+
+def _told(
+    log: Path | None, report: Callable[[dict[str, Any]], object] | None
+) -> Callable[[list[dict[str, Any]]], None]:
+    """What is done with the records after each epoch."""
+
+    def told(history: list[dict[str, Any]]) -> None:
+        if log is not None:
+            write_log(log, history)
+        if report is not None:
+            report(without_nan(history[-1]))
+
+    return told
+
+
+@contextmanager
+def _folder(scratch: str | Path | None) -> Iterator[Path | None]:
+    """A folder of its own in the one for samples, if there is one."""
+    if scratch is None:
+        yield None
+        return
+    parent = local_path(scratch, "the folder of samples")
+    with tempfile.TemporaryDirectory(prefix="samples-", dir=parent) as folder:
+        yield Path(folder)
 
 
 def _training_data(
     spec: ModelSpec,
     samples: Samples,
     is_validation: NDArray[np.bool_],
-    *,
-    class_weights: str | Sequence[float],
+    class_weights: tuple[float, ...],
     augment: Sequence[Augmentation],
 ) -> Any:
     from xsphere.nn.training import TrainingData
@@ -242,7 +273,7 @@ def _training_data(
             samples.fields[held[index]], samples.targets[held[index]]
         ),
         classes=("background", *spec.classes),
-        class_weights=_class_weights(class_weights, samples.targets[train]),
+        class_weights=class_weights,
         fingerprint=content_key(
             spec.to_dict(),
             _recipe(augment),
@@ -259,29 +290,6 @@ def _digest(values: NDArray[Any]) -> str:
 def _recipe(augment: Sequence[Augmentation]) -> list[dict[str, Any]] | None:
     """What was done to the samples; None for nothing."""
     return [entry.to_dict() for entry in augment] or None
-
-
-def _check_class_weights(wanted: str | Sequence[float], n_classes: int) -> None:
-    if isinstance(wanted, str):
-        if wanted not in WEIGHTINGS:
-            raise ValueError(
-                f"class_weights must be one of {sorted(WEIGHTINGS)} or numbers, got {wanted!r}"
-            )
-    elif len(wanted) != n_classes:
-        raise ValueError(f"class_weights must be {n_classes}, background first, got {len(wanted)}")
-
-
-def _class_weights(
-    wanted: str | Sequence[float], targets: NDArray[np.float32]
-) -> tuple[float, ...]:
-    if not isinstance(wanted, str):
-        return tuple(float(weight) for weight in wanted)
-    frequency = targets.mean((0, 1), dtype=np.float64)
-    absent = np.flatnonzero(frequency == 0)
-    if absent.size:
-        raise ValueError(f"classes {absent.tolist()} are nowhere in the training labels")
-    weights = frequency ** -WEIGHTINGS[wanted]
-    return tuple(float(f"{weight:.4g}") for weight in weights / weights[0])
 
 
 def _record(

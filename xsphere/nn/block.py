@@ -6,6 +6,7 @@ from torch.func import functional_call
 
 from xsphere.nn.convolution import DirectionalOperator, graph_conv
 from xsphere.nn.operator import SparseOperator
+from xsphere.nn.parallel import SharedBatchNorm
 from xsphere.nn.recomputing import is_recomputing
 
 
@@ -36,7 +37,7 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = graph_conv(in_channels, out_channels, kernel_size, operator, bias=False)
-        self.norm = nn.BatchNorm1d(out_channels, affine=False)
+        self.norm = SharedBatchNorm(out_channels, affine=False)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, *xs: Tensor, spread: bool = False) -> Tensor:
