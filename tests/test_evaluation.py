@@ -80,6 +80,8 @@ def test_scores_are_those_of_scikit_learn(weighting: Any) -> None:
     np.testing.assert_allclose(found.confusion, confusion, rtol=1e-3)  # the Earth's radius
     np.testing.assert_allclose(found.confusion / found.confusion.sum(), confusion / weight.sum())
     scores = found.scores
+    np.testing.assert_allclose(scores.share[:3], confusion.sum(1) / weight.sum())
+    np.testing.assert_allclose(scores.predicted_share[:3], confusion.sum(0) / weight.sum())
     for name, score in {
         "iou": sk.jaccard_score,
         "recall": sk.recall_score,
@@ -257,17 +259,23 @@ def test_other_grids_are_compared_where_it_is_asked() -> None:
 
 
 def test_annotators_are_averaged_where_they_know() -> None:
-    classes = np.array([[[[1, 0, 0, 2]]], [[[1, 1, 0, 0]]]], bool)
-    storms = xr.concat([mask_of(np.array(one, np.uint8)) for one in classes], "annotator")
-    soft = xr.concat([storms == 1, storms == 2], "class").drop_attrs()
-    soft = (
-        soft.assign_coords({"class": list(CLASSES)}).drop_vars("time").assign_coords(time=TIMES[:1])
-    )
-    likely = soft.mean("annotator")
-    found = xsphere.evaluate(likely, soft, weighting="cells")
-    assert found.scores.brier.values[:3].tolist() == [0, 0, 0]
-    found = xsphere.evaluate(likely * 0, soft, weighting="cells")
-    assert found.scores.brier.sel(group="cyclone") == pytest.approx((1 + 0.25 + 0) / 4, abs=0.1)
+    """Of four cells: cyclone for both, for the one, for the one who knows; both classes for one."""
+    nan = np.nan
+    cyclone = [[1, 1, 1, 1], [1, 0, nan, 0]]
+    river = [[0, 0, 0, 1], [0, 0, 0, 0]]
+    like = mask_of(np.zeros((1, 1, 4))).drop_attrs()
+    labels = xr.DataArray(
+        np.array([cyclone, river]).transpose(1, 0, 2),
+        dims=("annotator", "class", "lon"),
+        coords={"class": list(CLASSES)},
+    ).expand_dims(like.drop_vars("lon").coords)
+    labels = labels.assign_coords(like.coords)
+    found = xsphere.evaluate(labels.isel(annotator=0, drop=True) * 0, labels, weighting="cells")
+    true = np.array([[1, 0.5, 1, 0.25], [0, 0, 0, 0.25]])
+    squares = [((1 - true.sum(0) - 1) ** 2).mean(), *(true**2).mean(1)]
+    assert found.scores.brier.values[:3] == pytest.approx(squares)
+    # of equal shares the first counts
+    assert found.confusion.sum("predicted").values.tolist() == [2, 2, 0]
 
 
 def test_a_model_segments_the_times_of_the_labels() -> None:
@@ -275,8 +283,6 @@ def test_a_model_segments_the_times_of_the_labels() -> None:
     labels = xsphere.segment(ds, storm_model(seed=1)).isel(time=[2, 0])
     probability = xsphere.segment(ds, model, output="probability")
     expected = xsphere.evaluate(probability, labels).to_dict()
-    assert xsphere.evaluate(model, labels, ds).to_dict() == expected
-    assert ds.sphere.evaluate(model, labels).to_dict() == expected
     assert probability.sphere.evaluate(labels).to_dict() == expected
     assert ds.chunk(time=1).sphere.evaluate(model, labels).to_dict() == expected
 
@@ -329,6 +335,11 @@ def failing(array: xr.DataArray) -> xr.DataArray:
     return array.copy(data=lazy)
 
 
+def soft(mask: xr.DataArray) -> xr.DataArray:
+    """Nothing but the background, as a probability."""
+    return mask.drop_attrs().expand_dims({"class": ["background"]})
+
+
 LATER = np.timedelta64(1, "h")
 
 
@@ -351,6 +362,8 @@ LATER = np.timedelta64(1, "h")
             "expected HEALPix metadata",
         ),
         (lambda p, m: (p, m), {"classes": ["fog", "river"]}, "that both sides have"),
+        (lambda p, m: (p, m), {"block": 5}, "length of time"),
+        (lambda p, m: (p, soft(m)), {}, "other than the background"),
         (lambda p, m: (p, m), {"ds": storm_dataset()}, "not with a mask"),
         (
             lambda p, m: (p, m),
@@ -469,26 +482,34 @@ def test_published_scores_are_of_their_own_definitions() -> None:
 
 
 def test_the_command_writes_what_the_function_gives(tmp_path: Path, in_shell: Any) -> None:
-    ds = storm_dataset(n_times=6)
-    ds.to_zarr(
-        tmp_path / "in.zarr",
-        consolidated=False,
-        encoding={name: {"chunks": (2, 19, 36)} for name in ds},
-    )
-    storm_model().save(tmp_path / "m.safetensors")
-    labels = xsphere.segment(ds, storm_model(seed=1), grid="source").isel(time=[4, 1])
+    labels = random_mask(20)
+    probability = random_probability(21, labels)
     labels.to_netcdf(tmp_path / "labels.nc")
-    probability = xsphere.segment(ds, storm_model(), output="probability")
-    xsphere.write_blocks(probability, tmp_path / "p.zarr")
+    probability.to_netcdf(tmp_path / "p.nc")
     expected = xsphere.evaluate(probability, labels, block="1D", weighting="cells", n_samples=9)
     options = ["--block", "1D", "--weighting", "cells", "--n-samples", "9"]
-    model = [tmp_path / "m.safetensors", tmp_path / "labels.nc", "--of", tmp_path / "in.zarr"]
-    for sides in ([tmp_path / "p.zarr", tmp_path / "labels.nc"], model):
-        out = tmp_path / "report"
-        done = in_shell("evaluate", *sides, *options, "--out", out, "--overwrite")
-        assert done.returncode == 0, done.stderr
-        assert expected.to_markdown() in done.stdout
-        assert json.loads((out / "scores.json").read_text()) == expected.to_dict()
-    assert "is there already" in in_shell("evaluate", *sides, "--out", out).stderr
-    done = in_shell("evaluate", tmp_path / "p.zarr", tmp_path / "in.zarr")
+    command = ["evaluate", tmp_path / "p.nc", tmp_path / "labels.nc", *options]
+    done = in_shell(*command, "--out", tmp_path / "report")
+    assert done.returncode == 0, done.stderr
+    assert expected.to_markdown() in done.stdout
+    told = json.loads((tmp_path / "report" / "scores.json").read_text())
+    assert told == expected.to_dict()
+    assert "is there already" in in_shell(*command, "--out", tmp_path / "report").stderr
+    storm_dataset().to_netcdf(tmp_path / "in.nc")
+    done = in_shell("evaluate", tmp_path / "p.nc", tmp_path / "in.nc")
     assert "one variable with flag_meanings" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_command_scores_a_model(tmp_path: Path, in_shell: Any) -> None:
+    ds, model = storm_dataset(n_times=6), storm_model()
+    chunks = {name: {"chunks": (2, 19, 36)} for name in ds}
+    ds.to_zarr(tmp_path / "in.zarr", consolidated=False, encoding=chunks)
+    model.save(tmp_path / "m.safetensors")
+    labels = xsphere.segment(ds, storm_model(seed=1), grid="source").isel(time=[4, 1])
+    labels.to_netcdf(tmp_path / "labels.nc")
+    sides = [tmp_path / "m.safetensors", tmp_path / "labels.nc", "--of", tmp_path / "in.zarr"]
+    done = in_shell("evaluate", *sides, "--class", "river")
+    assert done.returncode == 0, done.stderr
+    expected = xsphere.evaluate(model, labels, ds, classes="river")
+    assert expected.to_markdown() in done.stdout

@@ -264,7 +264,8 @@ def _scorer(
     if extra:
         raise ValueError(
             f"both sides must have no dimensions but time, class, annotator and those of the "
-            f"grid, got {shortened(extra)}; choose one entry with .isel(...)"
+            f"grid, got {shortened(extra)}; rename that of the times, choose one entry of others "
+            "with .isel(...)"
         )
     grid = options.grid
     target = grid if isinstance(grid, Grid) else horizontal_grid(sides[grid]).grid
@@ -351,9 +352,10 @@ def _settings(
         "n_times": labels.sizes["time"],
         "start": None if times is None else str(times.min()),
         "end": None if times is None else str(times.max()),
+        "block": str(options.block),
         "n_blocks": n_blocks,
         **{
             name: getattr(options, name)
-            for name in ("weighting", "min_area", "min_overlap", "block", "n_samples", "seed")
+            for name in ("weighting", "min_area", "min_overlap", "n_samples", "seed")
         },
     }

@@ -35,7 +35,10 @@ def class_names(array: xr.DataArray, what: str = "labels") -> tuple[str, ...]:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{what} have the classes {shortened(twice)} more than once")
-        return tuple(name for name in names if name != "background")
+        events = tuple(name for name in names if name != "background")
+        if not events:
+            raise ValueError(f"{what} must have classes other than the background, got {names}")
+        return events
     if array.dtype.kind not in "iu" and not holds_classes(array):
         raise ValueError(
             f"{what} must be integer classes, or probabilities along one of {CLASS_DIMS}, got "

@@ -54,22 +54,26 @@ def at_times_of(labels: xr.DataArray, obj: Labelled, what: str) -> Labelled:
         return obj
     missing = wanted[~wanted.isin(found)]
     if len(missing):
+        other = "" if type(wanted) is type(found) else " in another calendar"
         raise ValueError(
             f"{what} must have every time of the labels, but lacks {len(missing)} of "
             f"{len(wanted)}, such as {missing[0]}; it has {len(found)} from {found.min()} to "
-            f"{found.max()}. To score common times alone, select them: labels.sel(time=...)"
+            f"{found.max()}{other}. To score common times alone, select them: labels.sel(time=...)"
         )
     return obj.sel(time=wanted)
 
 
 def block_length(block: Any, name: str = "block", least: str = "more than 0h") -> float:
     """Hours of a length of time such as ``"30D"``."""
-    try:
-        hours = pd.Timedelta(block) / pd.Timedelta("1h")
-    except (ValueError, TypeError):
+    try:  # a bare number would be nanoseconds
+        known = isinstance(block, str | pd.Timedelta)
+        hours = pd.Timedelta(block) / pd.Timedelta("1h") if known else np.nan
+    except ValueError:
         hours = np.nan
     if not (hours > 0 or (least.startswith("0h") and hours == 0)):
-        raise ValueError(f"{name} must be a length of time of {least}, got {shortened(block)}")
+        raise ValueError(
+            f"{name} must be a length of time of {least}, such as '10D', got {shortened(block)}"
+        )
     return float(hours)
 
 
