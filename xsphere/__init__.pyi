@@ -2,6 +2,7 @@ from .blocks import open_mask as open_mask
 from .blocks import repair_store as repair_store
 from .blocks import verify_store as verify_store
 from .blocks import write_blocks as write_blocks
+from .calibration import calibrate as calibrate
 from .config import set_options as set_options
 from .conventions import horizontal_grid as horizontal_grid
 from .detection import detect as detect
@@ -21,6 +22,7 @@ from .graph import SphereGraph as SphereGraph
 from .grids import HealpixGrid as HealpixGrid
 from .grids import LatLonGrid as LatLonGrid
 from .grids import PointGrid as PointGrid
+from .model import Calibration as Calibration
 from .model import Channel as Channel
 from .model import GraphSpec as GraphSpec
 from .model import Model as Model

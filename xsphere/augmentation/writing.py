@@ -14,7 +14,7 @@ from xsphere.augmentation.vortices import CellsOfAVortex, Floats, Vortex, horizo
 from xsphere.grids import EARTH_RADIUS_KM, tangent_vectors, vectors_to_lonlat
 from xsphere.model import ModelSpec
 from xsphere.model.catalogue import VARIABLES
-from xsphere.model.spec import Variable
+from xsphere.model.spec_parts import Variable
 from xsphere.model.units import UnitsError, unit_conversion
 from xsphere.weights.vectors import local_frame
 

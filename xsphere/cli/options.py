@@ -28,6 +28,33 @@ RepairedSource = Annotated[
 MissingChunks = Annotated[
     str, typer.Option(help="Chunks that are not in a Zarr source: raise, invalid or fill.")
 ]
+
+
+def thresholds_of(text: str) -> Any:
+    """Threshold for all classes, or by name as ``a=0.3,b=0.5``, or ``argmax``.
+
+    Examples
+    --------
+    >>> thresholds_of("0.4"), thresholds_of("low=0.3,high=0.5")
+    (0.4, {'low': 0.3, 'high': 0.5})
+    """
+    if text == "argmax":
+        return text
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        named = {name.strip(): float(number) for name, number in pairs}
+    except ValueError:
+        named, pairs = {}, [[]]
+    if len(named) != len(pairs):
+        raise typer.BadParameter(
+            "--threshold needs a number, NAME=NUMBER,NAME=NUMBER with each class once, or argmax, "
+            f"got {text!r}"
+        )
+    return named
+
+
 MinArea = Annotated[float, typer.Option(help="Smallest area of an event in km2.")]
 
 
@@ -37,6 +64,15 @@ class SegmentOptions:
 
     model: ModelName = "tc-ar"
     output: Annotated[str, typer.Option(help="mask or probability.")] = "mask"
+    threshold: Annotated[
+        Any,
+        typer.Option(
+            parser=thresholds_of,
+            metavar="NUMBER",
+            help="Probability from which on a cell has a class, for all or CLASS=NUMBER,...; "
+            "argmax for the likeliest class. As the model says if not given.",
+        ),
+    ] = None
     grid: Annotated[str, typer.Option(help="healpix or source.")] = "healpix"
     block_size: Annotated[int | None, typer.Option(help="Maps in a task.")] = None
     batch_size: Annotated[int, typer.Option(help="Maps a worker handles at a time.")] = 8

@@ -16,7 +16,7 @@ from xsphere.detection.contours import DEGREE
 from xsphere.detection.vapour_transport import COMPONENTS
 from xsphere.grids import Grid
 from xsphere.model.catalogue import VARIABLES
-from xsphere.model.spec import Variable
+from xsphere.model.spec_parts import Variable
 
 Event = Literal["tropical_cyclone", "atmospheric_river", "blocking"]
 Fields = Mapping[str, NDArray[Any]]

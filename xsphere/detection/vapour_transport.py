@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xsphere.conventions import horizontal_grid
 from xsphere.conventions.horizontal import on_its_own
 from xsphere.model.inputs import InputsError, MatchedVariable, found_variables, pressure_levels
-from xsphere.model.spec import Variable
+from xsphere.model.spec_parts import Variable
 from xsphere.notices import shortened
 from xsphere.regions.measures import COMPONENTS as COMPONENTS  # noqa: PLC0414 - read by the rules
 

@@ -6,11 +6,13 @@ from xsphere.model.derived import DERIVED, derived_field
 from xsphere.model.file import ModelFileError
 from xsphere.model.model import Model
 from xsphere.model.network import build_network, expected_shapes, resolve_graph
-from xsphere.model.spec import Channel, GraphSpec, ModelSpec, Variable
+from xsphere.model.spec import ModelSpec
+from xsphere.model.spec_parts import Calibration, Channel, GraphSpec, Variable
 from xsphere.model.units import UnitsError, unit_conversion
 
 __all__ = [
     "DERIVED",
+    "Calibration",
     "Channel",
     "GraphSpec",
     "InvalidInputWarning",

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from xsphere.model.bounds import usual_bounds
-from xsphere.model.spec import Variable
+from xsphere.model.spec_parts import Variable
 
 
 def _wind(letter: str, pressure: int, cf: str) -> Variable:

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.model.spec import ModelSpec, Variable
+from xsphere.model.spec import ModelSpec
+from xsphere.model.spec_parts import Variable
 from xsphere.model.units import UnitsError, unit_conversion
 from xsphere.notices import cut_text, shortened
 

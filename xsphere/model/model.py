@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from xsphere.model.network import (
     trained_state,
 )
 from xsphere.model.spec import ModelSpec
+from xsphere.model.spec_parts import Calibration
 from xsphere.notices import warn_user
 from xsphere.paths import local_path
 from xsphere.tensorfiles import file_stamp, read_tensors
@@ -223,6 +225,40 @@ class Model:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes 1, 2, ...; 0 is the background."""
         return self.spec.classes
+
+    @property
+    def temperature(self) -> float:
+        """Number that the network's scores are divided by before the softmax."""
+        calibration = self.spec.calibration
+        return 1.0 if calibration is None else calibration.temperature
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Probability from which on a cell may have each class; empty for the likeliest class."""
+        calibration = self.spec.calibration
+        return {} if calibration is None else dict(calibration.thresholds)
+
+    def with_calibration(self, calibration: Calibration | None) -> "Model":
+        """The same weights with another calibration.
+
+        Parameters
+        ----------
+        calibration : Calibration or None
+            None for that of a model that has none.
+
+        Returns
+        -------
+        Model
+            Its digest differs.
+
+        Examples
+        --------
+        >>> from xsphere.model.network import example_spec
+        >>> model = Model.untrained(example_spec())
+        >>> model.with_calibration(Calibration(thresholds={"low": 0.3})).thresholds
+        {'low': 0.3}
+        """
+        return Model(replace(self.spec, calibration=calibration), self.tensors)
 
     @property
     def n_parameters(self) -> int:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from xsphere.config import config
 from xsphere.grids import HealpixGrid
-from xsphere.model.spec import Channel, GraphSpec, ModelSpec, Variable
+from xsphere.model.spec import ModelSpec
+from xsphere.model.spec_parts import Channel, GraphSpec, Variable
 from xsphere.notices import shortened
 
 if TYPE_CHECKING:

@@ -60,6 +60,41 @@ def name_problems(cls: type[Any], values: Any, where: str) -> list[str]:
     return []
 
 
+def check_types(part: Any, what: str, *, but: tuple[str, ...] = ()) -> None:
+    """Refuse wrong types of a dataclass's entries, and make lists the tuples that are declared.
+
+    Parameters
+    ----------
+    part : object
+        A dataclass that is being made.
+    what : str
+        What it describes.
+    but : tuple of str
+        Entries that are left as they are.
+
+    Raises
+    ------
+    ValueError
+        If an entry has another type than is declared; all are named.
+
+    Examples
+    --------
+    >>> from xsphere.model import GraphSpec
+    >>> GraphSpec(k="8")
+    Traceback (most recent call last):
+    ...
+    ValueError: unusable graph: k must be an integer, got '8'
+    """
+    names = [entry.name for entry in fields(part) if entry.name not in but]
+    values = {name: getattr(part, name) for name in names}
+    problems = type_problems(type(part), values)
+    if problems:
+        raise ValueError(f"unusable {what}: " + "; ".join(problems))
+    for name, value in values.items():
+        if isinstance(value, list):
+            object.__setattr__(part, name, tuple(value))
+
+
 def type_problems(cls: type[Any], values: Mapping[str, Any]) -> list[str]:
     """What is wrong with the types of some entries.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xsphere.conventions.angles import angle_of
 from xsphere.model.inputs import InputsError, found_variables
-from xsphere.model.spec import Variable
+from xsphere.model.spec_parts import Variable
 from xsphere.regions.labelling import Labelling
 from xsphere.regions.land import LAND_ATTRIBUTES, land_of_regions
 from xsphere.regions.outlines import OUTLINE_ATTRIBUTES, region_outlines

@@ -1,6 +1,6 @@
 """What is refused before any work: options, grids, sizes and values that make no sense."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,12 +10,16 @@ import xarray as xr
 
 from xsphere.compat import is_unread
 from xsphere.conventions.values import reading_of
+from xsphere.model import Model
 from xsphere.model.inputs import MatchedVariable
+from xsphere.model.spec_parts import LEAST_THRESHOLD, threshold_problems
+from xsphere.model.spec_types import is_number
 from xsphere.notices import shortened
 from xsphere.segmentation.inference import Inference, Precision
 from xsphere.segmentation.node import Output
 from xsphere.sources import MissingChunks, open
 
+Threshold = float | Mapping[str, float] | Literal["argmax"] | None
 OutputGrid = Literal["healpix", "source"]
 
 
@@ -27,6 +31,7 @@ class Options(Inference):
     grid: OutputGrid = "healpix"
     block_size: int | None = None
     missing_chunks: MissingChunks = "raise"
+    threshold: Threshold = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -56,8 +61,42 @@ class Options(Inference):
                 f"device must be a torch device such as 'cuda', 'cuda:1' or 'cpu', got "
                 f"{shortened(self.device)}"
             )
+        problems += self._threshold_problems()
         if problems:
             raise ValueError("; ".join(problems))
+
+    def _threshold_problems(self) -> list[str]:
+        given = self.threshold
+        if given is None:
+            return []
+        if self.output != "mask":
+            return [f"threshold is for output='mask', got output={shortened(self.output)}"]
+        if isinstance(given, Mapping):
+            return threshold_problems(given, "threshold")
+        if given == "argmax" or (is_number(given) and not threshold_problems({"": given}, "")):
+            return []
+        return [
+            f"threshold must be a probability from {LEAST_THRESHOLD} to 1, one for each class by "
+            f"name, or 'argmax' for the likeliest class, got {shortened(given)}"
+        ]
+
+    def thresholds_of(self, model: Model) -> tuple[float, ...]:
+        """Of each class of a model; none where the likeliest class counts."""
+        given = self.threshold
+        if self.output != "mask" or given == "argmax":
+            return ()
+        if given is not None and not isinstance(given, Mapping):
+            return (float(given),) * len(model.classes)
+        # as in the model where nothing else is said
+        chosen = model.thresholds | dict(given or {})
+        unknown = [name for name in chosen if name not in model.classes]
+        missing = [name for name in model.classes if name not in chosen] if chosen else []
+        if unknown or missing:
+            raise ValueError(
+                f"threshold must be of the classes {shortened(list(model.classes))} of the model, "
+                f"got unknown {shortened(unknown)}, and none of {shortened(missing)}"
+            )
+        return tuple(float(chosen[name]) for name in model.classes if chosen)
 
     @property
     def inference(self) -> Inference:

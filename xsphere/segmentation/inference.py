@@ -130,7 +130,10 @@ def _forward(
         with _autocast(device, precision):
             logits = network(torch.from_numpy(channels).to(device))
         # of full precision again: only the products inside the network were asked for in less
-        chances = logits.to(torch.float32).softmax(-1).transpose(1, 2)
+        logits = logits.to(torch.float32)
+        if model.temperature != 1.0:
+            logits = logits / model.temperature
+        chances = logits.softmax(-1).transpose(1, 2)
         probability: NDArray[np.float32] = chances.cpu().numpy()
     return probability
 

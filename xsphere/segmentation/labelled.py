@@ -19,6 +19,7 @@ from xsphere.model.inputs import MatchedVariable, matched_variables
 from xsphere.segmentation.checks import (
     Options,
     OutputGrid,
+    Threshold,
     check_sizes,
     check_values,
     dataset_of,
@@ -32,11 +33,12 @@ from xsphere.sources import MissingChunks
 from xsphere.sources.opening import warn_of_unchecked
 
 
-def segment(
+def segment(  # noqa: PLR0913  (every one but two is a keyword)
     ds: xr.Dataset | str | Path,
     model: str | Path | Model,
     *,
     output: Output = "mask",
+    threshold: Threshold = None,
     grid: OutputGrid = "healpix",
     block_size: int | None = None,
     batch_size: int = 8,
@@ -64,7 +66,15 @@ def segment(
     model : str, Path or Model
         Name of a bundled model, path of a model file, or a model.
     output : {"mask", "probability"}
-        The class of each cell, or the probability of each class.
+        The class of each cell, or the probability of each class, after the temperature of the
+        model's calibration.
+    threshold : float, mapping or "argmax", optional
+        What a mask is decided by. With thresholds, one for all classes or one for each by name (by
+        default those of the model for classes left out), a cell has the class whose probability is
+        at least its threshold; of several, the one with the largest ratio of probability to
+        threshold (in float32; of equal ratios the first class); else it is background. By default
+        the thresholds of the model; where it has none, and with ``"argmax"``, the likeliest class
+        counts.
     grid : {"healpix", "source"}
         The model's own grid, or that of the dataset: there each point has the class of the
         HEALPix cell that it is in, or probabilities interpolated bilinearly.
@@ -153,6 +163,7 @@ def segment(
         ds,
         model,
         output=output,
+        threshold=threshold,
         grid=grid,
         block_size=block_size,
         batch_size=batch_size,
@@ -213,6 +224,7 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
         inference=chosen.inference,
         parallel=_may_use_all_cores(arrays),
         readings=readings,
+        thresholds=chosen.thresholds_of(model),
     )
     found = _cut(node, arrays, horizontal.dims, chosen.block_size)
     template = _labelled(
@@ -220,7 +232,7 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
         ds,
         model,
         horizontal,
-        output=chosen.output,
+        node,
         grid=chosen.grid,
     ).assign_attrs(xsphere_run=run_record(node, arrays))
     token = tokenize([held(array.variable) for array in arrays])
@@ -290,22 +302,34 @@ def _may_use_all_cores(arrays: list[xr.DataArray]) -> bool:
     return in_memory and threading.current_thread() is threading.main_thread()
 
 
+def _calibration_text(model: Model) -> str:
+    """What is calibrated of the probabilities of a model."""
+    if model.temperature == 1.0:
+        return "none: as the network was trained to give them"
+    assert model.spec.calibration is not None
+    how = model.spec.calibration.chosen_by.get("temperature", "how it was chosen is not recorded")
+    return f"temperature {model.temperature:g} of the softmax: {how}"
+
+
 def _labelled(
     result: xr.DataArray,
     ds: xr.Dataset,
     model: Model,
     horizontal: HorizontalGrid,
+    node: SegmentNode,
     *,
-    output: Output,
     grid: OutputGrid,
 ) -> xr.DataArray:
     """Names, meanings and coordinates of a result."""
-    result = result.rename(output)
-    if output == "mask":
+    result = result.rename(node.output)
+    if node.output == "mask":
         result.attrs = {"long_name": "segmentation mask"} | mask_attributes(model.classes)
+        if node.thresholds:
+            result.attrs["thresholds"] = list(node.thresholds)
     else:
         result = result.assign_coords({"class": ["background", *model.classes]})
         result.attrs = {"long_name": "probability of the class", "units": "1"}
+        result.attrs["calibration"] = _calibration_text(model)
     result.attrs |= {"xsphere_model": model.spec.name, "xsphere_model_digest": model.digest}
     if grid == "healpix":
         return describe_healpix(result, model.grid)

@@ -128,6 +128,8 @@ class SegmentNode(Travelling):
         How the network is run. As many samples are regridded at a time as it takes in a batch.
     parallel : bool
         Whether a call uses all cores itself. Inside a task the scheduler has them.
+    thresholds : tuple of float
+        Of the classes, see `decided`; the likeliest class counts if not given.
     run : OncePerRun
         The run that a warning is said in once.
 
@@ -150,6 +152,7 @@ class SegmentNode(Travelling):
     inference: Inference = field(default_factory=Inference)
     parallel: bool = False
     readings: tuple[Reading, ...] = ()
+    thresholds: tuple[float, ...] = ()
     run: OncePerRun = field(default_factory=OncePerRun, compare=False, repr=False)
 
     @property
@@ -171,7 +174,15 @@ class SegmentNode(Travelling):
         # neither batches nor devices nor threads change what a result means
         options = (self.conversions, self.output, self.inference.precision)
         rules = tuple(reading.__dask_tokenize__() for reading in self.readings)
-        return ("xsphere.segment", versions, self.model.digest, grids, *options, rules)
+        return (
+            "xsphere.segment",
+            versions,
+            self.model.digest,
+            grids,
+            *options,
+            rules,
+            self.thresholds,
+        )
 
     def __call__(self, *fields: NDArray[Any]) -> NDArray[Any]:
         """Segment a block: each field (..., *horizontal), the result (..., [classes,] *cells)."""
@@ -289,7 +300,8 @@ class SegmentNode(Travelling):
         valid = valid & np.isfinite(probability).all(axis=1)
         probability[~np.broadcast_to(valid[:, None], probability.shape)] = np.nan
         if self.output == "mask":
-            return np.where(valid, probability.argmax(axis=1), INVALID).astype(np.uint8)
+            chosen = decided(probability, self.thresholds)
+            return np.where(valid, chosen, INVALID).astype(np.uint8)
         return probability
 
     def _on_target(self, model: Model, values: NDArray[Any]) -> NDArray[Any]:
@@ -305,3 +317,21 @@ class SegmentNode(Travelling):
             weights = regridding_weights(model.grid, self.target, method="bilinear")
             found = apply_weights(weights, values)
         return found.reshape(-1, *self.shape)
+
+
+def decided(
+    probability: NDArray[np.float32], thresholds: tuple[float, ...]
+) -> NDArray[np.integer[Any]]:
+    """Class of each cell by the probabilities (n, classes, cells), the background first.
+
+    With thresholds a cell has the class, of those whose probability is at least their threshold,
+    for which the ratio of both is largest (of equal ratios the first), else it is background.
+    """
+    found: NDArray[np.integer[Any]]
+    if not thresholds:
+        found = probability.argmax(axis=1)
+        return found
+    ratios = probability[:, 1:] / np.array(thresholds, np.float32)[:, None]
+    found = ratios.argmax(axis=1) + 1
+    found[(ratios < 1).all(axis=1)] = 0
+    return found

@@ -28,7 +28,8 @@ def run_record(node: SegmentNode, arrays: Sequence[xr.DataArray]) -> str:
         With sorted keys: ``schema``, ``model`` (digest), ``grid`` (fingerprints of ``source`` and
         ``target``), ``inputs`` (``dims`` and ``dtypes``), ``options`` (``variables`` in the model's
         order, the ``conversions`` of their units, ``output``, ``precision``, ``missing_chunks``,
-        ``version``, and ``readings`` where attributes declare missing values) and, of chunked
+        ``version``, ``readings`` where attributes declare missing values, and ``thresholds`` where
+        there are any) and, of chunked
         inputs, ``source``: Dask's names for them, which tell what tasks make of the data. Batches,
         devices and blocks are not part of it. Nor are labels, which the result has itself, and what
         the data hold, which may change until they are read: see `xsphere.sources.contents_read`.
@@ -54,7 +55,8 @@ def run_record(node: SegmentNode, arrays: Sequence[xr.DataArray]) -> str:
             "missing_chunks": policy_of(arrays),
             "version": [VERSION, regridding.VERSION],
         }
-        | ({"readings": declared} if any(declared) else {}),
+        | ({"readings": declared} if any(declared) else {})
+        | ({"thresholds": list(node.thresholds)} if node.thresholds else {}),
     }
     names = [None if array.chunks is None else str(array.data.name) for array in arrays]
     # what tasks make of what is stored, which only Dask can tell
