@@ -22,7 +22,6 @@ from tests.toys import storm_dataset, storm_model
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.fitting.samples import validation_times
 from xsphere.grids import HealpixGrid
-from xsphere.metrics import average_precision, binned_average_precision
 
 CLASSES = ("cyclone", "river")
 NAMES = ["background", *CLASSES]
@@ -393,20 +392,6 @@ def test_other_kinds_are_refused() -> None:
         xsphere.evaluate(labels, labels * 0 + np.uint8(254))
     with pytest.raises(ValueError, match="probabilities must be from 0 to 1"):
         xsphere.evaluate(random_probability(1, labels) * 250, labels)
-
-
-@examples(60)
-@given(st.integers(0, 10**6), st.integers(2, 60), st.integers(1, 12))
-def test_average_precision_of_bins_lies_within_its_error(seed: int, n: int, bins: int) -> None:
-    rng = np.random.default_rng(seed)
-    true, score = rng.random(n) < 0.4, rng.random(n)
-    true[0] = True
-    place = (score * bins).astype(int)
-    value, error = binned_average_precision(
-        np.bincount(place, true, bins), np.bincount(place, minlength=bins).astype(float)
-    )
-    assert abs(value - average_precision(true, score)) <= error + 1e-12
-    assert value == pytest.approx(average_precision(true, place.astype(float)))
 
 
 @examples(40)

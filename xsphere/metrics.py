@@ -3,80 +3,43 @@
 All scores are sums over the whole test set before any ratio is taken, never means over maps.
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass
-class Confusion:
-    """Counts of cells by true and predicted class, from which scores follow.
+def confusion_counts(
+    true: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    n_classes: int,
+    weights: NDArray[np.floating] | None = None,
+) -> NDArray[np.float64]:
+    """Cells (or their weights) by true and predicted class, from which scores follow.
 
     Parameters
     ----------
-    classes : tuple of str
-        Names, the background first.
-    counts : array of float, shape (classes, classes)
-        Cells (or their weights) by (true, predicted) class. Zero if not given.
+    true, predicted : arrays of int, one shape
+        Class of each cell; ids beyond the classes (invalid, not computed) are left out.
+    n_classes : int
+        With the background.
+    weights : array of float, optional
+        Weight of each cell, such as its area, broadcast against `true`. 1 if not given.
+
+    Returns
+    -------
+    array of float64, shape (n_classes, n_classes)
+        By (true, predicted).
 
     Examples
     --------
-    >>> confusion = Confusion(("background", "river"))
-    >>> confusion.add(np.array([0, 1, 1, 1]), np.array([0, 1, 1, 0]))
-    >>> confusion.iou()["river"].round(3)
-    np.float64(0.667)
+    >>> confusion_counts(np.array([0, 1, 1, 254]), np.array([0, 1, 0, 1]), 2)
+    array([[1., 0.],
+           [1., 1.]])
     """
-
-    classes: tuple[str, ...]
-    counts: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
-
-    def __post_init__(self) -> None:
-        if self.counts.size == 0:
-            self.counts = np.zeros((len(self.classes), len(self.classes)))
-
-    def add(
-        self,
-        true: NDArray[np.integer],
-        predicted: NDArray[np.integer],
-        weights: NDArray[np.floating] | None = None,
-    ) -> None:
-        """Count more cells; ids beyond the classes (invalid, not computed) are left out.
-
-        Parameters
-        ----------
-        true, predicted : arrays of int, one shape
-            Class of each cell.
-        weights : array of float, optional
-            Weight of each cell, such as its area, broadcast against `true`. 1 if not given.
-
-        Examples
-        --------
-        >>> confusion = Confusion(("background", "river"))
-        >>> confusion.add(np.array([1, 254]), np.array([1, 1]))
-        >>> confusion.counts.tolist()
-        [[0.0, 0.0], [0.0, 1.0]]
-        """
-        n_classes = len(self.classes)
-        known = (true < n_classes) & (predicted < n_classes)
-        pairs = true[known].astype(np.int64) * n_classes + predicted[known]
-        weight = None if weights is None else np.broadcast_to(weights, true.shape)[known]
-        self.counts += np.bincount(pairs, weight, n_classes**2).reshape(n_classes, n_classes)
-
-    def iou(self) -> dict[str, np.float64]:
-        """Intersection over union of every class; NaN for one that is nowhere."""
-        return self._named("iou")
-
-    def recall(self) -> dict[str, np.float64]:
-        """Found share of every class; NaN for one that is nowhere."""
-        return self._named("recall")
-
-    def precision(self) -> dict[str, np.float64]:
-        """Share of every predicted class that is right; NaN for one never predicted."""
-        return self._named("precision")
-
-    def _named(self, score: str) -> dict[str, np.float64]:
-        return dict(zip(self.classes, class_scores(self.counts)[score], strict=True))
+    known = (true < n_classes) & (predicted < n_classes)
+    pairs = true[known].astype(np.int64) * n_classes + predicted[known]
+    weight = None if weights is None else np.broadcast_to(weights, true.shape)[known]
+    counts = np.bincount(pairs, weight, n_classes**2).astype(np.float64)
+    return counts.reshape(n_classes, n_classes)
 
 
 def class_scores(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -109,45 +72,12 @@ def class_scores(counts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         }
 
 
-def average_precision(true: NDArray[np.bool_], score: NDArray[np.floating]) -> float:
-    """Area under the precision-recall curve, as a step function [1]_.
-
-    Parameters
-    ----------
-    true : array of bool, shape (n,)
-        Whether each cell is of the class.
-    score : array of float, shape (n,)
-        Its score: higher means more likely.
-
-    Returns
-    -------
-    float
-        ``sum_n (R_n - R_{n-1}) P_n``; NaN if no cell is of the class. Equal scores share one
-        threshold.
-
-    References
-    ----------
-    .. [1] https://scikit-learn.org/stable/modules/generated/sklearn.metrics.average_precision_score
-
-    Examples
-    --------
-    >>> round(average_precision(np.array([0, 0, 1, 1], bool), np.array([0.1, 0.4, 0.35, 0.8])), 3)
-    0.833
-    """
-    order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(true[order])
-    last_of_ties = np.flatnonzero(np.append(np.diff(score[order]), 1))
-    if not hits.size or not hits[-1]:
-        return float("nan")
-    hits = hits[last_of_ties]
-    precision = hits / (last_of_ties + 1)
-    return float(np.sum(np.diff(hits, prepend=0) * precision) / hits[-1])
-
-
 def binned_average_precision(
     hits: NDArray[np.float64], whole: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Area under the precision-recall curve of a histogram of scores, and how far off it may be.
+
+    The curve is a step function: ``sum_n (R_n - R_{n-1}) P_n`` over thresholds [1]_.
 
     Parameters
     ----------
@@ -157,10 +87,14 @@ def binned_average_precision(
     Returns
     -------
     value : array of float, shape (...)
-        As `average_precision`, with one threshold a bin; NaN if no cell is of the class.
+        With one threshold a bin; NaN if no cell is of the class.
     error : array of float, shape (...)
         The value of the scores themselves lies at most so far away: in each bin cells of the class
         may come before all others, or after them.
+
+    References
+    ----------
+    .. [1] https://scikit-learn.org/stable/modules/generated/sklearn.metrics.average_precision_score
 
     Examples
     --------

@@ -12,6 +12,7 @@ from xsphere.conventions.masks import INVALID
 from xsphere.evaluation.shares import ClassShares
 from xsphere.grids import EARTH_RADIUS_KM, Grid
 from xsphere.grids.travel import Travelling
+from xsphere.metrics import confusion_counts
 from xsphere.regions.labelling import Labelling
 
 # thresholds of precision-recall curves; calibration has one bin for so many of them
@@ -72,10 +73,9 @@ class Scorer(Travelling):
         classes = len(true)
         # rounding must not decide between equal shares: the first class has them
         hard = [side[:, both].round(9).argmax(0) for side in (predicted, true)]
-        pairs = hard[1] * classes + hard[0]
         sums: Sums = {
             "cells": np.array([cells.sum(), both.sum(), *(part.sum() for part in known)], float),
-            "confusion": np.bincount(pairs, weight, classes**2).astype(float).reshape(classes, -1),
+            "confusion": confusion_counts(hard[1], hard[0], classes, weight),
             "regions": self._regions(hard, both, classes),
         }
         if not self.certain:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xsphere.metrics import Confusion, class_scores
+from xsphere.metrics import class_scores, confusion_counts
 from xsphere.nn.checkpoints import resumed, save
 from xsphere.nn.losses import LOSSES
 from xsphere.nn.parallel import n_processes, process_number, share_gradients, total
@@ -263,14 +263,15 @@ class _Run:
     def _scores(self) -> dict[str, Any]:
         """Scores of the most likely class against the most likely target."""
         self.network.eval()
-        confusion = Confusion(self.data.classes)
+        n_classes = len(self.data.classes)
+        counts = np.zeros((n_classes, n_classes))
         for index in range(process_number(), self.data.n_validation, n_processes()):
             channels, target = self.data.validation(index)
             logits = self._logits(torch.from_numpy(channels)[None].to(self.device))[0]
             known = target.sum(-1) > 0.5
-            true = np.where(known, target.argmax(-1), len(self.data.classes))
-            confusion.add(true, logits.argmax(-1).cpu().numpy())
-        counts = total(torch.from_numpy(confusion.counts).to(self.device)).cpu().numpy()
+            true = np.where(known, target.argmax(-1), n_classes)
+            counts += confusion_counts(true, logits.argmax(-1).cpu().numpy(), n_classes)
+        counts = total(torch.from_numpy(counts).to(self.device)).cpu().numpy()
         scores = class_scores(counts)
         return {
             name: {
