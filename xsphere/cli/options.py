@@ -63,7 +63,9 @@ class SegmentOptions:
     """Arguments of `xsphere.segment`, the same when a run is planned and repaired."""
 
     model: ModelName = "tc-ar"
-    output: Annotated[str, typer.Option(help="mask or probability.")] = "mask"
+    output: Annotated[str, typer.Option(help="mask, probability, or spread of an ensemble.")] = (
+        "mask"
+    )
     threshold: Annotated[
         Any,
         typer.Option(

@@ -1,7 +1,7 @@
 """`evaluate`: two sides matched and checked, sums streamed over blocks, scores made of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -132,7 +132,8 @@ def evaluate(  # noqa: PLR0913  (every one but three is a keyword)
     Evaluation
         Scores by class and their means, with and without background; each with the ends of its
         95 % interval, NaN where all times are in one block. Of probabilities, the class of a cell
-        is the likeliest, and average precision, Brier score and calibration are given as well.
+        is the likeliest; of a model with thresholds, what they decide on the grid of the
+        comparison. Average precision, Brier score and calibration are given as well.
 
     Raises
     ------
@@ -169,11 +170,14 @@ def evaluate(  # noqa: PLR0913  (every one but three is a keyword)
     )
     _check_kinds(predicted, labels, ds)
     chosen = _classes(predicted, labels, classes)
+    thresholds: tuple[float, ...] = ()
     labels = _streamed(_timed(labels))
     if not isinstance(predicted, xr.DataArray):
+        found = Model.load(predicted).thresholds
+        thresholds = tuple(found[name] for name in chosen if found)
         predicted = _segmented(predicted, labels, ds)
     predicted = _streamed(at_times_of(labels, _timed(predicted), "predicted"))
-    scorer = _scorer(predicted, labels, chosen, options)
+    scorer = replace(_scorer(predicted, labels, chosen, options), thresholds=thresholds)
     numbers = blocks_of(labels.get_index("time"), block_length(block))
     sums_of_blocks, total = _summed(scorer, predicted, labels, numbers, progress=progress)
     names = ["background", *chosen]

@@ -14,6 +14,7 @@ from xsphere.grids import EARTH_RADIUS_KM, Grid
 from xsphere.grids.travel import Travelling
 from xsphere.metrics import confusion_counts
 from xsphere.regions.labelling import Labelling
+from xsphere.segmentation.node import decided
 
 # thresholds of precision-recall curves; calibration has one bin for so many of them
 N_BINS = 1000
@@ -44,6 +45,8 @@ class Scorer(Travelling):
         Of a region, in km2.
     min_overlap : float
         Part of the smaller of two regions that both must share to be one.
+    thresholds : tuple of float
+        What classes of predictions are decided by; the likeliest counts if not given.
     """
 
     predicted: ClassShares
@@ -53,6 +56,7 @@ class Scorer(Travelling):
     certain: bool
     min_area: float
     min_overlap: float
+    thresholds: tuple[float, ...] = ()
 
     def __call__(self, block: xr.Dataset, first: Sequence[int]) -> list[Sums]:  # noqa: ARG002
         """Sums of each step of a block, of which one at a time is regridded."""
@@ -73,6 +77,9 @@ class Scorer(Travelling):
         classes = len(true)
         # rounding must not decide between equal shares: the first class has them
         hard = [side[:, both].round(9).argmax(0) for side in (predicted, true)]
+        if self.thresholds:
+            chances = predicted[None, :, both].astype(np.float32)
+            hard[0] = decided(chances, self.thresholds)[0]
         sums: Sums = {
             "cells": np.array([cells.sum(), both.sum(), *(part.sum() for part in known)], float),
             "confusion": confusion_counts(hard[1], hard[0], classes, weight),

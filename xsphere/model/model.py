@@ -1,7 +1,7 @@
 """`Model`: a network's weights together with everything needed to use them."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from xsphere.atomic import write_file
 from xsphere.cache import CacheWarning, SharedEntries, cached_file
-from xsphere.grids import HealpixGrid
 from xsphere.model.bundled import model_path
+from xsphere.model.described import Described
 from xsphere.model.file import (
     ModelFileError,
     check_finite,
@@ -27,20 +27,20 @@ from xsphere.model.network import (
     resolve_graph,
     trained_state,
 )
-from xsphere.model.spec import ModelSpec
+from xsphere.model.spec import MAX_MEMBERS, ModelSpec
 from xsphere.model.spec_parts import Calibration
-from xsphere.notices import warn_user
+from xsphere.notices import shortened, warn_user
 from xsphere.paths import local_path
 from xsphere.tensorfiles import file_stamp, read_tensors
 
 if TYPE_CHECKING:
     from xsphere.nn import SphereUNet
 
-_networks = SharedEntries(maxsize=8)
+_networks = SharedEntries(maxsize=MAX_MEMBERS)
 _models = SharedEntries(maxsize=8)
 
 
-class Model:
+class Model(Described):
     """A network's weights with its input contract, grid, classes and record.
 
     Parameters
@@ -127,6 +127,69 @@ class Model:
         return cls(spec, {name: value.detach().cpu().numpy() for name, value in state.items()})
 
     @classmethod
+    def ensemble(
+        cls,
+        models: "Sequence[Model | str | Path]",
+        *,
+        name: str = "ensemble",
+        description: str = "",
+    ) -> "Model":
+        """Model whose probabilities are the mean of those of others, in one file.
+
+        Parameters
+        ----------
+        models : sequence of Model, str or Path
+            2 to 16 models, or their names or paths, of the same level, variables and classes. Each
+            keeps its own normalisation, temperature and record; their thresholds do not count.
+        name, description : str
+            Kept in the model.
+
+        Returns
+        -------
+        Model
+            A calibration of its own comes after the mean, see `xsphere.calibrate`.
+
+        Raises
+        ------
+        ValueError
+            If models differ in level, variables (their units, ranges, aliases ...), classes or
+            regridding, or are ensembles; all differences are named.
+
+        Examples
+        --------
+        >>> from xsphere.model.network import example_spec
+        >>> members = [Model.untrained(example_spec(), seed) for seed in range(3)]
+        >>> Model.ensemble(members).members[2] == members[2]
+        True
+        """
+        members = [cls.load(model) for model in models]
+        spec = ModelSpec.of_members([member.spec for member in members], name, description)
+        tensors = {
+            f"{number}.{key}": tensor
+            for number, member in enumerate(members)
+            for key, tensor in member.tensors.items()
+        }
+        return cls(spec, tensors)
+
+    @cached_property
+    def members(self) -> "tuple[Model, ...]":
+        """Models whose mean probability counts: those of an ensemble, else the model itself."""
+        if not self.spec.members:
+            return (self,)
+        parts: list[dict[str, NDArray[Any]]] = [{} for _ in self.spec.members]
+        for name, tensor in self.tensors.items():
+            number, _, rest = name.partition(".")
+            parts[int(number)][rest] = tensor
+        return tuple(Model(*part) for part in zip(self.spec.members, parts, strict=True))
+
+    def _check_single(self) -> None:
+        if self.spec.members:
+            raise ValueError(
+                f"the ensemble {shortened(self.spec.name)} has no network of its own; take one of "
+                "its members: model.members[0]"
+            )
+
+    @classmethod
     def load(cls, name_or_path: "str | Path | Model") -> "Model":
         """Model of a bundled name or a file, checked strictly.
 
@@ -211,33 +274,6 @@ class Model:
         """SHA-256 of the model's file: one changed bit changes it."""
         return hashlib.sha256(self._content).hexdigest()
 
-    @property
-    def level(self) -> int:
-        """HEALPix refinement level of input and output."""
-        return self.spec.level
-
-    @cached_property
-    def grid(self) -> HealpixGrid:
-        """Grid of input and output: one object, which keeps what is derived from it."""
-        return HealpixGrid(self.spec.level)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes 1, 2, ...; 0 is the background."""
-        return self.spec.classes
-
-    @property
-    def temperature(self) -> float:
-        """Number that the network's scores are divided by before the softmax."""
-        calibration = self.spec.calibration
-        return 1.0 if calibration is None else calibration.temperature
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Probability from which on a cell may have each class; empty for the likeliest class."""
-        calibration = self.spec.calibration
-        return {} if calibration is None else dict(calibration.thresholds)
-
     def with_calibration(self, calibration: Calibration | None) -> "Model":
         """The same weights with another calibration.
 
@@ -260,11 +296,6 @@ class Model:
         """
         return Model(replace(self.spec, calibration=calibration), self.tensors)
 
-    @property
-    def n_parameters(self) -> int:
-        """Number of trained weights."""
-        return sum(tensor.size for name, tensor in self.tensors.items() if "running" not in name)
-
     def network(self) -> "SphereUNet":
         """A new network with these weights, in evaluation mode.
 
@@ -281,31 +312,14 @@ class Model:
         """
         import torch
 
+        self._check_single()
         network = build_network(self.spec)
         state = {name: torch.from_numpy(value.copy()) for name, value in self.tensors.items()}
         network.load_state_dict(network.state_dict() | state, strict=True)
         return network.eval()
 
     def shared_network(self, device: str) -> "SphereUNet":
-        """The one network with these weights that this process has on a device.
-
-        Parameters
-        ----------
-        device : str
-            A torch device, such as ``"cpu"``.
-
-        Returns
-        -------
-        SphereUNet
-            Not to be changed.
-
-        Examples
-        --------
-        >>> from xsphere.model.network import example_spec
-        >>> model = Model.untrained(example_spec())
-        >>> model.shared_network("cpu") is model.shared_network("cpu")
-        True
-        """
+        """The one network with these weights that this process has on a device; left as it is."""
         key = f"{self.digest}:{device}"
         network: SphereUNet = _networks.fetch(key, lambda: self.network().to(device))
         return network
@@ -333,6 +347,7 @@ class Model:
         >>> channels.shape, channels.max(), valid.all()
         ((2, 768, 1), np.float32(1.0), np.True_)
         """
+        self._check_single()
         spec, grid = self.spec, self.grid
         # normalised in float32 only after the mean is gone: pressures keep their digits
         by_name = {
@@ -350,19 +365,7 @@ class Model:
         return channels, valid
 
     def cached_file(self) -> Path | None:
-        """A file that holds this model, for other processes to load; None if none can be kept.
-
-        Returns
-        -------
-        Path or None
-            In the cache folder, named by the digest.
-
-        Examples
-        --------
-        >>> from xsphere.model.network import example_spec
-        >>> Model.untrained(example_spec()).cached_file().suffix
-        '.safetensors'
-        """
+        """A file of the cache with this model, for other processes; None if none can be kept."""
         try:
             return cached_file(
                 "models", self.digest, "model.safetensors", self._content, about=repr(self)
@@ -382,11 +385,3 @@ class Model:
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return "xsphere.Model", self.digest
-
-    def __repr__(self) -> str:
-        spec = self.spec
-        return (
-            f"<Model {spec.name!r}: {self.n_parameters:,} parameters, HEALPix level {spec.level}, "
-            f"{', '.join(variable.name for variable in spec.variables)} -> "
-            f"{', '.join(spec.classes)}>"
-        )

@@ -44,6 +44,8 @@ def needed_bytes(spec: ModelSpec) -> int:
     >>> needed_bytes(example_spec()) < 10 * 2**20 < needed_bytes(replace(example_spec(), level=6))
     True
     """
+    if spec.members:
+        return sum(map(needed_bytes, spec.members))
     layout = _layout(spec)
     n_cells = 12 * 4**spec.level
     matrices = 5 if layout.directional else 1
@@ -127,6 +129,9 @@ def resolve_graph(spec: ModelSpec) -> ModelSpec:
     """
     from xsphere.graph import WEIGHTINGS, kernel_width
 
+    if spec.members:
+        check_memory(spec)
+        return replace(spec, members=tuple(map(resolve_graph, spec.members)))
     grids = _graph_grids(spec, _layout(spec).n_levels)
     check_memory(spec)
     if spec.graph.kernel_widths and len(spec.graph.kernel_widths) != len(grids):
@@ -232,6 +237,12 @@ def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
 
     from xsphere.nn import SphereUNet
 
+    if spec.members:
+        return {
+            f"{number}.{name}": shape
+            for number, member in enumerate(spec.members)
+            for name, shape in expected_shapes(member).items()
+        }
     layout = _layout(spec)
     _graph_grids(spec, layout.n_levels)
     stand_in = [sparse.csr_array((1, 1))] * layout.n_levels

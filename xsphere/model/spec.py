@@ -1,7 +1,7 @@
 """What a model is, apart from its weights: plain values, checked before anything is built."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from xsphere.model.spec_parts import (
@@ -21,7 +21,12 @@ FORMAT = 1
 MAX_LEVEL = 12
 MAX_CHANNELS = 1024
 MAX_CLASSES = 253
+MAX_MEMBERS = 16
 MOST_PROBLEMS = 10
+# network of what has none of its own
+ENSEMBLE = {"architecture": "ensemble"}
+# entries that the members of an ensemble have in common, besides variables
+SHARED = ("level", "classes", "regridding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,9 @@ class ModelSpec:
     calibration : Calibration, optional
         Temperature and thresholds; without, probabilities are as the network was trained to give
         them, and the likeliest class counts.
+    members : tuple of ModelSpec
+        Of an ensemble: models of the same level, variables and classes, whose probabilities are
+        averaged. It has no channels, graph or network of its own.
     format : int
         Version of this list of entries.
 
@@ -92,6 +100,7 @@ class ModelSpec:
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    members: tuple["ModelSpec", ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -102,9 +111,34 @@ class ModelSpec:
             }
             object.__setattr__(self, "network", sizes)
         check_types(self, "model specification", but=("regridding",))
-        problems = [*self._size_problems(), *self._name_problems()]
+        problems = [
+            *self._size_problems(),
+            *self._name_problems(),
+            *self._network_problems(),
+            *self._member_problems(),
+        ]
         if problems:
             raise ValueError("unusable model specification: " + "; ".join(problems))
+
+    @classmethod
+    def of_members(
+        cls, members: Sequence["ModelSpec"], name: str, description: str = ""
+    ) -> "ModelSpec":
+        """Specification of an ensemble; whatever members do not have in common is refused."""
+        if not members:
+            raise ValueError(f"an ensemble must have 2 to {MAX_MEMBERS} members, got 0")
+        return replace(
+            members[0],
+            name=name,
+            description=description,
+            channels=(),
+            network=ENSEMBLE,
+            graph=GraphSpec(),
+            training={},
+            scores={},
+            calibration=None,
+            members=tuple(members),
+        )
 
     def _size_problems(self) -> list[str]:
         problems = []
@@ -112,15 +146,66 @@ class ModelSpec:
             problems.append(f"format must be {FORMAT}, got {self.format!r}; update xsphere")
         if not 0 <= self.level <= MAX_LEVEL:
             problems.append(f"level must be from 0 to {MAX_LEVEL}, got {shortened(self.level)}")
-        counts = (("channels", MAX_CHANNELS), ("variables", MAX_CHANNELS), ("classes", MAX_CLASSES))
+        counts = (("variables", MAX_CHANNELS), ("classes", MAX_CLASSES))
         for name, most in counts:
             n = len(getattr(self, name))
             if not 1 <= n <= most:
                 problems.append(f"there must be 1 to {most} {name}, got {n}")
-        architecture = self.network.get("architecture")
-        if architecture != "unet":
-            problems.append(f"unknown architecture {shortened(architecture)}; known are ['unet']")
         return problems + type_problems(ModelSpec, {"regridding": self.regridding})
+
+    def _network_problems(self) -> list[str]:
+        """What is wrong with the network, which an ensemble has not."""
+        architecture, n_channels = self.network.get("architecture"), len(self.channels)
+        if not self.members:
+            problems = []
+            if not 1 <= n_channels <= MAX_CHANNELS:
+                problems.append(f"there must be 1 to {MAX_CHANNELS} channels, got {n_channels}")
+            if architecture != "unet":
+                known = ["unet"]
+                problems.append(
+                    f"unknown architecture {shortened(architecture)}; known are {known}"
+                )
+            return problems
+        own = self.network, self.channels, self.graph
+        if own == (ENSEMBLE, (), GraphSpec()):
+            return []
+        return [
+            f"an ensemble must have the network {ENSEMBLE}, no channels and the default graph, got "
+            f"{shortened(own)}"
+        ]
+
+    def _member_problems(self) -> list[str]:
+        """How members differ from what they are to have in common."""
+        if not self.members:
+            return []
+        n_members = len(self.members)
+        problems = []
+        if not 2 <= n_members <= MAX_MEMBERS:
+            problems.append(f"an ensemble must have 2 to {MAX_MEMBERS} members, got {n_members}")
+        for number, member in enumerate(self.members):
+            what = f"member {number} ({shortened(member.name)})"
+            if member.members:
+                problems.append(f"{what} must be no ensemble; give its members instead")
+            problems += [
+                f"{what} must have the {name} of the others, {shortened(wanted)}, got "
+                f"{shortened(found)}"
+                for name, wanted, found in self._differences(member)
+            ]
+        return problems
+
+    def _differences(self, member: "ModelSpec") -> list[tuple[str, Any, Any]]:
+        """Names and both values of what differs, of what an ensemble has in common."""
+        pairs = [(name, getattr(self, name), getattr(member, name)) for name in SHARED]
+        names = ([v.name for v in self.variables], [v.name for v in member.variables])
+        pairs.append(("variables", *names))
+        if names[0] == names[1]:
+            for one, other in zip(self.variables, member.variables, strict=True):
+                pairs += [
+                    (f"{entry.name} of {one.name}", getattr(one, entry.name), value)
+                    for entry in fields(one)
+                    for value in [getattr(other, entry.name)]
+                ]
+        return [(name, wanted, found) for name, wanted, found in pairs if wanted != found]
 
     def _name_problems(self) -> list[str]:
         problems = []
@@ -167,6 +252,9 @@ class ModelSpec:
         values = asdict(self)
         if self.calibration is None:
             del values["calibration"]
+        values["members"] = tuple(member.to_dict() for member in self.members)
+        if not self.members:
+            del values["members"]
         return values
 
     @classmethod
@@ -208,7 +296,22 @@ class ModelSpec:
             spec["graph"] = part_of(GraphSpec, spec["graph"], "graph", problems) or GraphSpec()
         if spec.get("calibration") is not None:
             spec["calibration"] = part_of(Calibration, spec["calibration"], "calibration", problems)
+        if isinstance(spec.get("members"), list | tuple):
+            spec["members"] = _members(spec["members"], problems)
         problems += type_problems(cls, spec)
         if problems:
             raise ValueError("; ".join(problems[:MOST_PROBLEMS]))
         return cls(**spec)
+
+
+def _members(entries: list[Any] | tuple[Any, ...], problems: list[str]) -> tuple[ModelSpec, ...]:
+    """Specifications of the members of an ensemble; what is wrong is added to the problems."""
+    found = []
+    for number, values in enumerate(entries[: MAX_MEMBERS + 1]):
+        try:
+            if isinstance(values, Mapping) and values.get("members"):
+                raise ValueError("it must be no ensemble")  # noqa: TRY301
+            found.append(ModelSpec.from_dict(values))
+        except ValueError as error:
+            problems.append(f"member {number}: {error}")
+    return tuple(found)

@@ -36,7 +36,9 @@ class Options(Inference):
     def __post_init__(self) -> None:
         problems = []
         if self.output not in get_args(Output):
-            problems.append(f"output must be 'mask' or 'probability', got {shortened(self.output)}")
+            problems.append(
+                f"output must be one of {list(get_args(Output))}, got {shortened(self.output)}"
+            )
         if self.grid not in get_args(OutputGrid):
             problems.append(f"grid must be 'healpix' or 'source', got {shortened(self.grid)}")
         sizes = {"batch_size": self.batch_size}

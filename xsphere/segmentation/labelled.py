@@ -16,6 +16,7 @@ from xsphere.conventions.horizontal import common_grid, on_its_own
 from xsphere.conventions.values import Reading, reading_of
 from xsphere.model import Model
 from xsphere.model.inputs import MatchedVariable, matched_variables
+from xsphere.notices import shortened
 from xsphere.segmentation.checks import (
     Options,
     OutputGrid,
@@ -65,9 +66,10 @@ def segment(  # noqa: PLR0913  (every one but two is a keyword)
         data: see the notes.
     model : str, Path or Model
         Name of a bundled model, path of a model file, or a model.
-    output : {"mask", "probability"}
-        The class of each cell, or the probability of each class, after the temperature of the
-        model's calibration.
+    output : {"mask", "probability", "spread"}
+        The class of each cell; the probability of each class, after the temperature of the
+        model's calibration; or, of an ensemble, the standard deviation of the probabilities over
+        its members (each after its own temperature).
     threshold : float, mapping or "argmax", optional
         What a mask is decided by. With thresholds, one for all classes or one for each by name (by
         default those of the model for classes left out), a cell has the class whose probability is
@@ -104,7 +106,7 @@ def segment(  # noqa: PLR0913  (every one but two is a keyword)
         ``mask``: uint8, 0 background, 1, 2, ... the model's classes, 254 where an input is not
         finite or beyond its valid range; the meaning is in its `flag_values` and
         `flag_meanings`. ``probability``: float32 with the dimension ``class``, the background
-        first; NaN where an input is not finite or beyond its valid range. The
+        first (spread likewise); NaN where an input is not finite or beyond its valid range. The
         attribute ``xsphere_run`` is a JSON text of all that the values depend on.
 
     Raises
@@ -206,6 +208,11 @@ def job(ds: xr.Dataset | str | Path, model: str | Path | Model, **options: Any) 
 
     chosen = Options(**options)
     ds, model = dataset_of(ds, chosen.missing_chunks), Model.load(model)
+    if chosen.output == "spread" and not model.spec.members:
+        raise ValueError(
+            f"output='spread' is of ensembles, and {shortened(model.spec.name)} is one model; make "
+            "one with Model.ensemble([...]), or take output='probability'"
+        )
     matches = matched_variables(ds, model.spec)
     arrays = [match.array for match in matches]
     horizontal = common_grid(ds, [array.name for array in arrays])
@@ -276,7 +283,7 @@ def _template(
     merged = xr.merge(labels, join="exact", compat="minimal", combine_attrs="drop")
     made = list(core) if node.target is not None else ["cells"]
     leading = dict(Layout.whole(arrays, core).leading)
-    dims = [*leading, *(["class"] if node.output == "probability" else []), *made]
+    dims = [*leading, *([] if node.output == "mask" else ["class"]), *made]
     values = np.broadcast_to(np.zeros((), node.dtype), (*leading.values(), *node.shape))
     return xr.DataArray(values, merged.coords, dims)
 
@@ -302,8 +309,10 @@ def _may_use_all_cores(arrays: list[xr.DataArray]) -> bool:
     return in_memory and threading.current_thread() is threading.main_thread()
 
 
-def _calibration_text(model: Model) -> str:
+def _calibration_text(model: Model, output: Output) -> str:
     """What is calibrated of the probabilities of a model."""
+    if output == "spread":
+        return f"temperatures of members: {', '.join(f'{m.temperature:g}' for m in model.members)}"
     if model.temperature == 1.0:
         return "none: as the network was trained to give them"
     assert model.spec.calibration is not None
@@ -328,8 +337,9 @@ def _labelled(
             result.attrs["thresholds"] = list(node.thresholds)
     else:
         result = result.assign_coords({"class": ["background", *model.classes]})
-        result.attrs = {"long_name": "probability of the class", "units": "1"}
-        result.attrs["calibration"] = _calibration_text(model)
+        spread = "standard deviation over members of the " if node.output == "spread" else ""
+        result.attrs = {"long_name": f"{spread}probability of the class", "units": "1"}
+        result.attrs["calibration"] = _calibration_text(model, node.output)
     result.attrs |= {"xsphere_model": model.spec.name, "xsphere_model_digest": model.digest}
     if grid == "healpix":
         return describe_healpix(result, model.grid)

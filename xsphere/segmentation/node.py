@@ -26,7 +26,7 @@ from xsphere.segmentation.plausibility import check_plausible
 from xsphere.stages import stage
 from xsphere.tensorfiles import file_stamp
 
-Output = Literal["mask", "probability"]
+Output = Literal["mask", "probability", "spread"]
 
 # Part of every task's key: raise it when results change for the same model and weights.
 VERSION = 5
@@ -120,8 +120,8 @@ class SegmentNode(Travelling):
         Factor and offset of each variable's units.
     readings : tuple of Reading
         What is missing in each variable; only what is not finite if not given.
-    output : {"mask", "probability"}
-        Classes, or the probability of each.
+    output : {"mask", "probability", "spread"}
+        Classes, or the probability of each, or its standard deviation over an ensemble.
     target : Grid, optional
         Grid of the result; the model's own if not given.
     inference : Inference
@@ -164,7 +164,7 @@ class SegmentNode(Travelling):
     def shape(self) -> tuple[int, ...]:
         """Shape of the result of one sample: ([classes,] *cells)."""
         grid = self.target or self.model.grid
-        return (self.model.n_classes, *grid.shape) if self.output == "probability" else grid.shape
+        return grid.shape if self.output == "mask" else (self.model.n_classes, *grid.shape)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         from xsphere.weights import regridding
@@ -293,15 +293,25 @@ class SegmentNode(Travelling):
             list(pool.map(run, parts))
 
     def _inferred(self, model: Model, fields: list[NDArray[Any]]) -> NDArray[Any]:
+        of_members = [self._chances(member, fields) for member in model.members]
+        if self.output == "spread":
+            spread: NDArray[np.float64] = np.std(of_members, axis=0, dtype=np.float64)
+            return spread.astype(np.float32)
+        probability = of_members[0] if len(of_members) == 1 else pooled(model, of_members)
+        if self.output == "mask":
+            valid = np.isfinite(probability[:, 0])
+            chosen = decided(probability, self.thresholds)
+            return np.where(valid, chosen, INVALID).astype(np.uint8)
+        return probability
+
+    def _chances(self, model: Model, fields: list[NDArray[Any]]) -> NDArray[np.float32]:
+        """Probabilities (n, classes, cells) of a model that is no ensemble, NaN where invalid."""
         channels, valid = model.channels(*fields)
         check_plausible(model, channels, valid, self.run)
         probability = probabilities(model, channels, self.inference)
         # absurd input can overflow in the network: its NaN would count as the first class
         valid = valid & np.isfinite(probability).all(axis=1)
         probability[~np.broadcast_to(valid[:, None], probability.shape)] = np.nan
-        if self.output == "mask":
-            chosen = decided(probability, self.thresholds)
-            return np.where(valid, chosen, INVALID).astype(np.uint8)
         return probability
 
     def _on_target(self, model: Model, values: NDArray[Any]) -> NDArray[Any]:
@@ -317,6 +327,16 @@ class SegmentNode(Travelling):
             weights = regridding_weights(model.grid, self.target, method="bilinear")
             found = apply_weights(weights, values)
         return found.reshape(-1, *self.shape)
+
+
+def pooled(model: Model, of_members: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Mean of the probabilities (n, classes, cells) of members, at the ensemble's temperature."""
+    mean: NDArray[np.float64] = np.mean(of_members, axis=0, dtype=np.float64)
+    if model.temperature != 1.0:
+        # the softmax of logarithms that are divided by it
+        mean **= 1.0 / model.temperature
+        mean /= mean.sum(axis=1, keepdims=True)
+    return mean.astype(np.float32)
 
 
 def decided(
