@@ -19,6 +19,7 @@ PACKAGES = (
     "nn",
     "model",
     "conventions",
+    "datasets",
     "regridding",
     "evaluation",
     "filtering",

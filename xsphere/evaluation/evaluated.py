@@ -109,7 +109,7 @@ def evaluate(  # noqa: PLR0913  (every one but three is a keyword)
         Where both are compared. What is on another grid is regridded: shares of classes, of which
         the largest wins.
     method : str
-        How, as for `xsphere.regrid`.
+        How, as for `xsphere.regrid`; points all over the sphere have Voronoi cells.
     weighting : {"area", "cells"}
         Whether cells count by their area, or each as one.
     min_area : float

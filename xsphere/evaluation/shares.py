@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xsphere.conventions import event_classes_of, horizontal_grid
 from xsphere.conventions.masks import BACKGROUND, holds_classes
 from xsphere.conventions.values import Reading, check_unpacked, reading_of
-from xsphere.grids import Grid
+from xsphere.grids import Grid, PointGrid
 from xsphere.grids.travel import Travelling
 from xsphere.notices import shortened
 from xsphere.regridding.node import RegridNode, Rules
@@ -119,6 +119,8 @@ class ClassShares(Travelling):
             declared = ()
         node = None
         if source != target:
+            if method == "conservative":
+                source, target = _with_edges(source), _with_edges(target)
             check_method(method, source, target)
             rules = Rules(method=method)
             node = RegridNode(source=source, target=target, rules=rules, dtype=np.dtype(float))
@@ -187,3 +189,10 @@ class ClassShares(Travelling):
                 f"probabilities must be from 0 to 1, got {finite.min():g} to {finite.max():g} in "
                 f"{self.what}; divide scaled integers first"
             )
+
+
+def _with_edges(grid: Grid) -> Grid:
+    """With Voronoi cells, if these are points all over the sphere."""
+    if isinstance(grid, PointGrid) and not grid.has_bounds and grid.is_global:
+        return grid.with_voronoi_bounds()
+    return grid
