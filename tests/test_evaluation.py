@@ -22,6 +22,7 @@ from tests.toys import storm_dataset, storm_model
 from xsphere.conventions import describe_healpix, mask_attributes
 from xsphere.fitting.samples import validation_times
 from xsphere.grids import HealpixGrid
+from xsphere.model import Calibration
 
 CLASSES = ("cyclone", "river")
 NAMES = ["background", *CLASSES]
@@ -301,6 +302,24 @@ def test_some_classes_may_be_scored() -> None:
     )
 
 
+def test_classes_of_probabilities_are_those_of_masks() -> None:
+    ds, labels = storm_dataset(n_times=2), random_mask(22, n_times=2, n_lat=19, n_lon=36)
+    model = storm_model().with_calibration(Calibration(thresholds={"cyclone": 0.4, "river": 0.3}))
+    labels = labels.assign_coords(time=ds.time)
+    options: dict[str, Any] = {"grid": "predicted", "n_samples": 0}
+    for threshold in (None, 0.35, "argmax", {"river": 0.5}):
+        mask = xsphere.segment(ds, model, threshold=threshold)
+        for classes in (None, "river"):
+            expected = xsphere.evaluate(mask, labels, classes=classes, **options)
+            found = xsphere.evaluate(
+                model, labels, ds, classes=classes, threshold=threshold, **options
+            )
+            xr.testing.assert_equal(found.confusion, expected.confusion)
+            np.testing.assert_array_equal(found.scores.pod, expected.scores.pod)
+    assert found.settings["threshold"] == {"cyclone": 0.4, "river": 0.5}
+    assert "Classes by thresholds: cyclone 0.4, river 0.5." in found.to_markdown()
+
+
 def test_a_class_that_is_nowhere_is_told() -> None:
     labels = mask_of([[[0, 0, 1, 1], [0, 0, 0, 254]]])
     found = xsphere.evaluate(labels, labels)
@@ -362,12 +381,13 @@ LATER = np.timedelta64(1, "h")
         ),
         (lambda p, m: (p, m), {"classes": ["fog", "river"]}, "that both sides have"),
         (lambda p, m: (p, m), {"block": 5}, "length of time"),
+        (lambda p, m: (p, m), {"threshold": 0.5}, "threshold is for probabilities"),
         (lambda p, m: (p, soft(m)), {}, "other than the background"),
         (lambda p, m: (p, m), {"ds": storm_dataset()}, "not with a mask"),
         (
             lambda p, m: (p, m),
-            {"block": "soon", "seed": -1, "grid": "mine", "min_overlap": 2, "weighting": "mass"},
-            "grid must be.*weighting must be.*min_overlap must be.*seed must be.*block must be",
+            {"block": "soon", "seed": -1, "grid": "mine", "min_overlap": 2, "threshold": 2},
+            "grid must be.*threshold must be.*min_overlap must be.*seed must be.*block must be",
         ),
     ],
 )

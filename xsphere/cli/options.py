@@ -55,6 +55,15 @@ def thresholds_of(text: str) -> Any:
     return named
 
 
+ThresholdOption = Annotated[
+    Any,
+    typer.Option(
+        parser=thresholds_of,
+        metavar="NUMBER",
+        help="Probability from which on a cell has a class, for all or CLASS=NUMBER,...; "
+        "argmax for the likeliest class. As the model says if not given.",
+    ),
+]
 MinArea = Annotated[float, typer.Option(help="Smallest area of an event in km2.")]
 
 
@@ -66,15 +75,7 @@ class SegmentOptions:
     output: Annotated[str, typer.Option(help="mask, probability, or spread of an ensemble.")] = (
         "mask"
     )
-    threshold: Annotated[
-        Any,
-        typer.Option(
-            parser=thresholds_of,
-            metavar="NUMBER",
-            help="Probability from which on a cell has a class, for all or CLASS=NUMBER,...; "
-            "argmax for the likeliest class. As the model says if not given.",
-        ),
-    ] = None
+    threshold: ThresholdOption = None
     grid: Annotated[str, typer.Option(help="healpix or source.")] = "healpix"
     block_size: Annotated[int | None, typer.Option(help="Maps in a task.")] = None
     batch_size: Annotated[int, typer.Option(help="Maps a worker handles at a time.")] = 8

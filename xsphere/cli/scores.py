@@ -5,7 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from xsphere.cli.options import MinArea, MissingChunks, Overwrite, with_options
+from xsphere.cli.options import (
+    MinArea,
+    MissingChunks,
+    Overwrite,
+    ThresholdOption,
+    with_options,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +28,7 @@ class EvaluateOptions:
         "conservative"
     )
     weighting: Annotated[str, typer.Option(help="Cells count by their area, or as cells.")] = "area"
+    threshold: ThresholdOption = None
     min_area: MinArea = 0.0
     min_overlap: Annotated[
         float, typer.Option(help="Part of the smaller of two regions that they must share.")

@@ -1,9 +1,8 @@
-"""`evaluate`: two sides matched and checked, sums streamed over blocks, scores made of them."""
+"""`evaluate`: two sides matched, sums streamed over blocks, scores made of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -11,6 +10,14 @@ import xarray as xr
 from xsphere.compat import is_unread
 from xsphere.conventions import horizontal_grid
 from xsphere.conventions.base import check_known_sizes
+from xsphere.evaluation.checks import (
+    Options,
+    Side,
+    Weighting,
+    check_kinds,
+    scored_classes,
+    thresholds_of,
+)
 from xsphere.evaluation.derived import curves_of, scores_of
 from xsphere.evaluation.result import Evaluation
 from xsphere.evaluation.shares import ANNOTATOR, ClassShares, class_dim, class_names
@@ -19,54 +26,11 @@ from xsphere.evaluation.times import at_times_of, block_length, blocks_of
 from xsphere.grids import Grid
 from xsphere.model import Model
 from xsphere.notices import shortened
-from xsphere.regions.labelling import is_number
 from xsphere.regions.steps import found_in_blocks
+from xsphere.segmentation.checks import Threshold
 from xsphere.sources import unchanged
 from xsphere.store import in_whole_maps
 from xsphere.weights import FieldMethod
-
-Weighting = Literal["area", "cells"]
-Side = Literal["labels", "predicted"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What `evaluate` may be asked for, as it explains; what is wrong is said at once."""
-
-    grid: "Side | Grid" = "labels"
-    method: FieldMethod = "conservative"
-    weighting: Weighting = "area"
-    min_area: float = 0.0
-    min_overlap: float = 0.0
-    block: str = "30D"
-    n_samples: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name} must be one of {list(known)}, got {shortened(value)}"
-            for name, value, known in (
-                ("grid", self.grid, get_args(Side)),
-                ("method", self.method, get_args(FieldMethod)),
-                ("weighting", self.weighting, get_args(Weighting)),
-            )
-            if not isinstance(value, Grid) and value not in known
-        ]
-        if not is_number(self.min_area) or not self.min_area >= 0:
-            problems.append(f"min_area must be km2, 0 or more, got {shortened(self.min_area)}")
-        if not is_number(self.min_overlap) or not 0 <= self.min_overlap <= 1:
-            problems.append(f"min_overlap must be from 0 to 1, got {shortened(self.min_overlap)}")
-        problems += [
-            f"{name} must be an integer, 0 or more, got {shortened(value)}"
-            for name, value in (("n_samples", self.n_samples), ("seed", self.seed))
-            if type(value) is not int or value < 0
-        ]
-        try:
-            block_length(self.block)
-        except ValueError as error:
-            problems.append(str(error))
-        if problems:
-            raise ValueError("; ".join(problems))
 
 
 def evaluate(  # noqa: PLR0913  (every one but three is a keyword)
@@ -78,6 +42,7 @@ def evaluate(  # noqa: PLR0913  (every one but three is a keyword)
     grid: Side | Grid = "labels",
     method: FieldMethod = "conservative",
     weighting: Weighting = "area",
+    threshold: Threshold = None,
     min_area: float = 0.0,
     min_overlap: float = 0.0,
     block: str = "30D",
@@ -112,6 +77,9 @@ def evaluate(  # noqa: PLR0913  (every one but three is a keyword)
         How, as for `xsphere.regrid`; points all over the sphere have Voronoi cells.
     weighting : {"area", "cells"}
         Whether cells count by their area, or each as one.
+    threshold : float, mapping or "argmax", optional
+        What classes are decided by where `predicted` are probabilities, as for `xsphere.segment`:
+        by default the thresholds of the model; without, and of an array, the likeliest class.
     min_area : float
         Regions smaller than this do not count, in km2.
     min_overlap : float
@@ -131,9 +99,8 @@ def evaluate(  # noqa: PLR0913  (every one but three is a keyword)
     -------
     Evaluation
         Scores by class and their means, with and without background; each with the ends of its
-        95 % interval, NaN where all times are in one block. Of probabilities, the class of a cell
-        is the likeliest; of a model with thresholds, what they decide on the grid of the
-        comparison. Average precision, Brier score and calibration are given as well.
+        95 % interval, NaN where all times are in one block. Of probabilities, average precision,
+        Brier score and calibration as well.
 
     Raises
     ------
@@ -162,22 +129,21 @@ def evaluate(  # noqa: PLR0913  (every one but three is a keyword)
         grid=grid,
         method=method,
         weighting=weighting,
+        threshold=threshold,
         min_area=min_area,
         min_overlap=min_overlap,
         block=block,
         n_samples=n_samples,
         seed=seed,
     )
-    _check_kinds(predicted, labels, ds)
-    chosen = _classes(predicted, labels, classes)
-    thresholds: tuple[float, ...] = ()
+    check_kinds(predicted, labels, ds)
+    chosen = scored_classes(predicted, labels, classes)
+    thresholds = thresholds_of(predicted, options.threshold)
     labels = _streamed(_timed(labels))
     if not isinstance(predicted, xr.DataArray):
-        found = Model.load(predicted).thresholds
-        thresholds = tuple(found[name] for name in chosen if found)
         predicted = _segmented(predicted, labels, ds)
     predicted = _streamed(at_times_of(labels, _timed(predicted), "predicted"))
-    scorer = replace(_scorer(predicted, labels, chosen, options), thresholds=thresholds)
+    scorer = _scorer(predicted, labels, chosen, options, thresholds)
     numbers = blocks_of(labels.get_index("time"), block_length(block))
     sums_of_blocks, total = _summed(scorer, predicted, labels, numbers, progress=progress)
     names = ["background", *chosen]
@@ -186,51 +152,9 @@ def evaluate(  # noqa: PLR0913  (every one but three is a keyword)
         confusion=_confusion(total, names, options),
         curves=xr.Dataset() if scorer.certain else curves_of(total, names),
         cells=_cells(total),
-        settings=_settings(predicted, labels, scorer, options, int(numbers.max()) + 1),
+        settings=_settings(predicted, labels, scorer, options, n_blocks=len(sums_of_blocks))
+        | {"threshold": thresholds or None},
     )
-
-
-def _check_kinds(predicted: Any, labels: Any, ds: Any) -> None:
-    if not isinstance(predicted, xr.DataArray | Model | str | Path):
-        raise TypeError(
-            "predicted must be a DataArray, or a model or its name or path, got "
-            f"{type(predicted).__name__}; choose an array, such as ds['mask']"
-        )
-    if not isinstance(labels, xr.DataArray):
-        raise TypeError(
-            f"labels must be a DataArray, got {type(labels).__name__}; choose one, such as "
-            "ds['labels']"
-        )
-    if (ds is None) != isinstance(predicted, xr.DataArray):
-        raise ValueError(
-            "ds must be given with a model, which segments it, and not with a mask or "
-            f"probabilities; got {type(predicted).__name__} {'without' if ds is None else 'and'} "
-            "ds"
-        )
-
-
-def _classes(predicted: Any, labels: xr.DataArray, wanted: Any) -> tuple[str, ...]:
-    """Names of the classes that are scored, in the order of those of the prediction."""
-    known = class_names(labels)
-    if isinstance(predicted, xr.DataArray):
-        found = class_names(predicted, "predicted")
-    else:
-        found = Model.load(predicted).classes
-    if wanted is None:
-        if set(found) != set(known):
-            raise ValueError(
-                f"labels and predicted must have the same classes, got {shortened(list(known))} "
-                f"and {shortened(list(found))}; score some with classes=[...]"
-            )
-        return tuple(found)
-    asked = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    unknown = [name for name in asked if name not in found or name not in known]
-    if unknown or not asked or len(set(asked)) < len(asked):
-        raise ValueError(
-            "classes must be some of those that both sides have, each once: "
-            f"{shortened([name for name in found if name in known])}, got {shortened(list(asked))}"
-        )
-    return asked
 
 
 def _timed(array: xr.DataArray) -> xr.DataArray:
@@ -258,7 +182,11 @@ def _streamed(array: xr.DataArray) -> xr.DataArray:
 
 
 def _scorer(
-    predicted: xr.DataArray, labels: xr.DataArray, classes: Sequence[str], options: Options
+    predicted: xr.DataArray,
+    labels: xr.DataArray,
+    classes: Sequence[str],
+    options: Options,
+    thresholds: Mapping[str, float],
 ) -> Scorer:
     sides = {"predicted": predicted, "labels": labels}
     extra = []
@@ -273,8 +201,12 @@ def _scorer(
         )
     grid = options.grid
     target = grid if isinstance(grid, Grid) else horizontal_grid(sides[grid]).grid
+    names = {
+        what: [*classes, *(name for name in class_names(array, what) if name not in classes)]
+        for what, array in sides.items()
+    }
     shares = {
-        what: ClassShares.of(array, classes, target, method=options.method, what=what)
+        what: ClassShares.of(array, names[what], target, method=options.method, what=what)
         for what, array in sides.items()
     }
     return Scorer(
@@ -282,7 +214,9 @@ def _scorer(
         labels=shares["labels"],
         grid=target,
         by_area=options.weighting == "area",
+        n_classes=len(classes) + 1,
         certain=class_dim(predicted) is None,
+        thresholds=tuple(thresholds[name] for name in names["predicted"] if thresholds),
         min_area=float(options.min_area),
         min_overlap=float(options.min_overlap),
     )
@@ -340,7 +274,12 @@ def _cells(total: Sums) -> dict[str, int]:
 
 
 def _settings(
-    predicted: xr.DataArray, labels: xr.DataArray, scorer: Scorer, options: Options, n_blocks: int
+    predicted: xr.DataArray,
+    labels: xr.DataArray,
+    scorer: Scorer,
+    options: Options,
+    *,
+    n_blocks: int,
 ) -> dict[str, Any]:
     times = labels.get_index("time") if "time" in labels.coords else None
     sides = {"predicted": predicted, "labels": labels}

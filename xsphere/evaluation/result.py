@@ -233,13 +233,17 @@ class Evaluation:
             else "no intervals: all times are in one block"
         )
         weighting = {"area": "weighted by area", "cells": "each cell counts as one"}
+        thresholds = ", ".join(
+            f"{_readable(n)} {t:g}" for n, t in (told["threshold"] or {}).items()
+        )
+        decided = f" Classes by thresholds: {thresholds}." if thresholds else ""
         return (
             f"{told['n_times']} times{span}, on {told['grid']}, "
             f"{weighting[told['weighting']]}; {intervals}. Unknown cells, which do not count: "
             f"{unknown}. A region is found if one of its class shares "
             f"{'any cell' if not told['min_overlap'] else format(told['min_overlap'], '.0%')} "
             f"with it{' of the smaller of both' if told['min_overlap'] else ''}; regions of less "
-            f"than {told['min_area']:g} km2 do not count.{self._absent()}"
+            f"than {told['min_area']:g} km2 do not count.{decided}{self._absent()}"
         )
 
     def _absent(self) -> str:

@@ -19,6 +19,8 @@ from xsphere.segmentation.node import decided
 # thresholds of precision-recall curves; calibration has one bin for so many of them
 N_BINS = 1000
 N_COARSE = 10
+# of float32, which must not decide between equal shares
+ROUNDING = 1e-6
 Sums = dict[str, NDArray[np.float64]]
 
 
@@ -39,24 +41,28 @@ class Scorer(Travelling):
         On which both are compared.
     by_area : bool
         Whether cells count by their area, in km2, or each as one.
+    n_classes : int
+        How many of the classes of both sides are scored, the background first; what is of another
+        is background.
     certain : bool
         Whether predictions are classes rather than probabilities.
+    thresholds : tuple of float
+        Of all classes of the prediction, as for `xsphere.segment`.
     min_area : float
         Of a region, in km2.
     min_overlap : float
         Part of the smaller of two regions that both must share to be one.
-    thresholds : tuple of float
-        What classes of predictions are decided by; the likeliest counts if not given.
     """
 
     predicted: ClassShares
     labels: ClassShares
     grid: Grid
     by_area: bool
+    n_classes: int
     certain: bool
+    thresholds: tuple[float, ...]
     min_area: float
     min_overlap: float
-    thresholds: tuple[float, ...] = ()
 
     def __call__(self, block: xr.Dataset, first: Sequence[int]) -> list[Sums]:  # noqa: ARG002
         """Sums of each step of a block, of which one at a time is regridded."""
@@ -68,32 +74,34 @@ class Scorer(Travelling):
         ]
 
     def step(self, predicted: NDArray[np.float64], true: NDArray[np.float64]) -> Sums:
-        """Sums of one step, of shares (classes, cells) of both sides."""
+        """Sums of one step, of shares (all classes, cells) of both sides."""
         weight = self.grid.covered_areas * EARTH_RADIUS_KM**2
         cells = weight > 0  # a repeated cyclic column on its own has no area
         known = [np.isfinite(side).all(0) & cells for side in (predicted, true)]
         both = known[0] & known[1]
         weight = weight[both] if self.by_area else np.ones(int(both.sum()))
-        classes = len(true)
-        # rounding must not decide between equal shares: the first class has them
-        hard = [side[:, both].round(9).argmax(0) for side in (predicted, true)]
-        if self.thresholds:
-            chances = predicted[None, :, both].astype(np.float32)
-            hard[0] = decided(chances, self.thresholds)[0]
+        sides = predicted[:, both], true[:, both]
+        hard = [likeliest(sides[0], self.thresholds), likeliest(sides[1])]
+        hard = [np.where(classes < self.n_classes, classes, 0) for classes in hard]
         sums: Sums = {
             "cells": np.array([cells.sum(), both.sum(), *(part.sum() for part in known)], float),
-            "confusion": confusion_counts(hard[1], hard[0], classes, weight),
-            "regions": self._regions(hard, both, classes),
+            "confusion": confusion_counts(hard[1], hard[0], self.n_classes, weight),
+            "regions": self._regions(hard, both),
         }
         if not self.certain:
-            sums |= probability_sums(predicted[:, both], true[:, both], hard[1], weight)
+            sums |= probability_sums(
+                self._scored(sides[0]), self._scored(sides[1]), hard[1], weight
+            )
         return sums
 
-    def _regions(
-        self, hard: list[NDArray[Any]], both: NDArray[np.bool_], classes: int
-    ) -> NDArray[np.float64]:
+    def _scored(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shares of the classes that are scored; of the others the background has them."""
+        others = shares[self.n_classes :].sum(0, keepdims=True)
+        return np.concatenate([shares[:1] + others, shares[1 : self.n_classes]])
+
+    def _regions(self, hard: list[NDArray[Any]], both: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Hits, misses, false alarms and predicted regions (4, events)."""
-        wanted = tuple(range(1, classes))
+        wanted = tuple(range(1, self.n_classes))
         find = Labelling(
             grid=self.grid,
             wanted=wanted,
@@ -108,10 +116,26 @@ class Scorer(Travelling):
             *sides, areas=self.grid.covered_areas, min_overlap=self.min_overlap
         )
         found, true = (
-            [np.bincount(of[is_matched == yes], minlength=classes)[1:] for yes in (True, False)]
+            [
+                np.bincount(of[is_matched == yes], minlength=self.n_classes)[1:]
+                for yes in (True, False)
+            ]
             for (_, of), is_matched in zip(sides, matched, strict=True)
         )
         return np.array([*true, found[1], found[0] + found[1]], float)
+
+
+def likeliest(
+    shares: NDArray[np.float64], thresholds: tuple[float, ...] = ()
+) -> NDArray[np.integer[Any]]:
+    """Class of each cell by shares (classes, cells), of equal ones the first."""
+    found: NDArray[np.integer[Any]]
+    if thresholds:
+        (found,) = decided(shares[None].astype(np.float32), thresholds)
+    else:
+        largest = shares.max(0, initial=0.0)
+        found = (shares >= largest - ROUNDING).argmax(0)
+    return found
 
 
 def matched_regions(

@@ -63,47 +63,55 @@ class Options(Inference):
                 f"device must be a torch device such as 'cuda', 'cuda:1' or 'cpu', got "
                 f"{shortened(self.device)}"
             )
-        problems += self._threshold_problems()
+        problems += wrong_threshold(self.threshold, self.output)
         if problems:
             raise ValueError("; ".join(problems))
 
-    def _threshold_problems(self) -> list[str]:
-        given = self.threshold
-        if given is None:
-            return []
-        if self.output != "mask":
-            return [f"threshold is for output='mask', got output={shortened(self.output)}"]
-        if isinstance(given, Mapping):
-            return threshold_problems(given, "threshold")
-        if given == "argmax" or (is_number(given) and not threshold_problems({"": given}, "")):
-            return []
-        return [
-            f"threshold must be a probability from {LEAST_THRESHOLD} to 1, one for each class by "
-            f"name, or 'argmax' for the likeliest class, got {shortened(given)}"
-        ]
-
     def thresholds_of(self, model: Model) -> tuple[float, ...]:
         """Of each class of a model; none where the likeliest class counts."""
-        given = self.threshold
-        if self.output != "mask" or given == "argmax":
+        if self.output != "mask":
             return ()
-        if given is not None and not isinstance(given, Mapping):
-            return (float(given),) * len(model.classes)
-        # as in the model where nothing else is said
-        chosen = model.thresholds | dict(given or {})
-        unknown = [name for name in chosen if name not in model.classes]
-        missing = [name for name in model.classes if name not in chosen] if chosen else []
-        if unknown or missing:
-            raise ValueError(
-                f"threshold must be of the classes {shortened(list(model.classes))} of the model, "
-                f"got unknown {shortened(unknown)}, and none of {shortened(missing)}"
-            )
-        return tuple(float(chosen[name]) for name in model.classes if chosen)
+        return thresholds_by_class(self.threshold, model.classes, model.thresholds)
 
     @property
     def inference(self) -> Inference:
         """How the network is run."""
         return Inference(**{field.name: getattr(self, field.name) for field in fields(Inference)})
+
+
+def wrong_threshold(given: Any, output: Any = "mask") -> list[str]:
+    """What is wrong with a threshold, whatever the classes are."""
+    if given is not None and output != "mask":
+        return [f"threshold is for output='mask', got output={shortened(output)}"]
+    if isinstance(given, Mapping):
+        return threshold_problems(given, "threshold")
+    if given is None or (isinstance(given, str) and given == "argmax"):
+        return []
+    if is_number(given) and not threshold_problems({"": given}, ""):
+        return []
+    return [
+        f"threshold must be a probability from {LEAST_THRESHOLD} to 1, one for each class by "
+        f"name, or 'argmax' for the likeliest class, got {shortened(given)}"
+    ]
+
+
+def thresholds_by_class(
+    given: Threshold, classes: Sequence[str], default: Mapping[str, float]
+) -> tuple[float, ...]:
+    """Threshold of each class, by default as a model has them; none for the likeliest class."""
+    if given == "argmax":
+        return ()
+    if given is not None and not isinstance(given, Mapping):
+        return (float(given),) * len(classes)
+    chosen = dict(default) | dict(given or {})
+    unknown = [name for name in chosen if name not in classes]
+    missing = [name for name in classes if name not in chosen] if chosen else []
+    if unknown or missing:
+        raise ValueError(
+            f"threshold must be of the classes {shortened(list(classes))} of the model, "
+            f"got unknown {shortened(unknown)}, and none of {shortened(missing)}"
+        )
+    return tuple(float(chosen[name]) for name in classes if chosen)
 
 
 def _is_device(name: str | None) -> bool:
