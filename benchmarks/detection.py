@@ -33,13 +33,16 @@ HALF = {"min_vorticity": 0.8e-4, "min_pressure_rise": 200.0, "min_thickness_fall
 NEAR_KM = 400.0
 
 
-def masks_of(ds: xr.Dataset, event: str) -> Iterator[tuple[str, xr.DataArray | None]]:
-    """What each rule and the bundled model find; None where inputs are missing."""
+def masks_of(
+    ds: xr.Dataset, event: str, models: list[str]
+) -> Iterator[tuple[str, xr.DataArray | None]]:
+    """What each rule and each model find; None where inputs are missing."""
     for label, settings in RULES[event].items():
         chosen = dict(HALF) if settings == "half" else dict(settings)
         rule = label.split(",")[0].split(" ")[0]
         yield label, _or_none(lambda r=rule, c=chosen: xsphere.detect(ds, event, r, **c))
-    yield "model tc-ar", _or_none(lambda: _of_model(ds, event))
+    for model in models:
+        yield f"model {Path(model).stem}", _or_none(lambda m=model: _of_model(ds, event, m))
 
 
 def _or_none(make: Callable[[], xr.DataArray]) -> xr.DataArray | None:
@@ -49,8 +52,8 @@ def _or_none(make: Callable[[], xr.DataArray]) -> xr.DataArray | None:
         return None
 
 
-def _of_model(ds: xr.Dataset, event: str) -> xr.DataArray:
-    mask = xsphere.segment(ds, "tc-ar", grid="source")
+def _of_model(ds: xr.Dataset, event: str, model: str) -> xr.DataArray:
+    mask = xsphere.segment(ds, model, grid="source")
     wanted = 1 if event == CYCLONE else 2
     found = xr.where(mask >= 254, mask, (mask == wanted).astype("u1")).astype("u1")
     return found.assign_attrs(mask_attributes([event]))
@@ -80,7 +83,7 @@ def storms_found(mask: xr.DataArray, now: xr.Dataset) -> tuple[int, int, list[st
     return int((found & strong).sum()), int((~near_any).sum()), missed
 
 
-def rows(data: Path) -> Iterator[list[str]]:
+def rows(data: Path, models: list[str]) -> Iterator[list[str]]:
     """A row for each map, class and rule."""
     storms = xsphere.read_ibtracs(data / "labels" / "ibtracs_jtwc_1980_2024.csv.gz")
     for labels in sorted((data / "labels").glob("cgnet_pseudo_*.nc")):
@@ -92,7 +95,7 @@ def rows(data: Path) -> Iterator[list[str]]:
                 vote = (votes["vote"] == number).astype("u1").assign_attrs(mask_attributes([event]))
                 like = next(a for a in ds.data_vars.values() if {"lat", "lon"} <= set(a.dims))
                 vote = xsphere.to_latlon(vote.rename("vote"), like=like, method="mode")
-                for rule, mask in masks_of(ds, event):
+                for rule, mask in masks_of(ds, event, models):
                     if mask is None:
                         yield [name[:-3], event, rule, "inputs missing", "", "", ""]
                         continue
@@ -110,10 +113,12 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--models", nargs="+", default=["tc-ar"], help="names or files")
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     head = ["map", "class", "rule", "IoU with the vote", "share", "storms found", "false alarms"]
     print("| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
-    for row in rows(parser.parse_args().data):
+    for row in rows(arguments.data, arguments.models):
         print("| " + " | ".join(row) + " |", flush=True)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import xsphere.fitting.samples
 from tests.test_fitting import SPEED, trained, windy_labels
-from tests.toys import storm_dataset
+from tests.toys import storm_dataset, storm_model
 from xsphere.augmentation import CutMix, Turn, Zoom
 from xsphere.fitting import ConfigurationError, train_config
 from xsphere.model import Model
@@ -233,6 +233,38 @@ def test_statistics_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> N
             assert by_name[name].mean == pytest.approx(np.nanmean(values), rel=1e-4)
             assert by_name[name].std == pytest.approx(np.nanstd(values), rel=1e-3)
     assert {"PSL", "speed"} & set(by_name)
+
+
+def test_a_pupil_of_two_models_learns_their_mean() -> None:
+    from xsphere.fitting.teaching import Teaching
+
+    teachers = [storm_model(seed=seed) for seed in (1, 2)]
+    spec = teachers[0].spec
+    ds = storm_dataset(n_times=2)
+    names = [variable.name for variable in spec.variables]
+    hp = ds[names].sphere.to_healpix(level=spec.level)
+    fields = np.stack([hp[name].values for name in names], -1).astype(np.float32)
+    targets = np.zeros((2, fields.shape[1], 3), np.float32)
+    targets[:, 1:, 0] = 1.0  # the first cell is unknown
+    expected = [ds.sphere.segment(t, output="probability").values for t in teachers]
+    mean = np.mean(expected, 0).transpose(0, 2, 1)
+    found = Teaching.of(teachers, 0.25, spec)(fields, targets)
+    np.testing.assert_allclose(found[:, 1:], (0.75 * targets + 0.25 * mean)[:, 1:], atol=1e-5)
+    assert not found[:, 0].any()
+    together = Teaching.of([Model.ensemble(teachers)], 0.25, spec)(fields, targets)
+    np.testing.assert_allclose(together, found, atol=1e-6)
+    np.testing.assert_array_equal(Teaching.of([], 0.25, spec)(fields, targets), targets)
+
+
+def test_teachers_are_recorded_and_must_fit() -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    plain = trained(ds, labels)
+    taught = trained(ds, labels, teachers=[plain], teacher_share=0.5)
+    assert taught != plain
+    assert taught.spec.training["teachers"] == [plain.digest]
+    with pytest.raises(ValueError, match=r"share must be .*'storms' has classes"):
+        trained(ds, labels, teachers=[storm_model(plain.level)], teacher_share=2.0)
 
 
 def configuration(folder: Path, text: str = "") -> Path:

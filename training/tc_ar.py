@@ -23,7 +23,7 @@ import xarray as xr
 
 import xsphere
 from xsphere.augmentation import Amplify, InsertCyclones, Mirror, Turn, Zoom
-from xsphere.model import Channel, GraphSpec
+from xsphere.model import Channel, GraphSpec, Model
 from xsphere.nn.training import TrainingOptions
 
 # Runs have dates in common but not their weather: each has years of its own here.
@@ -119,6 +119,7 @@ def train(arguments: argparse.Namespace) -> None:
         derived=() if "derived" in without else DERIVED,
         validation=list(blocks(VALIDATION)),
         augment=augment,
+        teachers=[Model.load(path) for path in arguments.teachers],
         options=TrainingOptions(epochs=arguments.epochs, seed=arguments.seed),
         checkpoint=path.with_suffix(".checkpoint"),
         progress=arguments.progress,
@@ -127,6 +128,80 @@ def train(arguments: argparse.Namespace) -> None:
     )
     model.save(path)
     path.with_suffix(".checkpoint").unlink(missing_ok=True)
+
+
+def held_out(model: Model, ds: xr.Dataset, labels: xr.DataArray) -> dict[str, Any]:
+    """Agreement with the teacher in the months of the test, on the grid of the model."""
+    chosen = labels.isel(time=np.flatnonzero(within(labels.indexes["time"], TEST)))
+    # five days are about the life of a storm: blocks that can be taken as independent
+    found = xsphere.evaluate(model, chosen.rename(event="class"), ds, grid="predicted", block="5D")
+    return of_events(found, "iou", "recall", "precision", "average_precision") | {
+        "maps": chosen.sizes["time"]
+    }
+
+
+def of_events(found: xsphere.Evaluation, *names: str) -> dict[str, Any]:
+    """Scores of the events with their intervals, rounded."""
+    scores = found.to_dict()["scores"]
+    events = [str(name) for name in found.confusion["true"].values[1:]]
+    return {
+        event: {
+            name: [
+                rounded(scores[name][event]["value"]),
+                *map(rounded, scores[name][event].get("interval", [])),
+            ]
+            for name in names
+        }
+        for event in events
+    }
+
+
+def rounded(value: float | None) -> float | None:
+    """Three digits."""
+    return None if value is None else round(value, 3)
+
+
+def real_maps(model: Model, folder: Path) -> dict[str, Any]:
+    """Agreement with the vote of four CGNet networks on real fields: each map, and all together."""
+    masks, votes = [], []
+    for path in sorted((folder / "labels").glob("cgnet_pseudo_*.nc")):
+        name = path.name.removeprefix("cgnet_pseudo_")
+        ds = xr.open_dataset(folder / "fields" / name)[list(VARIABLES)]
+        vote = xr.open_dataset(path)["vote"]
+        shares = xr.concat([vote == 1, vote == 2], "class").astype("float32")
+        masks.append(ds.sphere.segment(model))
+        votes.append(shares.assign_coords({"class": list(model.classes)}).expand_dims(time=ds.time))
+    mask, vote = (
+        xr.concat(sorted(parts, key=lambda p: p.time.values[0]), "time") for parts in (masks, votes)
+    )
+    found = {}
+    for chosen in [*([step] for step in range(mask.sizes["time"])), slice(None)]:
+        part = vote.isel(time=chosen)
+        agreed = xsphere.evaluate(mask.isel(time=chosen), part, grid="predicted", n_samples=0)
+        name = "all together" if part.sizes["time"] > 1 else str(part.time.values[0])[:10]
+        found[name] = {e: s["iou"][0] for e, s in of_events(agreed, "iou").items()}
+    return found
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Print what models are worth; with --write, keep it in their files."""
+    ds, labels = data_of(arguments.data)
+    for path in arguments.models:
+        model = Model.load(path)
+        scores = {
+            "agreement with CGNet, held-out months (with 95 % intervals)": held_out(
+                model, ds, labels
+            ),
+            "IoU with the vote of four CGNet, real maps": real_maps(model, arguments.data),
+        }
+        print(path)
+        for title, values in scores.items():
+            print("   ", title)
+            for key, value in values.items():
+                print("       ", key, value, flush=True)
+        if arguments.write:
+            kept = model.spec.to_dict() | {"scores": scores}
+            Model(type(model.spec).from_dict(kept), model.tensors).save(path)
 
 
 def main() -> None:
@@ -144,7 +219,13 @@ def main() -> None:
     one.add_argument("--weights", default="gaussian")
     one.add_argument("--without", nargs="*", default=[], choices=[*AUGMENT, "derived"])
     one.add_argument("--progress", action="store_true")
+    one.add_argument("--teachers", type=Path, nargs="*", default=[], help="models to distil")
     one.set_defaults(run=train)
+    two = commands.add_parser("measure", help="scores of models")
+    two.add_argument("data", type=Path, help="folder of the project's data")
+    two.add_argument("models", nargs="+", help="names or files")
+    two.add_argument("--write", action="store_true", help="keep the scores in the files")
+    two.set_defaults(run=measure)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -20,7 +20,7 @@ from xsphere.sources import open as open_strictly
 # beside the arguments of `fit` that plain values can say
 FILES = {"fields", "labels", "label_variable", "out"}
 TABLES: dict[str, Callable[..., Any]] = {"graph": GraphSpec, "derived": Channel}
-NOT_IN_FILES = {"ds", "labels", "options", "augment", "report", "progress"}
+NOT_IN_FILES = {"ds", "labels", "options", "augment", "teachers", "report", "progress"}
 
 
 class ConfigurationError(ValueError):

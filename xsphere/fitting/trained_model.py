@@ -28,6 +28,7 @@ from xsphere.fitting.samples import (
     with_ranges,
 )
 from xsphere.fitting.statistics import check_class_weights, weights_of_classes, with_statistics
+from xsphere.fitting.teaching import Teaching
 from xsphere.model import (
     Channel,
     GraphSpec,
@@ -58,6 +59,8 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     class_weights: str | Sequence[float] = "sqrt",
     valid_ranges: Literal["auto"] | Mapping[str, tuple[float, float] | None] | None = "auto",
     augment: Sequence[Augmentation] = (),
+    teachers: Sequence[Model] = (),
+    teacher_share: float = 0.5,
     options: "TrainingOptions | None" = None,
     checkpoint: str | Path | None = None,
     scratch: str | Path | None = None,
@@ -109,6 +112,11 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         Random changes of the training samples, see `xsphere.augmentation`, applied in this order to
         every batch, by numbers from the seed; kept in the record of the model. Statistics of the
         channels are those of the samples as they came.
+    teachers : sequence of Model
+        Models with the same variables, level and classes, whose mean probability for the maps as
+        they are augmented is learned beside the labels: several models become one [2]_.
+    teacher_share : float
+        Part of the targets that is the teachers', from 0 to 1.
     options : TrainingOptions, optional
         Epochs, batch size, rate, seed and the like.
     checkpoint : str or Path, optional
@@ -150,6 +158,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     References
     ----------
     .. [1] Defferrard et al. (2020), https://arxiv.org/abs/2012.15000
+    .. [2] Hinton et al. (2015), https://arxiv.org/abs/1503.02531
 
     Examples
     --------
@@ -185,6 +194,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     spec = resolve_graph(spec)
     check_class_weights(class_weights, len(spec.classes) + 1)
     augment = checked(augment, spec)
+    teaching = Teaching.of(teachers, teacher_share, spec)
     times = common_times(ds, labels)
     is_validation = validation_times(times, validation)
     names = dict.fromkeys(match.array.name for match in matched_variables(ds, spec))
@@ -194,7 +204,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         train_times = np.flatnonzero(~is_validation)
         spec = with_statistics(spec, samples, train_times)
         weights = weights_of_classes(class_weights, samples, train_times)
-        data = _training_data(spec, samples, is_validation, weights, augment)
+        data = _training_data(spec, samples, is_validation, weights, augment, teaching)
         network = build_network(spec, options.seed)
         network.checkpointing = options.checkpointing
         history = train(
@@ -206,6 +216,7 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
             report=_told(log, report),
         )
     record = _record(samples, is_validation, data, options, augment, history)
+    record |= teaching.to_dict()
     return Model.from_network(replace(spec, training=record), network)
 
 
@@ -247,6 +258,7 @@ def _training_data(
     is_validation: NDArray[np.bool_],
     class_weights: tuple[float, ...],
     augment: Sequence[Augmentation],
+    teaching: Teaching,
 ) -> Any:
     from xsphere.nn.training import TrainingData
 
@@ -262,6 +274,7 @@ def _training_data(
         chosen = train[indices]
         fields, targets = samples.fields[chosen], samples.targets[chosen]
         fields, targets = augmented(augment, fields, targets, rng, spec)
+        targets = teaching(fields, targets)
         parts = [prepared(*pair) for pair in zip(fields, targets, strict=True)]
         return tuple(np.stack(part) for part in zip(*parts, strict=True))
 
@@ -277,6 +290,7 @@ def _training_data(
         fingerprint=content_key(
             spec.to_dict(),
             _recipe(augment),
+            *teaching.to_dict().values(),
             [_digest(samples.fields), _digest(samples.targets), _digest(is_validation)],
             [str(time) for time in samples.times],
         ),
