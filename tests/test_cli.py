@@ -16,6 +16,7 @@ import xarray as xr
 import xsphere
 from tests.toys import storm_dataset, storm_model
 from xsphere.cli.options import RegridOptions, SegmentOptions
+from xsphere.store import write_whole
 from xsphere.weights import regridding_weights
 
 
@@ -69,10 +70,15 @@ def test_demo_does_the_whole_job(run, tmp_path: Path) -> None:
 
 
 def test_demo_takes_other_data(run, tmp_path: Path, data: Path, model: Path) -> None:
-    code, text, errors = run("demo", data, "--out", tmp_path / "o", "--model", model)
-    assert code == 0, errors
+    out = tmp_path / "o"
+    write_whole(xsphere.segment(storm_dataset(), storm_model()), out / "mask.zarr")
+    for _ in ("replaces what is there", "and what it wrote"):
+        code, text, errors = run("demo", data, "--out", out, "--model", model)
+        assert code == 0, errors
+        mask = xsphere.open_mask(out / "mask.zarr")
+        assert mask.equals(xsphere.segment(storm_dataset(), storm_model()))
     assert str(data) in text
-    assert (tmp_path / "o" / "map.png").exists()
+    assert (out / "map.png").exists()
 
 
 def test_demo_on_a_single_map(run, tmp_path: Path, model: Path) -> None:

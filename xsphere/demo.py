@@ -38,7 +38,7 @@ def run_demo(source: str | Path | None, out: str | Path, model_name: str = "tc-a
     """
     import xsphere
     from xsphere.outputs import output_path
-    from xsphere.store import open_lazily, write_whole
+    from xsphere.store import open_lazily
 
     read = () if source is None else (source,)
     stored, table, picture = (
@@ -54,12 +54,12 @@ def run_demo(source: str | Path | None, out: str | Path, model_name: str = "tc-a
     _say("input", title)
     _say("model", f"{model!r}")
     mask = xsphere.segment(ds, model)
-    write_whole(mask, stored, overwrite=True, progress="segmenting")
-    mask = open_lazily(stored, missing_chunks="fill")["mask"]
+    xsphere.write_blocks(mask, stored, overwrite=True, progress="segmenting")
+    mask = open_lazily(stored)["mask"]
     shares = class_shares(mask)
     fields = _fields(ds, model)
     events = xsphere.events(mask, fields, min_area=MIN_AREA)
-    xsphere.events_to_csv(events, table)
+    xsphere.events_to_csv(events, table, overwrite=True)
     _draw(fields, mask, picture)
     _say("cells", shares_text(shares))
     _say("found", f"{events.sizes['event']} events of at least {MIN_AREA:,.0f} km2")
