@@ -25,10 +25,14 @@ def test_tracks_are_written_and_scored(mask, tmp_path, in_shell):
     tracks = xsphere.read_tracks(out)
     expected = xsphere.track(xsphere.open_mask(mask), classes="storm", shape=True)
     np.testing.assert_allclose(tracks.length, expected.length, rtol=1e-5)
+    before = out.read_bytes()
+    assert "is there already" in in_shell("track", mask, out).stderr
+    assert out.read_bytes() == before
     done = in_shell("score", out, "--reference", out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].split()[:4] == ["all", "1", "0", "0"]
-    in_shell("track", mask, tmp_path / "tracks.nc")
+    (tmp_path / "tracks.nc").write_text("old")
+    assert in_shell("track", mask, tmp_path / "tracks.nc", "--overwrite").returncode == 0
     done = in_shell("score", out, "--reference", tmp_path / "tracks.nc", "--by", "basin")
     assert done.stdout.splitlines()[1].split()[:4] == ["all", "1", "1", "0"]
 
@@ -53,6 +57,12 @@ def test_outlines_are_written(mask, tmp_path, in_shell):
     expected = xsphere.write_outlines(xsphere.open_mask(mask), tmp_path / "e.geojson")
     assert (tmp_path / "o.geojson").read_bytes() == expected.read_bytes()
     assert "leave them out" in in_shell("events", mask, tmp_path / "p.geojson", "--shape").stderr
+    for name in ("o.geojson", "o.csv"):
+        (tmp_path / name).write_text("old")
+        assert "is there already" in in_shell("events", mask, tmp_path / name).stderr
+        assert (tmp_path / name).read_text() == "old"
+        assert in_shell("events", mask, tmp_path / name, "--overwrite").returncode == 0
+        assert (tmp_path / name).read_text() != "old"
 
 
 def test_frequencies_are_written(mask, tmp_path, in_shell):

@@ -48,7 +48,8 @@ def test_outlines_cover_the_cells(grid, tmp_path):
         if name == "seam":
             cells = np.setdiff1d(cells, cells_within(grid, 180, 10, 12))  # a ring
         mask = mask_on(grid, {1: cells})
-        (feature,) = features(xsphere.write_outlines(mask, tmp_path / "o.geojson"))
+        path = xsphere.write_outlines(mask, tmp_path / "o.geojson", overwrite=True)
+        (feature,) = features(path)
         outline = shape(feature["geometry"])
         assert outline.is_valid
         west, south, east, north = outline.bounds
@@ -97,7 +98,11 @@ def test_no_regions_other_calendars_and_members(tmp_path):
     mask = labelled(values, grid, attrs=mask_attributes(CLASSES)).assign_coords(time=times)
     assert features(xsphere.write_outlines(mask, tmp_path / "o.geojson")) == []
     mask.values[2, 1, 7] = 2
-    (feature,) = features(xsphere.write_outlines(mask, tmp_path / "o.geojson"))
+    with pytest.raises(FileExistsError, match="is there already; choose another name or overwrite"):
+        xsphere.write_outlines(mask, tmp_path / "o.geojson")
+    assert features(tmp_path / "o.geojson") == []
+    path = xsphere.write_outlines(mask, tmp_path / "o.geojson", overwrite=True)
+    (feature,) = features(path)
     assert feature["properties"]["time"] == "2000-02-30T00:00:00"
     assert feature["properties"]["class"] == "river"
 

@@ -304,11 +304,14 @@ def test_a_table_is_written_whole(tmp_path) -> None:
     for name in ("e.csv", "e.csv.gz"):
         out = tmp_path / name
         out.symlink_to(tmp_path / "gone")
-        xsphere.events_to_csv(table, out)
+        with pytest.raises(FileExistsError, match="is there already; choose another name or over"):
+            xsphere.events_to_csv(table, out)
+        assert out.is_symlink()
+        xsphere.events_to_csv(table, out, overwrite=True)
         assert not out.is_symlink()
     assert (tmp_path / "e.csv.gz").read_bytes()[:2] == b"\x1f\x8b"
     with pytest.raises(IsADirectoryError, match="is a folder"):
-        xsphere.events_to_csv(table, tmp_path)
+        xsphere.events_to_csv(table, tmp_path, overwrite=True)
     assert {p.name for p in tmp_path.iterdir()} == {"e.csv", "e.csv.gz"}
 
 

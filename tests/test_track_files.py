@@ -7,6 +7,7 @@ import xarray as xr
 
 import xsphere
 from tests.test_tracks import series
+from xsphere.regions.track_files import FORMATS
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,18 @@ def test_no_tracks_are_written_and_read(tracks, tmp_path):
         read = xsphere.read_tracks(xsphere.write_tracks(none, tmp_path / f"t.{ending}"))
         assert read.sizes["event"] == 0
         assert read.sizes["track"] == 0
+
+
+def test_no_file_is_replaced_unasked(tracks, tmp_path):
+    for ending in FORMATS:
+        out = tmp_path / f"t{ending}"
+        out.write_text("mine")
+        with pytest.raises(FileExistsError, match="is there already; choose another name or over"):
+            xsphere.write_tracks(tracks, out)
+        assert out.read_text() == "mine"
+        xsphere.write_tracks(tracks, out, overwrite=True)
+        assert xsphere.read_tracks(out).sizes["event"] == tracks.sizes["event"]
+    assert len(list(tmp_path.iterdir())) == len(FORMATS)
 
 
 def test_tables_of_others_are_read(tmp_path):

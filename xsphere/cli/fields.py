@@ -103,20 +103,23 @@ def events(
         str | None, typer.Option(help="Dataset on the mask's grid: extremes are listed.")
     ] = None,
     min_area: MinArea = 0.0,
+    overwrite: Overwrite = False,
     **options: Any,
 ) -> None:
     """List the connected regions of a mask."""
     import xsphere
+    from xsphere.atomic import check_free
     from xsphere.outputs import output_path
     from xsphere.reports import events_text, mask_of
     from xsphere.store import open_lazily
 
     place = output_path(out, mask, *([] if fields is None else [fields]))
+    check_free(place, replace=overwrite)
     if place.suffix == ".geojson":
         if fields is not None or any(options.values()):
             raise ValueError("outlines have no fields or measures; leave them out, or write .csv")
         regions = mask_of(open_lazily(mask, missing_chunks="fill"))
-        print(xsphere.write_outlines(regions, place, min_area=min_area))
+        print(xsphere.write_outlines(regions, place, min_area=min_area, overwrite=overwrite))
         return
     if ".csv" not in place.suffixes[-2:]:
         raise ValueError(f"the table must end in '.csv' or '.geojson', got {out!r}")
@@ -126,7 +129,7 @@ def events(
         min_area=min_area,
         **options,
     )
-    xsphere.events_to_csv(table, place)
+    xsphere.events_to_csv(table, place, overwrite=overwrite)
     print(events_text(table))
     print(place)
 

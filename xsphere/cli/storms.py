@@ -65,11 +65,12 @@ def track(
     fields: Annotated[
         str | None, typer.Option(help="Dataset on the mask's grid: extremes are listed.")
     ] = None,
+    overwrite: Overwrite = False,
     **options: Any,
 ) -> None:
     """Follow the regions of a mask through time; resumes after a stop."""
     import xsphere
-    from xsphere.atomic import remove_whole
+    from xsphere.atomic import check_free, remove_whole
     from xsphere.outputs import output_path
     from xsphere.regions.track_files import check_ending
     from xsphere.reports import mask_of
@@ -77,6 +78,7 @@ def track(
 
     place = output_path(out, mask, *([] if fields is None else [fields]))
     check_ending(place.name)
+    check_free(place, replace=overwrite)
     parts = place.with_name(f"{place.name}.parts")
     tracks = xsphere.track(
         mask_of(open_lazily(mask, missing_chunks="fill")),
@@ -84,7 +86,7 @@ def track(
         parts=parts,
         **options,
     )
-    print(xsphere.write_tracks(tracks, place))
+    print(xsphere.write_tracks(tracks, place, overwrite=overwrite))
     remove_whole(parts)
     print(f"{tracks.sizes['track']} tracks of {tracks.sizes['event']} regions")
 

@@ -41,6 +41,7 @@ def write_outlines(
     tracks: xr.Dataset | None = None,
     classes: str | int | Sequence[str | int] | None = None,
     min_area: float = 0.0,
+    overwrite: bool = False,
 ) -> Path:
     """Write the outlines of the regions of a mask as GeoJSON, at each time.
 
@@ -49,12 +50,14 @@ def write_outlines(
     mask : DataArray of int or bool
         As for `xsphere.label`. Dask arrays are computed block by block.
     path : str or Path
-        File to write, ending in ``.geojson``; replaced, in one step, if it exists.
+        File to write, ending in ``.geojson``.
     tracks : Dataset, optional
         From `xsphere.track` of this mask: what belongs to a track at a time is one outline, with
         its ``track_id``, by which the table of tracks is joined. If not given, each region is one.
     classes, min_area
         As for `xsphere.label`, where there are no `tracks`.
+    overwrite : bool
+        Whether to replace, in one step, what is there.
 
     Returns
     -------
@@ -72,6 +75,8 @@ def write_outlines(
     ValueError
         If the ending is another, the cells have no edges, `classes` or `min_area` are given with
         `tracks`, or as for `xsphere.label` and `xsphere.track_mask`.
+    FileExistsError
+        If something is there and `overwrite` is not set.
 
     References
     ----------
@@ -97,7 +102,7 @@ def write_outlines(
     horizontal = horizontal_grid(mask)
     _check_edges(horizontal.grid)
     names = event_classes_of(mask)
-    with built_beside(place, replace=True) as beside, beside.open("w") as file:
+    with built_beside(place, replace=overwrite) as beside, beside.open("w") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         comma = "\n"
         for step in _steps(mask, numbers, horizontal.dims):

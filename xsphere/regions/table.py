@@ -189,7 +189,7 @@ def described_columns(
     ).assign({name: ("event", column, attrs[name]) for name, column in data.items()})
 
 
-def events_to_csv(events: xr.Dataset, path: Any) -> None:
+def events_to_csv(events: xr.Dataset, path: Any, *, overwrite: bool = False) -> None:
     """Write events as a table that people, pandas and spreadsheets read.
 
     The columns are those of ``events.to_dataframe()``, in readable order and rounded: ``track_id``,
@@ -202,15 +202,18 @@ def events_to_csv(events: xr.Dataset, path: Any) -> None:
     events : Dataset
         From `events`.
     path : str, Path or text file
-        File to write; replaced, in one step, if it exists. Compressed if it ends in ``.gz``,
-        ``.bz2``, ``.xz``, ``.zst`` or ``.zip``.
+        File to write. Compressed if it ends in ``.gz``, ``.bz2``, ``.xz``, ``.zst`` or ``.zip``.
+    overwrite : bool
+        Whether to replace, in one step, what is there.
 
     Raises
     ------
     ValueError
         If variables of a table of events are missing, or as `xsphere.paths.local_path`.
+    FileExistsError
+        If something is there and `overwrite` is not set.
     IsADirectoryError
-        If a folder is there.
+        If a folder would be replaced.
 
     Examples
     --------
@@ -243,7 +246,7 @@ def events_to_csv(events: xr.Dataset, path: Any) -> None:
         table.to_csv(path, index=False)
         return
     place = local_path(path, "the table")
-    with built_beside(place, replace=True) as beside:
+    with built_beside(place, replace=overwrite) as beside:
         table.to_csv(beside, index=False, compression=COMPRESSIONS.get(place.suffix))
 
 

