@@ -128,6 +128,23 @@ def test_booleans_have_one_class_and_shares_none():
         xsphere.label((mask == 2).astype(float).assign_attrs(mask.attrs))
 
 
+@pytest.mark.parametrize("wish", ["label", "track", "events", "frequency"])
+def test_shares_want_a_threshold(wish):
+    mask = mask_on(LEVEL2, {1: [0]}).expand_dims(time=[np.datetime64("2001-01-01", "ns")], axis=0)
+    share = 0.4 * (mask == 1)
+    share.attrs = {key: text for key, text in mask.attrs.items() if not key.startswith("flag_")}
+    words = rf"{wish}\(\) needs classes or booleans.*float64.* such as {wish}\("
+    with pytest.raises(ValueError, match=words + r"share > 0.5\)"):
+        getattr(xsphere, wish)(share.chunk(time=1))
+    both = xr.concat([1 - share, share], "class").assign_coords({"class": ["background", "storm"]})
+    with pytest.raises(ValueError, match=words + r"share\.sel\({'class': 'NAME'}\) > 0.5\)"):
+        getattr(xsphere, wish)(both)
+    # arithmetic keeps the flags
+    share.attrs = mask.attrs
+    with pytest.raises(ValueError, match=r"threshold first, such as share > 0.5|compare, such as"):
+        getattr(xsphere, wish)(share)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -527,7 +527,13 @@ def wrong_calls():
     bare = fields.drop_vars("time")
     return {
         "dataset": (TypeError, "needs a mask as a DataArray, got Dataset", (fields,), {}),
-        "no classes": (ValueError, "flag_values and flag_meanings", (fields.wind,), {}),
+        "a field": (ValueError, "choose a threshold first", (fields.wind,), {}),
+        "no classes": (
+            ValueError,
+            "flag_values and flag_meanings",
+            (fields.wind.fillna(0).astype(int),),
+            {},
+        ),
         "odd classes": (
             ValueError,
             r"flag_values from 1 to 253, got \{300: 'b'\}",

@@ -262,10 +262,14 @@ def check_flags(values: NDArray[Any], classes: Collection[float], name: Any) -> 
         known |= np.isnan(values)
     if not known.all():
         others = np.unique(values[~known])[:5].tolist()
+        remedy = (
+            "of shares and probabilities choose a threshold first, such as share > 0.5"
+            if values.dtype.kind == "f"
+            else "where they do not hold, delete attrs['flag_values'] and attrs['flag_meanings']"
+        )
         raise ValueError(
             f"mask {shortened(name)} must hold 0 or its flag_values {shortened(sorted(classes))}, "
-            f"got also {shortened(others)}; arithmetic keeps attributes: where they do not hold, "
-            "delete attrs['flag_values'] and attrs['flag_meanings']"
+            f"got also {shortened(others)}; arithmetic keeps attributes: {remedy}"
         )
 
 

@@ -13,11 +13,18 @@ from xsphere.notices import shortened
 
 
 def check_is_mask(mask: Any, wish: str) -> None:
-    """Refuse what is no array, or has chunks of unknown size."""
+    """Refuse what is no array, holds no classes, or has chunks of unknown size."""
     if not isinstance(mask, xr.DataArray):
         raise TypeError(
             f"{wish}() needs a mask as a DataArray, got {type(mask).__name__}; choose one, such as "
             "ds['mask']"
+        )
+    if mask.dtype.kind == "f" and not has_flags(mask):
+        one = "share.sel({'class': 'NAME'})" if "class" in mask.dims else "share"
+        raise ValueError(
+            f"{wish}() needs classes or booleans, but {shortened(mask.name)} is {mask.dtype} "
+            "without flag_values: of shares and probabilities choose a threshold first, such as "
+            f"{wish}({one} > 0.5)"
         )
     check_known_sizes({mask.name: mask.variable.chunksizes})
 
