@@ -204,6 +204,22 @@ def test_chunks_and_schedulers_change_nothing(chunks, scheduler):
     xr.testing.assert_identical(turned, xsphere.track(mask, **OPTIONS))
 
 
+def test_other_processes_give_the_same_rows(processes):
+    mask, wind = weather()
+    with dask.config.set(processes):
+        found = xsphere.track(mask.chunk(time=2), wind.chunk(time=2), **OPTIONS)
+    xr.testing.assert_identical(found, xsphere.track(mask, wind, **OPTIONS))
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_rows(cluster):
+    mask, wind = weather()
+    with cluster.as_current():
+        assert dask.base.get_scheduler() == cluster.get
+        found = xsphere.track(mask.chunk(time=2), wind.chunk(time=2), **OPTIONS)
+    xr.testing.assert_identical(found, xsphere.track(mask, wind, **OPTIONS))
+
+
 def test_members_are_followed_each_for_itself():
     mask, wind = weather()
     together = xsphere.track(mask, wind, **OPTIONS)

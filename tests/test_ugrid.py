@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from xsphere.conventions import horizontal_grid
+from xsphere.conventions.horizontal import selected
 from xsphere.grids import HealpixGrid, PointGrid
 from xsphere.regridding import regrid, to_healpix
 from xsphere.weights import conservative_weights
@@ -274,6 +275,16 @@ def test_a_regional_mesh_leaves_the_rest_missing():
     own = to_healpix(ds, 3, method="conservative", extent="source")["t"]
     np.testing.assert_array_equal(own, result.values[:, own["cell_ids"]])
     assert np.isfinite(own).all()
+
+
+@pytest.mark.parametrize("centres", [True, False])
+def test_an_array_of_a_mesh_is_on_the_centres_of_its_faces(centres):
+    ds = mesh_dataset(centres=centres)
+    grid = horizontal_grid(ds).grid
+    for given in (ds, ds.set_coords("mesh")):
+        alone = horizontal_grid(selected(given, "t"))
+        assert alone.grid == PointGrid(grid.lon, grid.lat)
+        assert alone.dims == ("face",)
 
 
 def test_an_array_alone_has_lost_its_mesh_and_says_so():

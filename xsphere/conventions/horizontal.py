@@ -165,13 +165,20 @@ def _place(variable: xr.Variable) -> object:
 
 def on_its_own(array: xr.DataArray, ds: xr.Dataset, found: HorizontalGrid) -> xr.DataArray:
     """An array on the grid of a Dataset, with what it needs to tell its grid without it."""
-    variables = ds.variables
+    # a mesh cannot be told by an array, which has no place for its corners: there are points
+    variables = {name: ds.variables[name] for name in found.coords}
+    meshes = [n for n, v in variables.items() if v.attrs.get("cf_role") == "mesh_topology"]
     lost = {
-        name: variables[name]
-        for name in found.coords
-        if name not in array.coords and set(variables[name].dims) <= set(array.dims)
+        name: variable
+        for name, variable in variables.items()
+        if name not in [*array.coords, *meshes] and set(variable.dims) <= set(array.dims)
     }
-    array = array.assign_coords(lost) if lost else array
+    array = array.drop_vars(meshes, errors="ignore").assign_coords(lost)
+    if isinstance(found.grid, PointGrid) and missing_axes(array):
+        dim = found.dims[0]
+        lon = (dim, found.grid.lon, {"standard_name": "longitude", "units": "degrees_east"})
+        lat = (dim, found.grid.lat, {"standard_name": "latitude", "units": "degrees_north"})
+        return array.assign_coords(lon=lon, lat=lat)
     if not isinstance(found.grid, HealpixGrid):
         return array
     try:
