@@ -1,18 +1,28 @@
 """Published rules: what they say, on fields made for it and on real ones."""
 
 import os
+import re
 from pathlib import Path
 
 import dask
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.spatial import ConvexHull
 
 import xsphere
 from tests.test_region_shapes import DEGREE, band
 from tests.test_regions import cells_within
-from xsphere.conventions import describe_healpix
-from xsphere.grids import HealpixGrid, LatLonGrid, lonlat_to_vectors, tangent_vectors
+from xsphere.conventions import describe_healpix, horizontal_grid
+from xsphere.detection.rules import RULES
+from xsphere.grids import (
+    EARTH_RADIUS_KM,
+    HealpixGrid,
+    LatLonGrid,
+    PointGrid,
+    lonlat_to_vectors,
+    tangent_vectors,
+)
 
 GRIDS = {
     "healpix": HealpixGrid(5),
@@ -82,6 +92,50 @@ def test_guan_waliser_wants_flow_along_and_poleward(grid):
     assert not found(ds, RIVER, "guan_waliser", threshold=500.0).any()
     field = (ds.IVT_u[0] * 0 + 500).drop_vars("time")
     assert not found(ds, RIVER, "guan_waliser", threshold=field).any()
+
+
+def unstructured(kind):
+    """A place for fields: triangles of a UGRID mesh without centres, or points of a region."""
+    points = PointGrid.fibonacci(4000)
+    if kind == "mesh":
+        mesh = {"cf_role": "mesh_topology", "topology_dimension": 2}
+        mesh |= {"node_coordinates": "x y", "face_node_connectivity": "corners"}
+        corners = ConvexHull(points.centres).simplices
+        return xr.Dataset(
+            {
+                "mesh": ((), 0, mesh),
+                "corners": (("cells", "corner"), corners, {"start_index": 0}),
+                "x": ("node", points.lon, {"standard_name": "longitude"}),
+                "y": ("node", points.lat, {"standard_name": "latitude"}),
+            }
+        )
+    inside = (points.lat > -10) & (points.lat < 70) & (points.lon > 120) & (points.lon < 280)
+    lon, lat = ("cells", points.lon[inside]), ("cells", points.lat[inside])
+    return xr.Dataset(coords={"lon": lon, "lat": lat})
+
+
+@pytest.mark.parametrize("kind", ["mesh", "region"])
+def test_rules_find_the_same_on_unstructured_grids(kind):
+    place = unstructured(kind)
+    grid = horizontal_grid(place).grid
+    long, _ = band(grid, 200, 20, 240, 45, 6)
+    short, _ = band(grid, 160, 30, 170, 30, 6)
+    low, core = storm(grid, 140, 15, 2000, 60)
+    cold, chill = storm(grid, 200, 45, 2000, -60)
+    fields = {"IVT_u": 50 + 400.0 * (long | short), "IVT_v": 0.0 * long, "Z500": 5500 + 0 * low}
+    fields |= {"PSL": 101000 + low + cold, "Z300": 9000 + core + chill}
+    units = {"IVT_u": "kg m-1 s-1", "IVT_v": "kg m-1 s-1", "PSL": "Pa", "Z300": "m", "Z500": "m"}
+    attrs = {"mesh": "mesh", "location": "face"} if kind == "mesh" else {}
+    ds = place.assign(
+        {n: (("time", "cells"), f[None], {"units": units[n]} | attrs) for n, f in fields.items()}
+    ).assign_coords(time=[np.datetime64("2001-01-01", "ns")])
+    rivers = xsphere.detect(ds.chunk(time=1), RIVER, "rutz")
+    np.testing.assert_array_equal(rivers.values[0], long)
+    (river,) = xsphere.events(rivers).area.values
+    assert river == pytest.approx((grid.areas @ long) * EARTH_RADIUS_KM**2, rel=0.02)
+    cyclones = xsphere.track(xsphere.detect(ds, "tropical_cyclone"))
+    assert cyclones.sizes["event"] == 1
+    assert _apart(cyclones.lon.item(), cyclones.lat.item(), 140, 15) < 200
 
 
 @on_grids
@@ -476,6 +530,34 @@ def test_rules_that_are_none_are_refused(rule, settings, words):
     ds = on(GRIDS["latlon"], IVT_u=zeros, IVT_v=zeros, Z500=zeros)
     with pytest.raises(ValueError, match=words):
         xsphere.detect(ds, *rule, **settings)
+
+
+@pytest.mark.parametrize(("event", "rule"), [(e, r) for e in RULES for r in RULES[e]])
+def test_all_that_a_rule_lacks_is_named_at_once(event, rule):
+    other = on(GRIDS["latlon"], V850=np.zeros(180 * 91)).rename(V850="fog")
+    other["fog"].attrs = {"units": "m"}
+    with pytest.raises(ValueError, match="cannot read this dataset") as error:
+        xsphere.detect(other, event, rule, min_fog=2.0)
+    lines = str(error.value)
+    lacking = [variable.name for variable in RULES[event][rule].variables]
+    assert [name for name in lacking if f"\n  - {name}: missing" not in lines] == []
+    assert all(f"{rule!r} needs {name}=" in lines for name in RULES[event][rule].needs)
+    assert "not ['min_fog']" in lines
+
+
+def test_the_table_of_rules_is_true():
+    """Of the documentation: rules, arguments, defaults (whole km) and papers."""
+    text = (Path(__file__).parents[1] / "docs" / "tracks.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    assert [row[:2] for row in rows] == [(e, r) for e in RULES for r in RULES[e]]
+    for event, rule, reads, arguments, paper in rows:
+        known = RULES[event][rule]
+        written = dict(re.findall(r"`(\w+)=([-.\de]+)`", arguments))
+        assert list(written) == list(known.settings)
+        for name, value in known.settings.items():
+            assert float(written[name]) == (round(value) if value % 1 and value > 100 else value)
+        assert re.findall(r"`(\w+)=`", reads) == [*known.needs, *known.takes]
+        assert known.reference.startswith(f"{paper}, ")
 
 
 def test_missing_variables_are_named():

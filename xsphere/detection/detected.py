@@ -1,8 +1,9 @@
 """Masks of events that a published rule finds: checked, lazy, with the conventions of a mask."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -17,7 +18,7 @@ from xsphere.detection.rules import RULES, Event, Rule
 from xsphere.detection.vapour_transport import COMPONENTS, integrated_vapour_transport
 from xsphere.grids import Grid
 from xsphere.grids.travel import Travelling
-from xsphere.model.inputs import MatchedVariable, found_variables
+from xsphere.model.inputs import InputsError, MatchedVariable, found_variables
 from xsphere.notices import shortened
 from xsphere.regions.labelling import is_number
 
@@ -142,9 +143,10 @@ def detect(
         raise TypeError(f"expected a Dataset, got {type(ds).__name__}; use .to_dataset()")
     maybe = {"threshold": threshold, "climatology": climatology}
     given = {name: values for name, values in maybe.items() if values is not None}
-    chosen = _rule(event, rule, settings, given)
+    chosen = _rule(event, rule)
+    problems = _problems(rule, chosen, settings, given)
+    matches = _matched(ds, chosen, f"the rule {rule!r} for {event}", problems)
     horizontal = horizontal_grid(ds)
-    matches = _matched(ds, chosen, f"the rule {rule!r} for {event}")
     arrays = {variable.name: m.array for variable, m in zip(chosen.variables, matches, strict=True)}
     first = next(iter(arrays.values()))
     arrays |= {name: _field(values, first, horizontal.dims) for name, values in given.items()}
@@ -184,13 +186,19 @@ def detect(
     return on_its_own(found.assign_attrs(attributes), ds, horizontal)
 
 
-def _rule(event: Any, rule: Any, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Rule:
-    """The rule, if it and its settings are known."""
+def _rule(event: Any, rule: Any) -> Rule:
+    """The rule, if it is known."""
     if event not in get_args(Event):
         raise ValueError(f"event must be one of {list(get_args(Event))}, got {shortened(event)}")
     if rule not in RULES[event]:
         raise ValueError(f"the rules for {event} are {sorted(RULES[event])}, got {shortened(rule)}")
-    chosen = RULES[event][rule]
+    return RULES[event][rule]
+
+
+def _problems(
+    rule: str, chosen: Rule, settings: Mapping[str, Any], given: Mapping[str, Any]
+) -> list[str]:
+    """What is wrong or missing of the arguments of a rule."""
     problems = [
         f"{name} must be a number, or several, got {shortened(value)}"
         for name, value in settings.items()
@@ -204,14 +212,11 @@ def _rule(event: Any, rule: Any, settings: Mapping[str, Any], given: Mapping[str
         for name, words in chosen.needs.items()
         if name not in given
     ]
-    problems += [
+    return problems + [
         f"{rule!r} takes no {name}"
         for name in given
         if name not in {**chosen.needs, **chosen.takes}
     ]
-    if problems:
-        raise ValueError("; ".join(problems))
-    return chosen
 
 
 def _several(value: Any) -> list[Any]:
@@ -231,16 +236,34 @@ def _combinations(settings: Mapping[str, Any]) -> tuple[Settings, ...]:
     )
 
 
-def _matched(ds: xr.Dataset, rule: Rule, reader: str) -> list[MatchedVariable]:
-    """The rule's variables in a dataset; a transport that is not there is integrated."""
-    if rule.variables[: len(COMPONENTS)] != COMPONENTS:
-        return found_variables(ds, rule.variables, reader)
-    others = found_variables(ds, rule.variables[len(COMPONENTS) :], reader)
-    transport = integrated_vapour_transport(ds)
-    return [
-        *(MatchedVariable(transport[v.name], factor=1.0, offset=0.0) for v in COMPONENTS),
-        *others,
+def _matched(
+    ds: xr.Dataset, rule: Rule, reader: str, problems: Sequence[str]
+) -> list[MatchedVariable]:
+    """The rule's variables in a dataset, or all that is missing; a transport may be integrated."""
+    transported = rule.variables[: len(COMPONENTS)] == COMPONENTS
+    others = rule.variables[len(COMPONENTS) :] if transported else rule.variables
+    readers: list[Callable[[xr.Dataset], list[MatchedVariable]]] = [
+        *([_transport] if transported else []),
+        partial(found_variables, variables=others, reader=reader),
     ]
+    matches: list[MatchedVariable] = []
+    lacking = []
+    for read in readers:
+        try:
+            matches += read(ds)
+        except InputsError as error:
+            lacking.append(str(error))
+    if lacking:
+        raise InputsError("\n".join([*problems, *lacking]))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return matches
+
+
+def _transport(ds: xr.Dataset) -> list[MatchedVariable]:
+    """The transport of vapour, integrated where it is not there."""
+    found = integrated_vapour_transport(ds)
+    return [MatchedVariable(found[v.name], factor=1.0, offset=0.0) for v in COMPONENTS]
 
 
 def _field(values: xr.DataArray | float, like: xr.DataArray, dims: tuple[Any, ...]) -> xr.DataArray:
