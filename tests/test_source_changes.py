@@ -152,3 +152,16 @@ def test_unchanged_sources_are_no_matter(source: Path) -> None:
         opened(source).load()
     with pytest.raises(SourceChangedError), unchanged(opened(source)):
         edit(source)
+
+
+def test_masks_of_files_joined_in_time_are_read_like_any_other(tmp_path: Path) -> None:
+    """Of arrays that dask has joined, tasks are plain tuples."""
+    ds, model = storm_dataset(n_times=4), storm_model()
+    parts = []
+    for step in range(4):
+        ds.isel(time=[step]).to_netcdf(tmp_path / f"{step}.nc")
+        parts.append(xr.open_dataset(tmp_path / f"{step}.nc").sphere.segment(model))
+    joined = xr.concat(parts, "time")
+    whole = ds.sphere.segment(model).load()
+    found = xsphere.evaluate(joined, whole)
+    assert set(found.scores.iou.dropna("group").values) == {1.0}

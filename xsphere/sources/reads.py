@@ -162,6 +162,9 @@ def _steps_taken(reader: Any, data: Any) -> NDArray[np.int64] | None:
     wanted = set(_flat(data.__dask_keys__()))
     taken: set[int] = set()
     for key, task in dict(data.dask.cull(wanted)).items():
+        if not hasattr(task, "dependencies"):
+            # a tuple, as of arrays joined by dask: what it takes is not said alike
+            return None
         if str(key[0]).startswith(names) or not task.dependencies:
             # a block: those that use it say what they take
             taken |= {*reader.steps_of(key[1:])} if key in wanted else set()
