@@ -23,8 +23,8 @@ THRESHOLDS = {"cyclone": 0.8, "river": 0.2}
 
 
 def calibrated(temperature: float = 1.0, **thresholds: float) -> Model:
-    return storm_model().with_calibration(
-        Calibration(temperature=temperature, thresholds=thresholds)
+    return storm_model().with_record(
+        calibration=Calibration(temperature=temperature, thresholds=thresholds)
     )
 
 
@@ -44,7 +44,7 @@ def test_a_calibrated_file_round_trips(tmp_path: Path) -> None:
     again = Model.load(model.save(tmp_path / "m.safetensors"))
     assert again.spec == model.spec
     assert (again.temperature, again.thresholds) == (1.7, THRESHOLDS)
-    assert model.digest != storm_model().digest == model.with_calibration(None).digest
+    assert model.digest != storm_model().digest == model.with_record(calibration=None).digest
     # files of models without one are what they were
     assert "calibration" not in storm_model().spec.to_dict()
 
@@ -208,7 +208,9 @@ def test_no_other_temperature_has_less_log_loss(chosen: Any) -> None:
     tried = np.geomspace(0.05, 20, 400)
     assert loss(model.temperature) <= min(map(loss, tried)) + 1e-9
     record = model.spec.calibration.chosen_by
-    assert record["log_loss"] == pytest.approx([loss(1.0), loss(model.temperature)], rel=1e-4)
+    assert record["log_loss"] == pytest.approx(
+        {"as trained": loss(1.0), "calibrated": loss(model.temperature)}, rel=1e-4
+    )
     assert record["cells"] == known.sum() < labels.size
     assert record["times"][2] == 4
     json.dumps(record)

@@ -21,7 +21,7 @@ def members() -> list[Model]:
     calibration = Calibration(temperature=0.4, thresholds={"cyclone": 0.9, "river": 0.9})
     return [
         storm_model(),
-        storm_model(seed=1).with_calibration(calibration),
+        storm_model(seed=1).with_record(calibration=calibration),
         Model.untrained(other, seed=2),
     ]
 
@@ -61,7 +61,7 @@ def test_probability_and_spread_are_those_of_members(ensemble: Model) -> None:
 def test_a_temperature_comes_after_the_mean(ensemble: Model) -> None:
     ds = storm_dataset(1)
     calibration = Calibration(temperature=2.0, thresholds={"cyclone": 0.5, "river": 0.2})
-    tempered = ensemble.with_calibration(calibration)
+    tempered = ensemble.with_record(calibration=calibration)
     mean = xsphere.segment(ds, ensemble, output="probability").astype(float)
     expected = np.sqrt(mean) / np.sqrt(mean).sum("class")
     found = xsphere.segment(ds, tempered, output="probability")
@@ -120,7 +120,7 @@ def test_what_ensembles_are_not_is_refused(ensemble: Model, tmp_path: Path) -> N
 def test_scores_of_a_model_follow_its_thresholds() -> None:
     ds = storm_dataset(2)
     calibration = Calibration(thresholds={"cyclone": 0.8, "river": 0.2})
-    model = storm_model().with_calibration(calibration)
+    model = storm_model().with_record(calibration=calibration)
     labels = xsphere.segment(ds, model)
     found = xsphere.evaluate(model, labels, ds, n_samples=0)
     assert (found.scores.iou.sel(group=["cyclone", "river"]) == 1.0).all()

@@ -304,7 +304,9 @@ def test_some_classes_may_be_scored() -> None:
 
 def test_classes_of_probabilities_are_those_of_masks() -> None:
     ds, labels = storm_dataset(n_times=2), random_mask(22, n_times=2, n_lat=19, n_lon=36)
-    model = storm_model().with_calibration(Calibration(thresholds={"cyclone": 0.4, "river": 0.3}))
+    model = storm_model().with_record(
+        calibration=Calibration(thresholds={"cyclone": 0.4, "river": 0.3})
+    )
     labels = labels.assign_coords(time=ds.time)
     options: dict[str, Any] = {"grid": "predicted", "n_samples": 0}
     for threshold in (None, 0.35, "argmax", {"river": 0.5}):

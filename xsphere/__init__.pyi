@@ -28,7 +28,7 @@ from .model import GraphSpec as GraphSpec
 from .model import Model as Model
 from .model import ModelSpec as ModelSpec
 from .model import Variable as Variable
-from .model import bundled_models as bundled_models
+from .model import list_models as list_models
 from .planning import Plan as Plan
 from .planning import plan as plan
 from .plotting import animate as animate

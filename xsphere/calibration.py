@@ -87,7 +87,7 @@ def calibrate(model: Model, ds: Any, labels: xr.DataArray, *, score: Score | Non
     """
     if score is not None and score not in get_args(Score):
         raise ValueError(f"score must be one of {list(SCORES)} or None, got {shortened(score)}")
-    plain = Model.load(model).with_calibration(None)
+    plain = Model.load(model).with_record(calibration=None)
     if set(class_names(labels)) != set(plain.classes):
         raise ValueError(
             f"labels must have the classes of the model, {shortened(list(plain.classes))}, got "
@@ -101,7 +101,10 @@ def calibrate(model: Model, ds: Any, labels: xr.DataArray, *, score: Score | Non
     temperature = best_temperature(logs, true)
     record: dict[str, Any] = {
         "temperature": "least log loss on validation data",
-        "log_loss": [_plain(log_loss(logs, true, t)) for t in (1.0, temperature)],
+        "log_loss": {
+            "as trained": _plain(log_loss(logs, true, 1.0)),
+            "calibrated": _plain(log_loss(logs, true, temperature)),
+        },
         "cells": len(true),
         "times": _span(labels),
     }
@@ -115,7 +118,7 @@ def calibrate(model: Model, ds: Any, labels: xr.DataArray, *, score: Score | Non
     calibration = Calibration(
         temperature=_plain(temperature), thresholds=thresholds, chosen_by=record
     )
-    return plain.with_calibration(calibration)
+    return plain.with_record(calibration=calibration)
 
 
 def best_temperature(logs: NDArray[np.floating], true: NDArray[np.floating]) -> float:

@@ -237,9 +237,9 @@ def _device_facts() -> str:
 
 
 def _model_facts() -> str:
-    from xsphere.model import Model, bundled_models
+    from xsphere.model import Model, list_models
 
-    models = [repr(Model.load(name)) for name in bundled_models()]
+    models = [repr(Model.load(name)) for name in list_models()]
     if not models:
         raise FileNotFoundError("the package holds none; install it again")
     return f"{'models':<12}" + "\n            ".join(models)

@@ -9,7 +9,7 @@ import threading
 import uuid
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -260,3 +260,21 @@ def without_warnings(*messages: str) -> Iterator[None]:
         for entry in filters:
             with suppress(ValueError):  # somebody reset all filters meanwhile
                 current.remove(entry)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, the first row its heads.
+
+    Examples
+    --------
+    >>> print(markdown_table([["a", "b"], ["1", "2"]]))
+    | a   | b   |
+    |-----|-----|
+    | 1   | 2   |
+    """
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])

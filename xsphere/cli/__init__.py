@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 cache = typer.Typer(no_args_is_help=True, help="What was built once: list, verify, clear.")
 app.add_typer(cache, name="cache")
+model = typer.Typer(no_args_is_help=True, help="Models: list those of the package, show one.")
+app.add_typer(model, name="model")
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     fields.demo,
@@ -45,6 +47,8 @@ for name, part in (
     ("clear", upkeep.cache_clear),
 ):
     cache.command(name)(part)
+model.command("ls")(models.model_ls)
+model.command("show")(models.model_show)
 
 
 @contextmanager

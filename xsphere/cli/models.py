@@ -1,4 +1,4 @@
-"""Commands for models: trained here."""
+"""Commands for models: trained, listed, shown."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,3 +18,20 @@ def train(
     from xsphere.fitting import train_config
 
     print(train_config(config, progress=progress))
+
+
+def model_ls() -> None:
+    """List the models of the package, with what each is for."""
+    from xsphere import list_models
+
+    for name, description in list_models().items():
+        print(f"{name:<12}{description}")
+
+
+def model_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Bundled name or model file.")],
+) -> None:
+    """Print the card of a model: inputs, classes, recipe, scores, where it fails."""
+    from xsphere import Model
+
+    print(Model.load(name).card())

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xsphere.atomic import built_beside, check_free
+from xsphere.notices import markdown_table
 from xsphere.paths import local_path
 
 TABLES = {
@@ -156,9 +157,9 @@ class Evaluation:
             [name, *(f"{share:.3f}" for share in row)]
             for name, row in zip(classes, shares, strict=True)
         ]
-        parts += ["## Confusion", _markdown_table(rows), "## As the literature defines scores"]
+        parts += ["## Confusion", markdown_table(rows), "## As the literature defines scores"]
         named = {_readable(name): f"{value:.3f}" for name, value in self.published.items()}
-        return "\n\n".join([*parts, _markdown_table([list(named), list(named.values())])]) + "\n"
+        return "\n\n".join([*parts, markdown_table([list(named), list(named.values())])]) + "\n"
 
     def write(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write a report: ``scores.md``, ``scores.json`` and pictures.
@@ -259,7 +260,7 @@ class Evaluation:
             cells = [_cell(one, name) for name in names]
             if any(cells):
                 rows.append([_readable(group), *cells])
-        return _markdown_table(rows)
+        return markdown_table(rows)
 
 
 def without_nan(value: Any) -> Any:
@@ -291,12 +292,3 @@ def _cell(scores: xr.Dataset, name: str) -> str:
     digits = 3 if value >= 0.1 or value == 0 else 4
     ends = "" if np.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
     return f"{value:.{digits}f}{ends}"
-
-
-def _markdown_table(rows: list[list[str]]) -> str:
-    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])

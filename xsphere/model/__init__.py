@@ -1,7 +1,7 @@
 """Models: a network with its input contract, grid and classes, in one safe file."""
 
 from xsphere.model.bounds import InvalidInputWarning
-from xsphere.model.bundled import bundled_models
+from xsphere.model.bundled import list_models
 from xsphere.model.derived import DERIVED, derived_field
 from xsphere.model.file import ModelFileError
 from xsphere.model.model import Model
@@ -22,9 +22,9 @@ __all__ = [
     "UnitsError",
     "Variable",
     "build_network",
-    "bundled_models",
     "derived_field",
     "expected_shapes",
+    "list_models",
     "resolve_graph",
     "unit_conversion",
 ]

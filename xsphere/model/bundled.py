@@ -2,25 +2,30 @@
 
 from pathlib import Path
 
+from xsphere.model.file import read_specification
 from xsphere.paths import local_path
 
 BUNDLED = Path(__file__).parent.parent / "data" / "models"
 
 
-def bundled_models() -> list[str]:
-    """Names of the models that come with the package.
+def list_models() -> dict[str, str]:
+    """Names of the models that come with the package, and what each is for.
 
     Returns
     -------
-    list of str
-        Names that `Model.load` takes.
+    dict of str
+        Descriptions by name; `Model.load` and `xsphere.segment` take the names.
 
     Examples
     --------
-    >>> "tc-ar" in bundled_models()
-    True
+    >>> list_models()["tc-ar"]
+    'Tropical cyclones and atmospheric rivers from water vapour, ...
     """
-    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
+    # headers alone are read
+    return {
+        path.stem: str(read_specification(path)[0]["description"])
+        for path in sorted(BUNDLED.glob("*.safetensors"))
+    }
 
 
 def model_path(name_or_path: str | Path) -> Path:
@@ -46,12 +51,13 @@ def model_path(name_or_path: str | Path) -> Path:
     >>> model_path("tc-ar").name
     'tc-ar.safetensors'
     """
-    if str(name_or_path) in bundled_models():
-        return BUNDLED / f"{name_or_path}.safetensors"
+    bundled = {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
+    if str(name_or_path) in bundled:
+        return bundled[str(name_or_path)]
     path = local_path(name_or_path, "the model")
     if not path.is_file():
         raise FileNotFoundError(
             f"no model {str(name_or_path)!r}: it is neither a file nor one of the bundled models "
-            f"{bundled_models()}"
+            f"{list(bundled)}"
         )
     return path

@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from xsphere.grids import HealpixGrid
+from xsphere.model.cards import Block, as_html, as_markdown, card_blocks
 from xsphere.model.spec import ModelSpec
 
 
@@ -14,6 +15,7 @@ class Described:
 
     spec: ModelSpec
     tensors: dict[str, NDArray[Any]]
+    digest: Any
 
     @property
     def level(self) -> int:
@@ -55,3 +57,27 @@ class Described:
             f"{', '.join(variable.name for variable in spec.variables)} -> "
             f"{', '.join(spec.classes)}{members}>"
         )
+
+    def card(self) -> str:
+        """All that the model's file says of it, in Markdown.
+
+        Returns
+        -------
+        str
+            Inputs, grid, network, classes with their thresholds, data and recipe, scores, where it
+            fails, licence and versions. What the file does not say is named as such.
+
+        Examples
+        --------
+        >>> from xsphere.model import Model
+        >>> print(Model.load("tc-ar").card())
+        # tc-ar
+        ...
+        """
+        return as_markdown(self._card())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._card())
+
+    def _card(self) -> list[Block]:
+        return card_blocks(self.spec, self.n_parameters, self.digest)

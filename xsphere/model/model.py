@@ -27,8 +27,7 @@ from xsphere.model.network import (
     resolve_graph,
     trained_state,
 )
-from xsphere.model.spec import MAX_MEMBERS, ModelSpec
-from xsphere.model.spec_parts import Calibration
+from xsphere.model.spec import MAX_MEMBERS, RECORD, ModelSpec
 from xsphere.notices import shortened, warn_user
 from xsphere.paths import local_path
 from xsphere.tensorfiles import file_stamp, read_tensors
@@ -196,7 +195,7 @@ class Model(Described):
         Parameters
         ----------
         name_or_path : str, Path or Model
-            Name of a bundled model (see `bundled_models`) or path of a ``.safetensors`` file. A
+            Name of a bundled model (see `list_models`) or path of a ``.safetensors`` file. A
             model is given back as it is.
 
         Returns
@@ -274,27 +273,35 @@ class Model(Described):
         """SHA-256 of the model's file: one changed bit changes it."""
         return hashlib.sha256(self._content).hexdigest()
 
-    def with_calibration(self, calibration: Calibration | None) -> "Model":
-        """The same weights with another calibration.
+    def with_record(self, **entries: Any) -> "Model":
+        """The same weights with another record: what is said of them, and their calibration.
 
         Parameters
         ----------
-        calibration : Calibration or None
-            None for that of a model that has none.
+        **entries
+            Of `ModelSpec`: name, description, training, scores, calibration, limits, licence.
 
         Returns
         -------
         Model
             Its digest differs.
 
+        Raises
+        ------
+        ValueError
+            If an entry is another one, or unsound.
+
         Examples
         --------
         >>> from xsphere.model.network import example_spec
         >>> model = Model.untrained(example_spec())
-        >>> model.with_calibration(Calibration(thresholds={"low": 0.3})).thresholds
+        >>> calibration = Calibration(thresholds={"low": 0.3})
+        >>> model.with_record(calibration=calibration, licence="CC0-1.0").thresholds
         {'low': 0.3}
         """
-        return Model(replace(self.spec, calibration=calibration), self.tensors)
+        if others := sorted(set(entries) - set(RECORD)):
+            raise ValueError(f"the record of a model has {list(RECORD)}, got {shortened(others)}")
+        return Model(replace(self.spec, **entries), self.tensors)
 
     def network(self) -> "SphereUNet":
         """A new network with these weights, in evaluation mode.

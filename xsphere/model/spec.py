@@ -25,6 +25,10 @@ MAX_MEMBERS = 16
 MOST_PROBLEMS = 10
 # network of what has none of its own
 ENSEMBLE = {"architecture": "ensemble"}
+# entries that say something of a model and change none of its probabilities but by calibration
+RECORD = ("name", "description", "training", "scores", "calibration", "limits", "licence")
+# entries that files may lack
+OPTIONAL = ("calibration", "members", "limits", "licence")
 # entries that the members of an ensemble have in common, besides variables
 SHARED = ("level", "classes", "regridding")
 
@@ -64,6 +68,10 @@ class ModelSpec:
     members : tuple of ModelSpec
         Of an ensemble: models of the same level, variables and classes, whose probabilities are
         averaged. It has no channels, graph or network of its own.
+    limits : tuple of str
+        Where it fails and what it is not for: a sentence each.
+    licence : str
+        Of the weights.
     format : int
         Version of this list of entries.
 
@@ -101,6 +109,8 @@ class ModelSpec:
     scores: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     members: tuple["ModelSpec", ...] = ()
+    limits: tuple[str, ...] = ()
+    licence: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -249,12 +259,10 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what a model has not is left out."""
-        values = asdict(self)
-        if self.calibration is None:
-            del values["calibration"]
-        values["members"] = tuple(member.to_dict() for member in self.members)
-        if not self.members:
-            del values["members"]
+        values = asdict(self) | {"members": tuple(member.to_dict() for member in self.members)}
+        for name in OPTIONAL:
+            if not values[name]:
+                del values[name]
         return values
 
     @classmethod
