@@ -2,6 +2,8 @@
 
 import csv
 import importlib.util
+import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from xsphere import HealpixGrid, PointGrid, SphereGraph
+from xsphere import HealpixGrid, Model, PointGrid, SphereGraph
 
 # one process of pytest-xdist runs the example once
 pytestmark = pytest.mark.xdist_group("examples")
@@ -200,3 +202,21 @@ def test_networks_are_compared(capsys: pytest.CaptureFixture[str], monkeypatch) 
     rows = table_rows(capsys.readouterr().out)
     assert [row[0] for row in rows] == ["one convolution", "three convolutions"]
     assert all(0 < float(row[-2]) < 1 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("XSPHERE_TEST_DATA" not in os.environ, reason="needs the data of the tests")
+def test_climatenet_is_trained_and_scored_in_reduced_form(tmp_path: Path) -> None:
+    script = EXAMPLES / "climatenet" / "run.py"
+    data = Path(os.environ["XSPHERE_TEST_DATA"], "gcm")
+    command = [sys.executable, str(script), str(data), "--reduced", "--out", str(tmp_path)]
+    command += ["--level", "3", "--epochs", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "average precision" in done.stdout
+    with (tmp_path / "training.csv").open() as file:
+        assert len([*csv.DictReader(file)]) == 2
+    model = Model.load(tmp_path / "model.safetensors")
+    assert (model.spec.level, model.classes) == (3, ("tropical_cyclone", "atmospheric_river"))
+    scores = json.loads((tmp_path / "report" / "scores.json").read_text())["scores"]
+    assert 0 < scores["iou"]["mean_of_all"]["value"] < 1
