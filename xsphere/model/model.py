@@ -294,6 +294,7 @@ class Model(Described):
         Examples
         --------
         >>> from xsphere.model.network import example_spec
+        >>> from xsphere.model import Calibration
         >>> model = Model.untrained(example_spec())
         >>> calibration = Calibration(thresholds={"low": 0.3})
         >>> model.with_record(calibration=calibration, licence="CC0-1.0").thresholds
