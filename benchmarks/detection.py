@@ -29,8 +29,9 @@ RULES = {
     },
 }
 HALF = {"min_vorticity": 0.8e-4, "min_pressure_rise": 200.0, "min_thickness_fall": 25.0}
-# of the centre of a mask's region to that of IBTrACS, on grids of up to 2.5 degrees
-NEAR_KM = 400.0
+# of the nearest cell of a region to the centre in IBTrACS, on grids of up to 2.5 degrees: two
+# storms side by side may share a region, whose own centre is then near neither
+NEAR_KM = 300.0
 
 
 def masks_of(
@@ -68,19 +69,19 @@ def agreement(mask: xr.DataArray, vote: xr.DataArray) -> float:
 
 
 def storms_found(mask: xr.DataArray, now: xr.Dataset) -> tuple[int, int, list[str]]:
-    """Storms that an event is near, events near no cyclone of any strength, and who is missed."""
-    events = xsphere.events(mask)
+    """Storms that a region is near, regions near no cyclone of any strength, and who is missed."""
+    labels = xsphere.label(mask)
+    cells = labels.stack(cell=labels.dims).reset_index("cell")
+    cells = cells[cells.values > 0]
     # of tropical-storm strength, 34 knots, or more
     strong = xsphere.saffir_simpson(now.wind).values >= 0
-    hits, near_any = [], np.zeros(events.sizes["event"], bool)
-    for lon, lat in zip(now.lon.values, now.lat.values, strict=True):
-        apart = great_circle(events.lon.values, events.lat.values, *np.full((2, 1), [[lon], [lat]]))
-        hits.append(bool((apart < NEAR_KM).any()))
-        near_any |= apart < NEAR_KM
-    found = np.array(hits, bool)
+    places = [now.lon.values[:, None], now.lat.values[:, None]]
+    near = great_circle(cells.lon.values, cells.lat.values, *places) < NEAR_KM
+    found = near.any(axis=1)
+    alarms = set(cells.values.tolist()) - set(cells.values[near.any(axis=0)].tolist())
     names = now["name"].values if "name" in now else now.track_id.values
     missed = [str(name) for name in names[strong & ~found]]
-    return int((found & strong).sum()), int((~near_any).sum()), missed
+    return int((found & strong).sum()), len(alarms), missed
 
 
 def rows(data: Path, models: list[str]) -> Iterator[list[str]]:
