@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 
 import xsphere
 from tests.test_regions import GLOBAL_GRIDS, cells_within, flooded, labelled, mask_on
@@ -14,6 +15,7 @@ from tests.tiers import examples
 from xsphere.conventions import mask_attributes
 from xsphere.graph import adjacency
 from xsphere.grids import EARTH_RADIUS_KM, HealpixGrid, LatLonGrid
+from xsphere.regions.connected import connected_cells, shared_cells
 
 LEVEL2 = HealpixGrid(2)
 NEIGHBOURS = adjacency(LEVEL2)
@@ -44,6 +46,25 @@ def test_regions_are_those_of_a_flood_fill(step):
     regions.sort(key=lambda region: (values[min(region)], min(region)))
     assert sets_of(found.values) == regions
     assert found.dtype == np.int32
+
+
+@given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from(sorted(GLOBAL_GRIDS)))
+@examples(40, deadline=None)
+def test_connected_cells_are_those_of_scipy(seed, name):
+    rng = np.random.default_rng(seed)
+    matrix = adjacency(GLOBAL_GRIDS[name])
+    chosen = rng.random(matrix.shape[0]) < rng.choice([0.0, 0.1, 0.4, 0.9, 1.0])
+    cells = np.flatnonzero(chosen)
+    classes = rng.integers(0, rng.integers(1, 4), cells.size).astype(np.uint8)
+    found, number = connected_cells(matrix.indptr, matrix.indices, cells, classes)
+    links = matrix[cells][:, cells].multiply(classes[:, None] == classes)
+    links.eliminate_zeros()
+    expected = connected_components(links, directed=False)
+    assert number == expected[0]
+    np.testing.assert_array_equal(found, expected[1])
+    others = np.flatnonzero(rng.random(chosen.size) < 0.5)
+    shared = np.intersect1d(cells, others, assume_unique=True, return_indices=True)
+    np.testing.assert_array_equal(shared_cells(cells, others), shared[1:])
 
 
 @given(step=steps, area=st.sampled_from([0.0, 3e6, 6e6]))

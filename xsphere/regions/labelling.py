@@ -69,29 +69,49 @@ class Labelling(Travelling):
         steps = codes.reshape(-1, self.grid.n_cells)
         labels = np.zeros(steps.shape, np.int32)
         for number, step in enumerate(steps):
-            check_flags(step, self.known, self.name)
-            labels[number] = self.step(step)[0]
+            cells, region, _ = self.regions(step)
+            labels[number, cells] = region + 1
         return labels.reshape(codes.shape)
 
     def step(self, codes: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """Numbers of the regions of one step, 0 where there is none, and the class of each."""
+        cells, region, classes = self.regions(codes)
+        return self.labels(cells, region), classes
+
+    def labels(self, cells: NDArray[Any], region: NDArray[Any]) -> NDArray[np.int32]:
+        """Numbers from 1 on the whole grid of regions from 0 of some cells."""
+        labels = np.zeros(self.grid.n_cells, np.int32)
+        labels[cells] = region + 1
+        return labels
+
+    def regions(
+        self, codes: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
+        """Cells of the regions of one step in order, the region of each, the class of each region.
+
+        Regions count from 0, in the order of class and first cell.
+        """
         codes = self._without_holes(codes) if self.max_hole_area else codes
-        cells = np.flatnonzero(np.isin(codes, self.wanted))
-        classes = codes[cells].astype(np.uint8)
+        # few cells are other than background, which is soon seen
+        cells = np.flatnonzero(codes != BACKGROUND)
+        values = codes[cells]
+        check_flags(values, self.known, self.name)
+        wanted = np.isin(values, self.wanted)
+        cells, classes = cells[wanted], values[wanted].astype(np.uint8)
         region, number = _connected(self.adjacency, cells, classes)
         if self.merge_distance and number > 1:
             region = self._merged(cells, classes, region)
+        area = np.bincount(region, self.grid.covered_areas[cells], number) * EARTH_RADIUS_KM**2
         # a repeated cyclic column on its own has no area
-        area = np.bincount(region, self.grid.covered_areas[cells])[region] * EARTH_RADIUS_KM**2
-        kept = (area > 0) & (area >= self.min_area)
-        cells, classes, region = cells[kept], classes[kept], region[kept]
-        _, first, region = np.unique(region, return_index=True, return_inverse=True)
-        order = np.lexsort((first, classes[first]))
-        rank = np.empty(order.size, np.int32)
-        rank[order] = np.arange(1, order.size + 1)
-        labels = np.zeros(self.grid.n_cells, np.int32)
-        labels[cells] = rank[region]
-        return labels, classes[first][order]
+        chosen = np.flatnonzero((area > 0) & (area >= self.min_area))
+        class_of = np.zeros(number, np.uint8)
+        class_of[region] = classes
+        chosen = chosen[np.argsort(class_of[chosen], kind="stable")]
+        rank = np.full(number, -1)
+        rank[chosen] = np.arange(chosen.size)
+        region = rank[region]
+        kept = region >= 0
+        return cells[kept], region[kept], class_of[chosen]
 
     @property
     def adjacency(self) -> sparse.csr_array:
@@ -154,13 +174,10 @@ def _connected(
     graph: sparse.csr_array, cells: NDArray[Any], classes: NDArray[np.uint8]
 ) -> tuple[NDArray[Any], int]:
     """Number of the region of each of some cells, and how many there are."""
-    links = graph[cells][:, cells].tocoo()
-    same = classes[links.row] == classes[links.col]
-    number, region = connected_components(
-        sparse.coo_array((links.data[same], (links.row[same], links.col[same])), links.shape),
-        directed=False,
-    )
-    return region, int(number)
+    from xsphere.regions.connected import connected_cells
+
+    found: tuple[NDArray[Any], int] = connected_cells(graph.indptr, graph.indices, cells, classes)
+    return found
 
 
 def is_number(value: Any) -> bool:

@@ -166,13 +166,14 @@ class Linker:
         self, one: Step, other: Step
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
         """Pairs of regions of a class that share enough, and the area that they share."""
-        cells, here, there = np.intersect1d(
-            one.cells, other.cells, assume_unique=True, return_indices=True
-        )
+        from xsphere.regions.connected import shared_cells
+
+        here, there = shared_cells(one.cells, other.cells)
         n = max(1, other.classes.size)
         code = one.region[here].astype(np.int64) * n + other.region[there]
-        found, pair = np.unique(code, return_inverse=True)
-        shared = np.bincount(pair, self._areas[cells], found.size)
+        # asked for the first of each, numpy sorts by merging, which is quick where much is in order
+        found, _, pair = np.unique(code, return_index=True, return_inverse=True)
+        shared = np.bincount(pair, self._areas[one.cells[here]], found.size)
         i, j = found // n, found % n
         smaller = np.minimum(one.area[i], other.area[j])
         whole = smaller if self.rules.overlap_of == "smaller" else None

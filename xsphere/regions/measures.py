@@ -100,10 +100,17 @@ class Measures:
         }
 
     def __call__(
-        self, labels: NDArray[np.int32], columns: Columns, values: Columns, find: Labelling
+        self,
+        cells: NDArray[np.int64],
+        region: NDArray[np.int64],
+        columns: Columns,
+        values: Columns,
+        find: Labelling,
     ) -> Columns:
         """Columns of the regions of a step, of which there are areas and statistics."""
         found: Columns = {}
+        if self.shape or self.land:
+            labels = find.labels(cells, region)
         if self.shape:
             number = columns["area"].size
             flux = None
@@ -114,7 +121,7 @@ class Measures:
             found |= region_outlines(labels, number, find.grid)
         if self.land:
             found |= land_of_regions(labels, columns["lon"], columns["lat"], find.grid)
-        return found | extreme_places(labels, columns, values, self.placed, find.grid)
+        return found | extreme_places(cells, region, columns, values, self.placed, find.grid)
 
 
 def _flux_among(measured: Mapping[str, Any]) -> Flux | None:

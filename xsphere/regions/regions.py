@@ -11,29 +11,26 @@ from xsphere.grids import EARTH_RADIUS_KM, Grid, tangent_vectors
 from xsphere.weights.vectors import angle_of_sums
 
 STATISTICS = {"max": "Maximum", "min": "Minimum", "mean": "Area-weighted mean"}
-EXTREMES = ("max", "min")
+# that of numbers, where one is NaN
+_LARGER = {"max": np.fmax, "min": np.fmin}
+EXTREMES = tuple(_LARGER)
 Columns = dict[str, NDArray[Any]]
 
 
 def measured_regions(
-    labels: NDArray[np.int32],
+    cells: NDArray[np.int64],
+    region: NDArray[np.int64],
     classes: NDArray[np.uint8],
     values: Columns,
     angles: Mapping[str, Angle],
     grid: Grid,
 ) -> Columns:
-    """One row for each region of a step, in the order of their numbers."""
+    """One row for each region of a step, in the order of their numbers from 0, by its cells."""
     n = classes.size
     if n == 0:
         return no_regions(values, angles)
-    cells = np.flatnonzero(labels)
-    region = labels[cells] - 1
     weight = grid.covered_areas[cells]
-    # cells region by region, each with its largest first
-    order = np.lexsort((-weight, region))
-    first = np.searchsorted(region[order], np.arange(n))
-    largest = order[first]
-    lon, lat = grid.lonlat_of(_centres(grid.centres[cells], weight, region, largest))
+    lon, lat = grid.lonlat_of(_centres(grid.centres[cells], weight, region, n))
     columns: Columns = {
         "event_class": classes,
         "area": np.bincount(region, weight, n) * EARTH_RADIUS_KM**2,
@@ -49,8 +46,10 @@ def measured_regions(
             columns[f"{name}_mean"] = mean.astype(inside.dtype)
             continue
         valid = ~np.isnan(inside)
-        columns[f"{name}_max"] = np.fmax.reduceat(inside[order], first)
-        columns[f"{name}_min"] = np.fmin.reduceat(inside[order], first)
+        for kind, larger in _LARGER.items():
+            extreme = np.full(n, np.nan, inside.dtype)
+            larger.at(extreme, region, inside)
+            columns[f"{name}_{kind}"] = extreme
         sums = np.bincount(region, np.where(valid, weight * inside, 0.0), n)
         with np.errstate(invalid="ignore"):  # 0 / 0 is NaN where no value is valid
             mean = sums / np.bincount(region, weight * valid, n)
@@ -75,14 +74,17 @@ def no_regions(values: Mapping[str, Any], angles: Mapping[str, Angle]) -> Column
 
 
 def extreme_places(
-    labels: NDArray[np.int32], columns: Columns, values: Columns, names: Iterable[str], grid: Grid
+    cells: NDArray[np.int64],
+    region: NDArray[np.int64],
+    columns: Columns,
+    values: Columns,
+    names: Iterable[str],
+    grid: Grid,
 ) -> Columns:
     """Where in each region of a step some fields have the extremes that `columns` give.
 
     Centres of cells, the first of equal ones; NaN where there is no value.
     """
-    cells = np.flatnonzero(labels)
-    region = labels[cells] - 1
     found: Columns = {}
     for name in names:
         inside = values[name][cells]
@@ -129,10 +131,12 @@ def _centres(
     vectors: NDArray[np.float64],
     weight: NDArray[np.float64],
     region: NDArray[Any],
-    largest: NDArray[Any],
+    n: int,
 ) -> NDArray[np.float64]:
-    """Mean vector of each region, or that of its largest cell."""
-    sums = np.stack([np.bincount(region, weight * x, largest.size) for x in vectors.T], -1)
+    """Mean vector of each region, or that of its largest cell, the first of equal ones."""
+    sums = np.stack([np.bincount(region, weight * x, n) for x in vectors.T], -1, dtype=float)
     # a ring about the Earth has its centre in the Earth's
-    nowhere = np.linalg.norm(sums, axis=-1) < 1e-6 * np.bincount(region, weight, largest.size)
-    return np.where(nowhere[:, None], vectors[largest], sums)
+    nowhere = np.linalg.norm(sums, axis=-1) < 1e-6 * np.bincount(region, weight, n)
+    for ring in np.flatnonzero(nowhere):
+        sums[ring] = vectors[np.argmax(np.where(region == ring, weight, -1.0))]
+    return sums

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xsphere.conventions import INVALID, NOT_COMPUTED, HorizontalGrid, horizontal_grid
 from xsphere.conventions.angles import Angle, angle_of
 from xsphere.conventions.base import pandas_indexes
-from xsphere.conventions.masks import check_flags, holds_classes
+from xsphere.conventions.masks import holds_classes
 from xsphere.conventions.values import Reading, check_unpacked, reading_of
 from xsphere.grids import Grid, HealpixGrid, LatLonGrid
 from xsphere.grids.spacing import COORDINATE_TOLERANCE
@@ -181,22 +181,21 @@ class RegionFinder(Travelling):
         find = self.labelling
         values = {str(name): array.values.ravel() for name, array in step.data_vars.items()}
         codes = values.pop("")
-        check_flags(codes, find.known, find.name)
         values = {name: self.readings[name](field) for name, field in values.items()}
-        labels, classes = find.step(codes)
-        columns = measured_regions(labels, classes, values, self.angles, find.grid)
-        columns |= self.measures(labels, columns, values, find)
-        cells = np.flatnonzero(labels)
+        cells, region, classes = find.regions(codes)
+        columns = measured_regions(cells, region, classes, values, self.angles, find.grid)
+        columns |= self.measures(cells, region, columns, values, find)
         columns["label"] = np.arange(1, classes.size + 1, dtype=np.int32)
-        columns["touches_unknown"] = self._touching(codes, cells, labels[cells] - 1, classes.size)
+        columns["touches_unknown"] = self._touching(codes, cells, region, classes.size)
         # invalid and not computed count: shares have no such values
-        return StepRegions(position, columns, cells, labels[cells], not (codes > 1).any())
+        labels = (region + 1).astype(np.int32)
+        return StepRegions(position, columns, cells, labels, not (codes > 1).any())
 
     def _touching(
         self, codes: NDArray[Any], cells: NDArray[Any], region: NDArray[Any], number: int
     ) -> NDArray[np.bool_]:
         """Which regions touch a cell of which nothing is known."""
-        unknown = np.isin(codes, (INVALID, NOT_COMPUTED)) | np.isnan(codes)
+        unknown = (codes == INVALID) | (codes == NOT_COMPUTED) | np.isnan(codes)
         touching = np.zeros(number, bool)
         if unknown.any() and cells.size:
             beside = self.labelling.adjacency[cells] @ unknown.astype(np.int64) > 0

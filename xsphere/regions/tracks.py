@@ -248,10 +248,10 @@ def _linked(
     linkers: dict[tuple[int, ...], Linker] = {}
     number = 0
     for step in steps:
-        linker = linkers.setdefault(
-            step.position[1:], Linker(finder.labelling.grid, rules, axis.step)
-        )
-        links += linker.add(_to_link(step, number, axis))
+        series = step.position[1:]
+        if series not in linkers:
+            linkers[series] = Linker(finder.labelling.grid, rules, axis.step)
+        links += linkers[series].add(_to_link(step, number, axis))
         tables.append(step.columns)
         n_regions = step.columns["area"].size
         positions.append(np.tile(np.array(step.position, np.int64), (n_regions, 1)))
