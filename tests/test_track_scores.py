@@ -206,6 +206,9 @@ def test_what_makes_no_sense_is_refused(tmp_path):
     one = tracks_of((0, line(0, 10)))
     with pytest.raises(ValueError, match=r"max_distance must .*; min_times must .*; by must"):
         xsphere.score_tracks(one, one, max_distance=0, min_times=0, by="month")
+    for block in (5, "0D", "a month"):
+        with pytest.raises(ValueError, match="block must be a length of time"):
+            xsphere.score_tracks(one, one, block=block)
     with pytest.raises(ValueError, match=r"reference must have .* got \['lon'\] missing"):
         xsphere.score_tracks(one, one.drop_vars("lon"))
     (tmp_path / "a.csv").write_text("a,b\n1,2\n")

@@ -7,11 +7,11 @@ from typing import Any, Literal, get_args
 import xarray as xr
 
 from xsphere.evaluation.shares import class_dim, class_names
-from xsphere.evaluation.times import block_length
 from xsphere.grids import Grid
 from xsphere.model import Model
 from xsphere.notices import shortened
 from xsphere.regions.labelling import is_number
+from xsphere.regions.resampling import block_length
 from xsphere.segmentation.checks import Threshold, thresholds_by_class, wrong_threshold
 from xsphere.weights import FieldMethod
 

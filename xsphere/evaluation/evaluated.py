@@ -22,10 +22,11 @@ from xsphere.evaluation.derived import curves_of, scores_of
 from xsphere.evaluation.result import Evaluation
 from xsphere.evaluation.shares import ANNOTATOR, ClassShares, class_dim, class_names
 from xsphere.evaluation.statistics import Scorer, Sums, added
-from xsphere.evaluation.times import at_times_of, block_length, blocks_of
+from xsphere.evaluation.times import at_times_of, blocks_of
 from xsphere.grids import Grid
 from xsphere.model import Model
 from xsphere.notices import shortened
+from xsphere.regions.resampling import block_length
 from xsphere.regions.steps import found_in_blocks
 from xsphere.segmentation.checks import Threshold
 from xsphere.sources import unchanged

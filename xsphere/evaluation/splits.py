@@ -8,9 +8,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from xsphere.evaluation.times import block_length, blocks_of, times_of
+from xsphere.evaluation.times import blocks_of, times_of
 from xsphere.notices import shortened, warn_user
 from xsphere.regions.labelling import is_number
+from xsphere.regions.resampling import block_length
 from xsphere.regions.track_tables import hours_since_first
 
 Unit = Literal["blocks", "single_times"]

@@ -63,20 +63,6 @@ def at_times_of(labels: xr.DataArray, obj: Labelled, what: str) -> Labelled:
     return obj.sel(time=wanted)
 
 
-def block_length(block: Any, name: str = "block", least: str = "more than 0h") -> float:
-    """Hours of a length of time such as ``"30D"``."""
-    try:  # a bare number would be nanoseconds
-        known = isinstance(block, str | pd.Timedelta)
-        hours = pd.Timedelta(block) / pd.Timedelta("1h") if known else np.nan
-    except ValueError:
-        hours = np.nan
-    if not (hours > 0 or (least.startswith("0h") and hours == 0)):
-        raise ValueError(
-            f"{name} must be a length of time of {least}, such as '10D', got {shortened(block)}"
-        )
-    return float(hours)
-
-
 def blocks_of(times: "pd.Index[Any]", hours: float) -> NDArray[np.int64]:
     """Number of the block of so many hours that each time is in, counted from 0 without gaps.
 

@@ -3,10 +3,27 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from xsphere.notices import shortened
 
 LEVEL = 0.95
 QUANTILE = 1.959963984540054  # of the normal distribution, for LEVEL
+
+
+def block_length(block: Any, name: str = "block", least: str = "more than 0h") -> float:
+    """Hours of a length of time such as ``"30D"``."""
+    try:  # a bare number would be nanoseconds
+        known = isinstance(block, str | pd.Timedelta)
+        hours = pd.Timedelta(block) / pd.Timedelta("1h") if known else np.nan
+    except ValueError:
+        hours = np.nan
+    if not (hours > 0 or (least.startswith("0h") and hours == 0)):
+        raise ValueError(
+            f"{name} must be a length of time of {least}, such as '10D', got {shortened(block)}"
+        )
+    return float(hours)
 
 
 def block_numbers(hours: NDArray[np.float64], length: float) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from xsphere.notices import shortened
 from xsphere.regions.basins import basin_of
 from xsphere.regions.labelling import is_number
 from xsphere.regions.linking import great_circle
-from xsphere.regions.resampling import LEVEL, block_draws, interval
+from xsphere.regions.resampling import LEVEL, block_draws, block_length, block_numbers, interval
 from xsphere.regions.track_tables import hours_since_first
 
 Groups = Literal["basin", "season", "year"]
@@ -97,12 +97,13 @@ def score_tracks(
     (1.0, 111)
     """
     _check_options(max_distance, min_times, by, n_samples)
+    length = block_length(block)
     period = _period(tracks)
     found, wanted = _points(tracks, "tracks"), _points(reference, "reference")
     wanted = wanted[(wanted["time"] >= period[0]) & (wanted["time"] <= period[1])]
     matches = _matches(found, wanted, max_distance, min_times)
     sides = _firsts(found), _firsts(wanted)
-    lives = _outcomes(*sides, matches, by, block)
+    lives = _outcomes(*sides, matches, by, length)
     groups = ["all", *sorted({str(name) for side in lives for name in side.group} - {""})]
     scores = _with_intervals(*lives, groups, n_samples, seed)
     variables = {
@@ -201,13 +202,13 @@ def _outcomes(
     wanted: pd.DataFrame,
     matches: pd.DataFrame,
     by: Groups | None,
-    block: str,
+    length: float,
 ) -> tuple[_Side, _Side]:
     """Each track of both sides: its group, its block of time, and whether it has a match."""
     times = pd.Index([*found["time"], *wanted["time"]])
     hours = hours_since_first(times.sort_values()) if len(times) else np.empty(0)
     in_order = np.argsort(times.argsort(), kind="stable")
-    blocks = (hours[in_order] // (pd.Timedelta(block) / pd.Timedelta("1h"))).astype(np.int64)
+    blocks = block_numbers(hours[in_order], length)
     best = matches.sort_values(
         ["times", "match_distance"], ascending=[False, True], kind="stable"
     ).drop_duplicates("reference_id")
