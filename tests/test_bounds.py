@@ -289,7 +289,7 @@ def test_bounds_of_fit_can_be_chosen() -> None:
         trained(ds, labels, valid_ranges="narrow")
     with pytest.raises(ValueError, match="valid_range of PSL must be the lowest and the highest"):
         trained(ds, labels, valid_ranges={"PSL": (2.0, 1.0)})
-    nothing = pytest.raises(ValueError, match=r"'PSL' has no valid value .* valid_ranges=")
+    nothing = pytest.raises(ValueError, match=r"\['PSL'\] have no valid value .* valid_ranges=")
     with nothing, pytest.warns(InvalidInputWarning):
         trained(ds, labels, valid_ranges={"PSL": (0.0, 1.0)})
 

@@ -31,7 +31,7 @@ from xsphere.model import (
 from xsphere.model.file import to_bytes
 
 # of the bundled model, whose scores are in its record
-WEIGHTS = "d7c984c5c0c2c6df88fd2f890b7b396005551e6f83e32c12ee13976295260cf5"
+WEIGHTS = "04c783d12dc12acadf8bd514821e2fc5e9d7265d8a5121179ff252b66485d5cb"
 
 
 @pytest.fixture
