@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import xsphere
 import xsphere.fitting.samples
 from tests.test_fitting import SPEED, trained, windy_labels
 from tests.toys import storm_dataset, storm_model
@@ -265,6 +266,45 @@ def test_teachers_are_recorded_and_must_fit() -> None:
     assert taught.spec.training["teachers"] == [plain.digest]
     with pytest.raises(ValueError, match=r"share must be .*'storms' has classes"):
         trained(ds, labels, teachers=[storm_model(plain.level)], teacher_share=2.0)
+
+
+def test_fine_tuning_starts_from_a_model_and_keeps_its_inputs(tmp_path: Path) -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    first = trained(ds, labels, training={"epochs": 3})
+    path = first.save(tmp_path / "first.safetensors")
+    # a rate of nothing: what it starts from is what comes out, but for running means
+    still = TrainingOptions(epochs=1, learning_rate=0.0)
+    same = xsphere.fit(ds, labels, start=path, options=still, progress=False)
+    for name, values in first.tensors.items():
+        if "running" not in name:
+            np.testing.assert_array_equal(same.tensors[name], values)
+    assert same.spec.channels == first.spec.channels
+    assert same.spec.training["started_from"] == first.digest
+    other = labels.assign_attrs(flag_meanings="background squall")
+    moved = xsphere.fit(ds * 1.0, other, start=first, options=still, progress=False)
+    assert moved.classes == ("squall",)
+    heads = [name for name in first.tensors if name.startswith("head.")]
+    assert not all(np.array_equal(moved.tensors[n], first.tensors[n]) for n in heads)
+    np.testing.assert_array_equal(moved.tensors["encoder.0.bias"], first.tensors["encoder.0.bias"])
+
+
+def test_what_a_start_has_cannot_be_asked_for(tmp_path: Path) -> None:
+    ds = storm_dataset(n_times=8)
+    labels = windy_labels(ds)
+    first = trained(ds, labels)
+    with pytest.raises(ValueError, match=r"\['level', 'valid_ranges'\] are those of the model"):
+        xsphere.fit(ds, labels, start=first, level=5, valid_ranges=None, progress=False)
+    with pytest.raises(ValueError, match="is an ensemble"):
+        xsphere.fit(
+            ds, labels, start=Model.ensemble([first, trained(ds, labels, training={"seed": 1})])
+        )
+    trained(ds, labels, checkpoint=tmp_path / "c", training={"epochs": 1})
+    options = TrainingOptions(epochs=1)
+    with pytest.raises(ValueError, match="belongs to a training with other data"):
+        xsphere.fit(
+            ds, labels, start=first, checkpoint=tmp_path / "c", options=options, progress=False
+        )
 
 
 def configuration(folder: Path, text: str = "") -> Path:

@@ -27,6 +27,7 @@ from xsphere.fitting.samples import (
     validation_times,
     with_ranges,
 )
+from xsphere.fitting.starting import spec_of_start, started_network
 from xsphere.fitting.statistics import check_class_weights, weights_of_classes, with_statistics
 from xsphere.fitting.teaching import Teaching
 from xsphere.model import (
@@ -35,7 +36,6 @@ from xsphere.model import (
     Model,
     ModelSpec,
     Variable,
-    build_network,
     resolve_graph,
 )
 from xsphere.model.inputs import matched_variables
@@ -50,8 +50,9 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     ds: xr.Dataset,
     labels: xr.DataArray,
     *,
-    architecture: str | dict[str, Any] = "small",
-    level: int = 5,
+    start: str | Path | Model | None = None,
+    architecture: str | dict[str, Any] | None = None,
+    level: int | None = None,
     graph: GraphSpec | None = None,
     variables: Sequence[str | Variable] | None = None,
     derived: Sequence[Channel] = (),
@@ -82,10 +83,14 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         (time, class, ...horizontal) of the classes along a dimension named ``class`` or ``event``
         with their names as coordinate.
         On any grid, which may be another than that of `ds`; at times that `ds` has.
-    architecture : {"small", "deepsphere"} or dict
-        Layout of the U-Net by name, or its sizes, see `xsphere.nn.UNetLayout`.
-    level : int
-        HEALPix level to work on.
+    start : str, Path or Model, optional
+        A model whose weights are the first ones (fine-tuning). Its level, layout, graph, variables,
+        ranges, derived inputs and their normalisation are kept; where the labels have other classes
+        than it, the last layer is a new one.
+    architecture : {"small", "deepsphere"} or dict, optional
+        Layout of the U-Net by name, or its sizes, see `xsphere.nn.UNetLayout`; small if not given.
+    level : int, optional
+        HEALPix level to work on; 5 if not given.
     graph : GraphSpec, optional
         Graph of the sphere; 8 neighbours if not given.
     variables : sequence of str or Variable, optional
@@ -179,17 +184,11 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
     options = options or TrainingOptions()
     place = None if checkpoint is None else local_path(checkpoint, "the checkpoint")
     log = log_path(log)
-    inputs = with_ranges(input_variables(ds, variables), valid_ranges)
-    spec = ModelSpec(
-        name=name,
-        description=description,
-        level=level,
-        variables=inputs,
-        channels=(*(Channel(name=v.name, sources=(v.name,)) for v in inputs), *derived),
-        classes=class_names(labels),
-        network={"architecture": "unet", **_sizes(architecture)},
-        graph=graph or GraphSpec(),
-    )
+    start = None if start is None else Model.load(start)
+    asked: dict[str, Any] = {"architecture": architecture, "level": level, "graph": graph}
+    asked |= {"variables": variables, "derived": derived, "valid_ranges": valid_ranges}
+    made = _new_spec(ds, labels, **asked) if start is None else spec_of_start(start, labels, asked)
+    spec = replace(made, name=name, description=description)
     # whatever can be wrong is found before any field is regridded
     spec = resolve_graph(spec)
     check_class_weights(class_weights, len(spec.classes) + 1)
@@ -202,11 +201,10 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
         with unchanged(ds[list(names)], labels):
             samples = gathered_samples(ds, labels, times, spec, scratch=folder, progress=progress)
         train_times = np.flatnonzero(~is_validation)
-        spec = with_statistics(spec, samples, train_times)
+        spec = spec if start else with_statistics(spec, samples, train_times)
         weights = weights_of_classes(class_weights, samples, train_times)
-        data = _training_data(spec, samples, is_validation, weights, augment, teaching)
-        network = build_network(spec, options.seed)
-        network.checkpointing = options.checkpointing
+        data = _training_data(spec, samples, is_validation, weights, augment, teaching, start)
+        network = started_network(spec, options, start)
         history = train(
             network,
             data,
@@ -216,8 +214,32 @@ def fit(  # noqa: PLR0913  (every one is a keyword)
             report=_told(log, report),
         )
     record = _record(samples, is_validation, data, options, augment, history)
-    record |= teaching.to_dict()
+    record |= teaching.to_dict() | ({"started_from": start.digest} if start else {})
     return Model.from_network(replace(spec, training=record), network)
+
+
+def _new_spec(
+    ds: xr.Dataset,
+    labels: xr.DataArray,
+    *,
+    architecture: str | dict[str, Any] | None,
+    level: int | None,
+    graph: GraphSpec | None,
+    variables: Sequence[str | Variable] | None,
+    derived: Sequence[Channel],
+    valid_ranges: Any,
+) -> ModelSpec:
+    """What is asked for, with the defaults."""
+    inputs = with_ranges(input_variables(ds, variables), valid_ranges)
+    return ModelSpec(
+        name="model",
+        level=5 if level is None else level,
+        variables=inputs,
+        channels=(*(Channel(name=v.name, sources=(v.name,)) for v in inputs), *derived),
+        classes=class_names(labels),
+        network={"architecture": "unet", **_sizes(architecture or "small")},
+        graph=graph or GraphSpec(),
+    )
 
 
 def _sizes(architecture: str | dict[str, Any]) -> dict[str, Any]:
@@ -259,6 +281,7 @@ def _training_data(
     class_weights: tuple[float, ...],
     augment: Sequence[Augmentation],
     teaching: Teaching,
+    start: Model | None,
 ) -> Any:
     from xsphere.nn.training import TrainingData
 
@@ -291,6 +314,7 @@ def _training_data(
             spec.to_dict(),
             _recipe(augment),
             *teaching.to_dict().values(),
+            *([start.digest] if start else []),
             [_digest(samples.fields), _digest(samples.targets), _digest(is_validation)],
             [str(time) for time in samples.times],
         ),
