@@ -462,6 +462,7 @@ def physical(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign(PS=ds.PS + 1e5, PSL=ds.PSL + 1e5)
 
 
+@pytest.mark.slow  # 10,242 Voronoi cells
 def test_labels_of_points_keep_their_areas(tmp_path: Path, rng: np.random.Generator) -> None:
     write_mesh(tmp_path, rng, ["data-2106-01-01-00-1-mesh.npz"], shift=0.0)
     labels = deepsphere_climate(tmp_path).labels

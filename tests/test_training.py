@@ -173,7 +173,7 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
 def test_stopped_training_ends_with_the_same_weights_and_log(tmp_path: Path) -> None:
     ds = storm_dataset(n_times=8)
     options = {
-        "training": {"epochs": 4, "averaging": 0.5, "patience": 9},
+        "training": {"epochs": 3, "averaging": 0.5, "patience": 9},
         "augment": [Turn(), Zoom(), CutMix()],
     }
     labels = windy_labels(ds)
