@@ -20,6 +20,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.faults.runs import LISTEN
 from tests.stores import counted
 from tests.tiers import examples
 from tests.toys import storm_dataset, storm_model
@@ -383,7 +384,7 @@ xsphere.plan(ds, storm_model())
 def test_ctrl_c_ends_a_trial(tmp_path: Path) -> None:
     (tmp_path / "temporary").mkdir()
     arguments = [str(tmp_path / "begun"), str(tmp_path / "temporary")]
-    command = [sys.executable, "-c", STOPPED, *arguments]
+    command = [sys.executable, "-c", LISTEN + STOPPED, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not (tmp_path / "begun").exists():
             assert process.poll() is None
