@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from xsphere.model import Model, ModelSpec
 from xsphere.segmentation import Inference
 from xsphere.segmentation.inference import probabilities
+from xsphere.segmentation.node import pooled
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,15 @@ class Teaching:
         """Targets (n, cells, classes) for fields (n, cells, variables); unknown stays unknown."""
         if not self.teachers:
             return targets
-        members = [m for teacher in self.teachers for m in teacher.members or (teacher,)]
+        of_variables, options = np.moveaxis(fields, -1, 0), Inference(device="cpu")
         total = np.zeros_like(targets)
-        for member in members:
-            channels, _ = member.channels(*np.moveaxis(fields, -1, 0))
-            found = probabilities(member, channels, Inference(device="cpu"))
-            total += np.moveaxis(found, 1, -1)
-        mean = total / len(members)
+        for teacher in self.teachers:
+            of_members = [
+                probabilities(member, member.channels(*of_variables)[0], options)
+                for member in teacher.members
+            ]
+            total += np.moveaxis(pooled(teacher, of_members), 1, -1)
+        mean = total / len(self.teachers)
         known = targets.sum(-1, keepdims=True) > 0
         mixed: NDArray[np.float32] = np.where(
             known, (1 - self.share) * targets + self.share * mean, targets

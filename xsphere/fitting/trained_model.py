@@ -289,25 +289,25 @@ def _training_data(
     model = Model.untrained(spec)
     train, held = np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
-    def prepared(fields: NDArray[np.float32], target: NDArray[np.float32]) -> Any:
-        channels, valid = model.channels(*fields.T[:, None])
-        return channels[0], np.where(valid[0][:, None], target, np.float32(0))
+    def prepared(fields: NDArray[np.float32], targets: NDArray[np.float32]) -> Any:
+        channels, valid = model.channels(*np.moveaxis(fields, -1, 0))
+        return channels, np.where(valid[..., None], targets, np.float32(0))
 
     def batch(indices: NDArray[np.int64], rng: np.random.Generator) -> Any:
         chosen = train[indices]
         fields, targets = samples.fields[chosen], samples.targets[chosen]
         fields, targets = augmented(augment, fields, targets, rng, spec)
-        targets = teaching(fields, targets)
-        parts = [prepared(*pair) for pair in zip(fields, targets, strict=True)]
-        return tuple(np.stack(part) for part in zip(*parts, strict=True))
+        return prepared(fields, teaching(fields, targets))
+
+    def validation(index: int) -> Any:
+        of_one = prepared(samples.fields[held[[index]]], samples.targets[held[[index]]])
+        return tuple(part[0] for part in of_one)
 
     return TrainingData(
         n_samples=len(train),
         n_validation=len(held),
         batch=batch,
-        validation=lambda index: prepared(
-            samples.fields[held[index]], samples.targets[held[index]]
-        ),
+        validation=validation,
         classes=("background", *spec.classes),
         class_weights=class_weights,
         fingerprint=content_key(

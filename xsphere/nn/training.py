@@ -108,10 +108,11 @@ class _Run:
             network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
         # tensors that training changes: of graphs it does not
+        learned = {name for name, _ in network.named_parameters()}
         self.now = {
             name: values
             for name, values in network.state_dict().items()
-            if name in dict(network.named_parameters()) or "norm." in name
+            if name in learned or "norm." in name
         }
         self.mean = self._copy() if options.averaging else self.now
         self.best = self._copy() if options.patience is not None else self.now

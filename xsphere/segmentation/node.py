@@ -297,7 +297,7 @@ class SegmentNode(Travelling):
         if self.output == "spread":
             spread: NDArray[np.float64] = np.std(of_members, axis=0, dtype=np.float64)
             return spread.astype(np.float32)
-        probability = of_members[0] if len(of_members) == 1 else pooled(model, of_members)
+        probability = pooled(model, of_members)
         if self.output == "mask":
             valid = np.isfinite(probability[:, 0])
             chosen = decided(probability, self.thresholds)
@@ -330,7 +330,12 @@ class SegmentNode(Travelling):
 
 
 def pooled(model: Model, of_members: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Mean of the probabilities (n, classes, cells) of members, at the ensemble's temperature."""
+    """Mean of the probabilities (n, classes, cells) of members, at the ensemble's temperature.
+
+    A model that is no ensemble is its own only member, whose probabilities are final.
+    """
+    if len(of_members) == 1:
+        return of_members[0]
     mean: NDArray[np.float64] = np.mean(of_members, axis=0, dtype=np.float64)
     if model.temperature != 1.0:
         # the softmax of logarithms that are divided by it
