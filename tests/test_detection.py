@@ -546,7 +546,7 @@ def test_all_that_a_rule_lacks_is_named_at_once(event, rule):
 
 
 def test_the_table_of_rules_is_true():
-    """Of the documentation: rules, arguments, defaults (whole km) and papers."""
+    """Rules, arguments, defaults (whole km) and papers as the documentation states them."""
     text = (Path(__file__).parents[1] / "docs" / "tracks.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
     assert [row[:2] for row in rows] == [(e, r) for e in RULES for r in RULES[e]]

@@ -14,7 +14,7 @@ from xsphere.model import Calibration, Channel, Model, ModelFileError
 
 
 def members() -> list[Model]:
-    """Of other networks, normalisations and temperatures: all that they may differ in."""
+    """Members that differ in all they may: networks, normalisations and temperatures."""
     channels = (Channel(name="PSL", sources=("PSL",), mean=100000.0, std=2000.0),)
     network = {"architecture": "unet", "features": (5,), "depths": (0,), "kernel_size": 2}
     other = replace(storm_spec(), name="other", channels=channels, network=network)

@@ -259,7 +259,7 @@ def test_other_grids_are_compared_where_it_is_asked() -> None:
 
 
 def test_annotators_are_averaged_where_they_know() -> None:
-    """Of four cells: cyclone for both, for the one, for the one who knows; both classes for one."""
+    """Four cells: both annotators say cyclone; one does; only one knows; one says both classes."""
     nan = np.nan
     cyclone = [[1, 1, 1, 1], [1, 0, nan, 0]]
     river = [[0, 0, 0, 1], [0, 0, 0, 0]]

@@ -155,7 +155,7 @@ def test_unchanged_sources_are_no_matter(source: Path) -> None:
 
 
 def test_masks_of_files_joined_in_time_are_read_like_any_other(tmp_path: Path) -> None:
-    """Of arrays that dask has joined, tasks are plain tuples."""
+    """The tasks of arrays that dask has joined are plain tuples."""
     ds, model = storm_dataset(n_times=4), storm_model()
     parts = []
     for step in range(4):

@@ -109,7 +109,7 @@ def test_mean_of_weights_moves_as_it_should() -> None:
 
 
 def test_accumulated_batches_are_as_one() -> None:
-    """Of targets that all count alike, the mean over a batch is the mean of its halves."""
+    """If all targets count alike, the mean over a batch is the mean of its halves."""
     losses = {"losses": {"cross_entropy": 1.0}, "epochs": 3, "learning_rate": 0.1}
     for one, two in zip(
         weights_after(batch_size=4, **losses),
